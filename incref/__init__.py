@@ -1,0 +1,1 @@
+"""A bit-exact numerical reference for low-precision deep learning."""

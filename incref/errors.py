@@ -1,0 +1,31 @@
+"""The exceptions that incref raises beside `ValueError` and `TypeError`.
+
+`ValueError` is raised for a value that no call of that kind can take, `TypeError` for a wrong type. The types here say
+more than that, so that a caller can tell them apart.
+"""
+
+__all__ = ["CheckpointError", "FlushDenormalError", "IncrefError", "LayerError", "NanError", "UnsupportedError"]
+
+
+class IncrefError(Exception):
+    """Base of the exceptions below."""
+
+
+class UnsupportedError(IncrefError):
+    """A backend can't do what was asked; the message gives its reason."""
+
+
+class NanError(IncrefError, ValueError):
+    """A NaN or Inf reached a place that has no code for it, and the rule in force is to refuse it."""
+
+
+class FlushDenormalError(IncrefError, RuntimeError):
+    """The processor flushes subnormal floats to zero, so the result could be wrong."""
+
+
+class LayerError(IncrefError, ValueError):
+    """A layer does not fit the scheme that a configuration gives it; the message names the layer."""
+
+
+class CheckpointError(IncrefError, ValueError):
+    """A file or directory is missing, truncated, or not what its description says."""

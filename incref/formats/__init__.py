@@ -1,0 +1,35 @@
+"""Number formats as data: what every code of a format means, and the choices a conversion has to make."""
+
+from incref.formats.modes import (
+    BlockRule,
+    IntRange,
+    NanRule,
+    Overflow,
+    Rounding,
+    ScaleArithmetic,
+    ScaleRule,
+    SymmetricScale,
+)
+from incref.formats.spec import BlockFormat, CodebookFormat, ElementFormat, FloatFormat, Format, IntFormat, Specials
+from incref.formats.table import FORMATS, get_format, short_names
+
+__all__ = [
+    "FORMATS",
+    "BlockFormat",
+    "BlockRule",
+    "CodebookFormat",
+    "ElementFormat",
+    "FloatFormat",
+    "Format",
+    "IntFormat",
+    "IntRange",
+    "NanRule",
+    "Overflow",
+    "Rounding",
+    "ScaleArithmetic",
+    "ScaleRule",
+    "Specials",
+    "SymmetricScale",
+    "get_format",
+    "short_names",
+]

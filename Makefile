@@ -1,0 +1,56 @@
+# `make test` and `make demo` need nothing but Python, make and a package index; the other targets are for development.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CONSTRAINTS ?= constraints.txt
+WORKERS ?= 2
+
+# One thread a worker: the tests run side by side.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: help env test check format lint types imports doctest docs demo bench readme clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+env: $(STAMP) ## build .venv, once for each change of pyproject.toml or constraints.txt
+
+$(STAMP): pyproject.toml $(CONSTRAINTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[dev]'
+	touch $@
+
+test: env ## run the tests
+	$(PYTEST) -n $(WORKERS)
+
+check: lint types imports docs test ## everything that has to pass before a change is merged
+
+format: env ## rewrite the sources in the house style
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(BIN)/ruff format .
+
+lint: env ## check the house style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: env ## check the types
+	$(BIN)/mypy
+
+imports: env ## check that imports go down the layers
+	$(BIN)/lint-imports --no-logo
+
+doctest: env ## run the examples in docstrings alone
+	$(PYTEST) incref
+
+docs: env ## build the documentation into site/
+	$(BIN)/mkdocs build --strict --quiet
+
+demo: env ## compare formats on a small model, in a few minutes
+	$(BIN)/python -m benchmarks.demo
+
+bench: env ## measure the speed of the operations, after checking that they are right
+	$(BIN)/python -m benchmarks.speed
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -46,6 +46,9 @@ doctest: env ## run the examples in docstrings alone
 docs: env ## build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
 
+readme: env ## bring the tables of README.md up to date
+	$(BIN)/python docs/hooks/update_readme.py
+
 demo: env ## compare formats on a small model, in a few minutes
 	$(BIN)/python -m benchmarks.demo
 

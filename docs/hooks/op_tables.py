@@ -1,0 +1,26 @@
+"""The operations of `incref.ops.OPS`: an overview, and a reference section for each."""
+
+from markdown_cells import code, table
+
+from incref.ops import OPS
+
+__all__ = ["op_references", "ops"]
+
+
+def ops() -> str:
+    """Version, exactness and results of every operation."""
+    rows = [
+        [
+            f"[{code(name)}](#{op.__module__}.{name})",
+            op.version,
+            f"{op.exactness.name}, {op.exactness.value}",
+            "; ".join(f"{result.name}: {result.dtype}, {result.shape}" for result in op.results),
+        ]
+        for name, op in OPS.items()
+    ]
+    return table(["operation", "version", "exactness", "returns"], rows)
+
+
+def op_references() -> str:
+    """A directive for each operation, that its signature and docstring replace."""
+    return "\n\n".join(f"::: {op.__module__}.{name}" for name, op in OPS.items())

@@ -11,9 +11,10 @@ from incref.formats.modes import (
     SymmetricScale,
 )
 from incref.formats.spec import BlockFormat, CodebookFormat, ElementFormat, FloatFormat, Format, IntFormat, Specials
-from incref.formats.table import FORMATS, get_format, short_names
+from incref.formats.table import E8M0, FORMATS, get_format, short_names
 
 __all__ = [
+    "E8M0",
     "FORMATS",
     "BlockFormat",
     "BlockRule",

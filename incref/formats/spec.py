@@ -180,9 +180,9 @@ class FloatFormat:
         """
         if not 0 <= code < self.num_codes:
             raise ValueError(f"{self.name} has the codes 0 to {self.num_codes - 1}, got {code}")
-        if self.is_nan(code):
-            return math.nan
         sign = -1.0 if code & self.sign_code else 1.0
+        if self.is_nan(code):
+            return math.copysign(math.nan, sign) if self.has_signed_nan else math.nan
         magnitude = code & ~self.sign_code
         if self.inf_code is not None and magnitude == self.inf_code:
             return sign * math.inf

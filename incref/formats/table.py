@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from incref.formats.spec import BlockFormat, CodebookFormat, FloatFormat, Format, IntFormat, Specials
 
-__all__ = ["FORMATS", "get_format", "short_names"]
+__all__ = ["E8M0", "FORMATS", "get_format", "short_names"]
 
 _OFP8 = "OCP OFP8 1.0"
 _MX = "OCP MX 1.0"
@@ -45,7 +45,7 @@ _E5M2 = _float("float8_e5m2", 5, 2, 15, Specials.IEEE, _OFP8)
 _E2M3 = _float("float6_e2m3fn", 2, 3, 1, Specials.FINITE, f"{_MX}, 5.3.2")
 _E3M2 = _float("float6_e3m2fn", 3, 2, 3, Specials.FINITE, f"{_MX}, 5.3.2")
 _E2M1 = _float("float4_e2m1fn", 2, 1, 1, Specials.FINITE, f"{_MX}, 5.3.3")
-_E8M0 = FloatFormat(
+E8M0 = FloatFormat(
     name="float8_e8m0fnu",
     exponent_bits=8,
     mantissa_bits=0,
@@ -59,7 +59,7 @@ _MXINT8_ELEMENT = IntFormat(name="mxint8_element", bits=8, is_signed=True, fract
 
 
 def _mx(name: str, element: FloatFormat | IntFormat) -> BlockFormat:
-    return BlockFormat(name=name, element=element, scale=_E8M0, block_size=32, source=f"{_MX}, 5.2")
+    return BlockFormat(name=name, element=element, scale=E8M0, block_size=32, source=f"{_MX}, 5.2")
 
 
 # Quantiles of the normal distribution, scaled to [-1, 1], with an exact zero; every value is a binary32.
@@ -90,7 +90,7 @@ _ROWS: tuple[Format, ...] = (
     _float("float8_e4m3", 4, 3, 7, Specials.IEEE, _LLVM_IEEE),
     _float("float8_e4m3b11fnuz", 4, 3, 11, Specials.FNUZ, "LLVM APFloat Float8E4M3B11FNUZ"),
     _float("float8_e3m4", 3, 4, 3, Specials.IEEE, _LLVM_IEEE),
-    _E8M0,
+    E8M0,
     _E2M3,
     _E3M2,
     _E2M1,
@@ -133,7 +133,7 @@ def short_names(fmt: Format) -> tuple[str, ...]:
     """Other spellings of the name of `fmt`; one may belong to several formats.
 
     >>> short_names(FORMATS["float4_e2m1fn"])
-    ('e2m1', 'e2m1fn', 'fp4_e2m1', 'fp4_e2m1fn')
+    ('e2m1', 'e2m1fn', 'float4_e2m1', 'fp4_e2m1', 'fp4_e2m1fn')
     """
     names: set[str] = set()
     if isinstance(fmt, FloatFormat):

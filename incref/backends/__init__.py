@@ -1,0 +1,1 @@
+"""Other implementations of the operations: what there is, and why the rest is not."""

@@ -1,0 +1,44 @@
+"""Finds the backends that installed packages offer under the entry point group `incref.backends`."""
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from incref.backends.backend import Backend
+from incref.errors import UnsupportedError
+
+__all__ = ["GROUP", "available_backends", "find_backend"]
+
+GROUP = "incref.backends"
+
+
+@cache
+def find_backend(name: str) -> Backend:
+    """Import the backend called `name`.
+
+    Raises:
+        UnsupportedError: if no installed package offers it, or its entry point is not a backend. An exception raised while
+            it is imported is not caught.
+    """
+    offers = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in offers:
+        known = ", ".join(sorted({"reference", *offers}))
+        raise UnsupportedError(f"no backend is called {name!r}; installed: {known}")
+    backend = offers[name].load()
+    if not isinstance(backend, Backend):
+        raise UnsupportedError(f"the entry point {offers[name].value} of backend {name!r} is not a Backend")
+    return backend
+
+
+def available_backends() -> dict[str, str | None]:
+    """Every installed backend by name, with the reason why it can't run here, or None.
+
+    >>> available_backends()["reference"] is None
+    True
+    """
+    found: dict[str, str | None] = {"reference": None}
+    for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
+        try:
+            found[point.name] = find_backend(point.name).why_unavailable()
+        except (ImportError, UnsupportedError) as error:
+            found[point.name] = f"could not be imported: {error}"
+    return found

@@ -1,0 +1,1 @@
+"""Bit-exact arithmetic on tensors, beneath the operations of `incref.ops`."""

@@ -1,0 +1,36 @@
+"""Checks that depend on the values of a tensor or on the state of the processor."""
+
+import torch
+from torch import Tensor
+
+from incref.errors import FlushDenormalError, NanError
+
+__all__ = ["require_not_nan", "require_subnormals"]
+
+_SUBNORMAL_PATTERN = 1 << 22
+
+
+def require_not_nan(is_bad: Tensor, message: str) -> None:
+    """Raise `NanError(message)` if any element of `is_bad` is true.
+
+    In a graph that `torch.compile` builds it becomes an assertion that raises `RuntimeError` when the graph runs.
+    """
+    if torch.compiler.is_compiling():
+        torch._assert_async(~is_bad.any(), message)
+    elif bool(is_bad.any()):
+        raise NanError(f"{message}; {int(is_bad.sum())} of {is_bad.numel()} elements are")
+
+
+def require_subnormals(op: str) -> None:
+    """Raise `FlushDenormalError` if this thread flushes subnormal floats to zero.
+
+    Not checked in a graph that `torch.compile` builds: the mode may differ when the graph runs.
+    """
+    if torch.compiler.is_compiling():
+        return
+    smallest = torch.tensor(_SUBNORMAL_PATTERN, dtype=torch.int32).view(torch.float32)
+    if (smallest * 1.0).view(torch.int32).item() != _SUBNORMAL_PATTERN:
+        raise FlushDenormalError(
+            f"{op} multiplies or divides floats and needs subnormals, but this thread flushes them to zero; "
+            "call torch.set_flush_denormal(False)"
+        )

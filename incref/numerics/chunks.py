@@ -1,0 +1,44 @@
+"""Walks over large tensors in pieces, so that temporaries stay in the cache and the working memory is bounded."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import torch
+
+__all__ = ["CHUNK_BYTES", "Slices", "chunk_slices"]
+
+Slices = tuple[slice, ...]
+
+CHUNK_BYTES = 1 << 20
+"""Bytes of one temporary of a piece: small enough that a dozen of them stay in a second-level cache."""
+
+
+def chunk_slices(shape: Sequence[int], unit: Sequence[int], itemsize: int) -> Iterator[Slices]:
+    """Cover `shape` with slices whose temporaries take about `CHUNK_BYTES` each.
+
+    Args:
+        shape: extents of the tensor.
+        unit: per dimension, what the start of every slice is a multiple of.
+        itemsize: bytes that a temporary takes for an element.
+
+    Returns:
+        The slices in row-major order; nothing for an empty tensor. One that covers all while `torch.compile` traces,
+        since the compiler fuses the temporaries away.
+    """
+    if 0 in shape:
+        return
+    if torch.compiler.is_compiling():
+        yield tuple(slice(0, extent) for extent in shape)
+        return
+    left = CHUNK_BYTES // itemsize
+    steps = []
+    for extent, least in zip(reversed(shape), reversed(unit), strict=True):
+        step = min(extent, max(left // least, 1) * least)
+        steps.append(step)
+        left //= step
+    ranges = [range(0, extent, step) for extent, step in zip(shape, reversed(steps), strict=True)]
+    for starts in product(*ranges):
+        yield tuple(
+            slice(start, min(start + step, extent))
+            for start, step, extent in zip(starts, reversed(steps), shape, strict=True)
+        )

@@ -1,0 +1,72 @@
+"""Codes to values, exactly."""
+
+import struct
+
+import torch
+from torch import Tensor
+
+from incref.formats import CodebookFormat, ElementFormat, FloatFormat, IntFormat
+from incref.numerics.patterns import float_format_of
+
+__all__ = ["decode_codes", "require_exact", "value_table"]
+
+_TABLE_BITS = 8
+
+
+def require_exact(fmt: ElementFormat, dtype: torch.dtype) -> None:
+    """Check that `dtype` holds every value of `fmt` exactly.
+
+    Raises:
+        ValueError: if it does not; the message names a dtype that does.
+    """
+    to = float_format_of(dtype)
+    if isinstance(fmt, FloatFormat):
+        fits = fmt.mantissa_bits <= to.mantissa_bits and fmt.emax <= to.emax
+        fits = fits and fmt.emin - fmt.mantissa_bits >= to.emin - to.mantissa_bits
+    elif isinstance(fmt, IntFormat):
+        fits = fmt.bits - fmt.is_signed <= to.mantissa_bits + 1 and fmt.emax < to.emax
+    else:
+        fits = to.mantissa_bits >= float_format_of(torch.float32).mantissa_bits
+    if not fits:
+        exact = torch.float64 if fmt.name == "float64" else torch.float32
+        raise ValueError(f"{dtype} does not hold every value of {fmt.name} exactly; decode to {exact} and convert")
+
+
+def value_table(fmt: ElementFormat, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Value of every code of a format of at most 8 bits, in the order of the codes read as unsigned."""
+    # Built from patterns: a conversion could flush a subnormal value to zero.
+    patterns = [struct.unpack("<q", struct.pack("<d", value))[0] for value in fmt.values]
+    match dtype:
+        case torch.float64:
+            return torch.tensor(patterns, dtype=torch.int64, device=device).view(dtype)
+        case torch.float32:
+            patterns = [struct.unpack("<i", struct.pack("<f", value))[0] for value in fmt.values]
+            return torch.tensor(patterns, dtype=torch.int32, device=device).view(dtype)
+        case torch.bfloat16:
+            patterns = [struct.unpack("<i", struct.pack("<f", value))[0] >> 16 for value in fmt.values]
+            return torch.tensor(patterns, dtype=torch.int16, device=device).view(dtype)
+        case _:
+            patterns = [struct.unpack("<h", struct.pack("<e", value))[0] for value in fmt.values]
+            return torch.tensor(patterns, dtype=torch.int16, device=device).view(dtype)
+
+
+def decode_codes(codes: Tensor, fmt: ElementFormat, dtype: torch.dtype, table: Tensor | None) -> Tensor:
+    """Decode `codes`, one code an element.
+
+    Args:
+        codes: integers, any shape.
+        fmt: their format.
+        dtype: of the values, one for which `require_exact` passes.
+        table: `value_table(fmt, dtype, device)`, needed where `fmt` has at most 8 bits.
+    """
+    if fmt.bits <= _TABLE_BITS:
+        assert table is not None
+        index = codes.to(torch.int32) & (fmt.num_codes - 1)
+        return table.index_select(0, index.reshape(-1)).view(codes.shape)
+    if isinstance(fmt, IntFormat | CodebookFormat):
+        return codes.to(dtype) * fmt.smallest_positive
+    if fmt.name == "float16":
+        return codes.to(torch.int16).view(torch.float16).to(dtype)
+    # bfloat16 and tf32 are the upper part of a float32.
+    upper = float_format_of(torch.float32).bits - fmt.bits
+    return (codes.to(torch.int32) << upper).view(torch.float32).to(dtype)

@@ -1,0 +1,74 @@
+"""NVFP4: blocks with an E4M3 scale beneath one float32 scale for the whole tensor."""
+
+import torch
+from torch import Tensor
+
+from incref.formats import BlockFormat, NanRule, Overflow, Rounding, ScaleArithmetic, ScaleRule
+from incref.numerics.amax import finite_magnitudes, reduce_amax
+from incref.numerics.decode import decode_codes, value_table
+from incref.numerics.encode import Encoding, encode_patterns
+from incref.numerics.mx import BlockSpecials, block_state, nan_element_code
+from incref.numerics.patterns import patterns_of
+from incref.numerics.scales import float_scale
+
+__all__ = ["encode_nvfp4_blocks", "nvfp4_tensor_scale"]
+
+
+def nvfp4_tensor_scale(x: Tensor, fmt: BlockFormat) -> Tensor:
+    """Scale of the whole tensor: `amax / (element.qmax * scale.qmax)` over the finite elements, one rounding.
+
+    Returns:
+        float32, shape (); 1 where all finite elements are zero, at least the smallest normal value elsewhere.
+    """
+    amax = reduce_amax(x.to(torch.float32), tuple(max(1, size) for size in x.shape), finite_magnitudes)
+    if amax.numel() == 0:
+        amax = torch.zeros((), dtype=amax.dtype, device=amax.device)
+    return float_scale(amax.view(()).view(torch.float32), fmt.element.qmax * fmt.scale.qmax, ScaleRule.DIVIDE)
+
+
+def encode_nvfp4_blocks(
+    x: Tensor,
+    tensor_scale: Tensor,
+    fmt: BlockFormat,
+    to: Encoding,
+    *,
+    arithmetic: ScaleArithmetic,
+    specials: BlockSpecials,
+    random_bits: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Encode blocks that lie along the last dimension.
+
+    Args:
+        x: float32 [..., blocks, block_size].
+        tensor_scale: float32, shape ().
+        fmt: NVFP4.
+        to: how elements are encoded; its format is that of the elements.
+        arithmetic: how an element is divided by its scales.
+        specials: what NaN and Inf do to a block.
+        random_bits: for stochastic rounding, in the shape of `x`.
+
+    Returns:
+        Element codes [..., blocks, block_size] and scale codes [..., blocks].
+    """
+    state = block_state(patterns_of(x), specials)
+    element_max = torch.tensor(fmt.element.qmax, device=x.device)
+    wanted = state.amax.view(torch.float32) / element_max / tensor_scale
+    scale_to = Encoding(
+        fmt=fmt.scale, rounding=Rounding.NEAREST_EVEN, overflow=Overflow.SATURATE, nan=NanRule.ERROR
+    )
+    assert fmt.scale.nan_code is not None
+    scale_code = encode_patterns(patterns_of(wanted), scale_to)
+    if state.is_top is not None:
+        scale_code = torch.where(state.is_top, fmt.scale.max_code, scale_code)
+    table = value_table(fmt.scale, torch.float32, x.device)
+    scale = decode_codes(scale_code, fmt.scale, torch.float32, table).unsqueeze(-1)
+    if arithmetic is ScaleArithmetic.DIVIDE:
+        quotient = x / (scale * tensor_scale)
+    else:
+        quotient = x * (1.0 / tensor_scale / scale)
+    # Below half the smallest scale a block vanishes, sign of zero kept; elements of NaN blocks are replaced below.
+    is_nan = state.is_nan.unsqueeze(-1)
+    quotient = torch.where((scale == 0) | is_nan, torch.zeros_like(x).copysign(x), quotient)
+    codes = encode_patterns(patterns_of(quotient), to, random_bits=random_bits)
+    codes = torch.where(is_nan, nan_element_code(fmt), codes)
+    return codes, torch.where(state.is_nan, fmt.scale.nan_code, scale_code).to(torch.uint8)

@@ -1,0 +1,67 @@
+"""Division of values by the scales of their blocks, and multiplication with them."""
+
+import torch
+from torch import Tensor
+
+from incref.formats import E8M0, ScaleArithmetic
+from incref.numerics.blocks import from_blocks, per_element, to_blocks
+from incref.numerics.decode import value_table
+from incref.numerics.granularity import Granularity
+from incref.numerics.patterns import float_format_of
+
+__all__ = ["compute_dtype", "divide_by_scale", "per_block_map", "require_scale", "scale_values"]
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Dtype that scaled arithmetic on values of `dtype` runs in: float64 for float64, else float32."""
+    float_format_of(dtype)
+    return torch.float64 if dtype is torch.float64 else torch.float32
+
+
+def require_scale(name: str, scale: Tensor, shape: torch.Size, granularity: Granularity) -> Tensor:
+    """Check the shape of the scale or zero point of a tensor of `shape`, and give it one dimension for each of those.
+
+    Raises:
+        ValueError: if it is another one.
+    """
+    wanted = granularity.scale_shape(shape)
+    if tuple(scale.shape) != wanted:
+        raise ValueError(
+            f"the {name} of a tensor of shape {tuple(shape)}, with blocks of {granularity.block_shape(shape)}, must have "
+            f"the shape {wanted}, got {tuple(scale.shape)}"
+        )
+    return scale if scale.ndim == len(shape) else scale.view((1,) * len(shape))
+
+
+def scale_values(scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """Give scales as values of `dtype`, exactly; uint8 is read as codes of E8M0.
+
+    Raises:
+        TypeError: if the dtype of `scale` is neither uint8 nor a float that `dtype` holds.
+    """
+    if scale.dtype is torch.uint8:
+        table = value_table(E8M0, dtype, scale.device)
+        return table.index_select(0, scale.reshape(-1).to(torch.int32)).view(scale.shape)
+    if float_format_of(scale.dtype).bits > float_format_of(dtype).bits:
+        raise TypeError(f"the arithmetic is in {dtype}, so the scale must not be wider, got {scale.dtype}")
+    return scale.to(dtype)
+
+
+def per_block_map(x: Tensor, scale: Tensor, block: tuple[int, ...], *, divide: bool) -> Tensor:
+    """Divide every element of `x` by the scale of its block, or multiply it, with one rounding in their common dtype.
+
+    Args:
+        x: values.
+        scale: one for each block, with as many dimensions as `x`.
+        block: extent of a block along every dimension.
+        divide: whether to divide.
+    """
+    blocks, factor = to_blocks(x, block), per_element(scale, x.ndim)
+    return from_blocks(blocks / factor if divide else blocks * factor, x.shape)
+
+
+def divide_by_scale(x: Tensor, scale: Tensor, block: tuple[int, ...], arithmetic: ScaleArithmetic) -> Tensor:
+    """Compute `x / scale`, or `x * (1 / scale)`, block by block; see `ScaleArithmetic`."""
+    if arithmetic is ScaleArithmetic.DIVIDE:
+        return per_block_map(x, scale, block, divide=True)
+    return per_block_map(x, 1.0 / scale, block, divide=False)

@@ -1,0 +1,25 @@
+"""The operations: what each means, as a contract with a reference in plain PyTorch."""
+
+from incref.ops.compute_scale import compute_scale
+from incref.ops.decode import decode
+from incref.ops.dequantize_affine import dequantize_affine
+from incref.ops.dequantize_float import dequantize_float
+from incref.ops.dequantize_mx import dequantize_mx
+from incref.ops.encode import encode
+from incref.ops.quantize_affine import quantize_affine
+from incref.ops.quantize_float import quantize_float
+from incref.ops.quantize_mx import quantize_mx
+from incref.ops.table import OPS
+
+__all__ = [
+    "OPS",
+    "compute_scale",
+    "decode",
+    "dequantize_affine",
+    "dequantize_float",
+    "dequantize_mx",
+    "encode",
+    "quantize_affine",
+    "quantize_float",
+    "quantize_mx",
+]

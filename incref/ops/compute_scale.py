@@ -1,0 +1,97 @@
+"""`compute_scale`: the scale, and zero point, of every block of a tensor."""
+
+import torch
+from torch import Tensor
+
+from incref.formats import E8M0, Format, IntFormat, ScaleRule, SymmetricScale
+from incref.numerics.amax import negative_magnitudes, positive_magnitudes, reduce_amax
+from incref.numerics.checks import require_subnormals
+from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.numerics.patterns import float_format_of
+from incref.numerics.scaled import compute_dtype
+from incref.numerics.scales import affine_scale, float_scale, grid_limit, scale_codes, scale_exponent
+from incref.ops.contract import Arg, Exactness, op
+from incref.ops.encode import get_element_format
+
+__all__ = ["compute_scale"]
+
+
+@op(
+    version="1.0",
+    exactness=Exactness.E0,
+    args=(Arg(name="x", dtype="float64, float32, bfloat16 or float16", shape="d0, d1, ..."),),
+    results=(
+        Arg(name="scale", dtype="float32, float64 for float64 x, or uint8 (E8M0)", shape="ceil(d0 / b0), ceil(d1 / b1), ..."),
+        Arg(name="zero_point", dtype="int32; asymmetric only", shape="that of scale"),
+    ),
+)
+def compute_scale(
+    x: Tensor,
+    fmt: str | Format,
+    granularity: Granularity = PER_TENSOR,
+    *,
+    rule: ScaleRule = ScaleRule.DIVIDE,
+    symmetric: bool = True,
+    symmetric_scale: SymmetricScale = SymmetricScale.QMAX,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Compute the scale that fits the range of every block of `x` to the range of `fmt`.
+
+    Args:
+        x: float64, float32, bfloat16 or float16, any shape; the largest magnitude of a block is exact.
+        fmt: an element format, or its name.
+        granularity: which elements share a scale.
+        rule: how the largest magnitude becomes a scale.
+        symmetric: whether zero is code 0; if not, the scale spans from the least to the greatest element and there is a
+            zero point. Integer formats only.
+        symmetric_scale: which magnitude a symmetric integer grid puts where.
+
+    Returns:
+        Symmetric: `amax / limit` or `amax * (1 / limit)` for DIVIDE and RECIPROCAL, where limit is `fmt.qmax` or, for
+        integers, what `symmetric_scale` says: float32 (float64 for float64 `x`); 1 where amax is 0, at least the smallest
+        normal value elsewhere, NaN where the block has a NaN or Inf. The other rules give codes of E8M0, uint8, exponents
+        clamped to -127 .. 127: 0 (2**-127) where amax is 0, 0xFF (NaN) where the block has a NaN or Inf.
+
+        Asymmetric: `(scale, zero_point)`. With `lo = min(min(x), 0)` and `hi = max(max(x), 0)`,
+        `scale = (hi - lo) / (2**bits - 1)`, or times the reciprocal, and
+        `zero_point = clamp(round(-lo / scale) + min_code, min_code, max_code)`, int32, ties to even. `hi - lo` is rounded
+        first and limited to the largest finite value; then the division, or the reciprocal and the product. A block of
+        zeros has scale 1; one with a NaN or Inf has scale NaN and zero_point min_code.
+
+    Raises:
+        ValueError: for an unknown or block format; a symmetric scale of an unsigned format; an asymmetric one of a format
+            that is not an integer, or by a rule that gives powers of two.
+        FlushDenormalError: for an asymmetric scale, if the processor flushes subnormals.
+
+    Source: OCP MX 1.0, 6.3 (FLOOR); arXiv 2210.17323 (SPAN); `ScaleRule` and `SymmetricScale` have the formulas.
+
+    >>> compute_scale(torch.tensor([[1.0, -6.35], [0.5, 0.0]]), "int8", Granularity((-1,)))
+    tensor([[0.0500],
+            [0.0039]])
+    """
+    target = get_element_format(fmt)
+    layout = float_format_of(compute_dtype(x.dtype))
+    block = granularity.block_shape(x.shape)
+    shape = granularity.scale_shape(x.shape)
+    if not symmetric:
+        if not isinstance(target, IntFormat) or rule.is_power_of_two:
+            raise ValueError(
+                f"an asymmetric scale needs an integer format and the rule DIVIDE or RECIPROCAL, got {target.name}, {rule}"
+            )
+        require_subnormals("an asymmetric compute_scale")
+        below = reduce_amax(x, block, negative_magnitudes).view(compute_dtype(x.dtype))
+        above = reduce_amax(x, block, positive_magnitudes).view(compute_dtype(x.dtype))
+        scale, zero_point = affine_scale(below, above, target, rule)
+        return scale.view(shape), zero_point.view(shape)
+    if rule.is_power_of_two:
+        amax = reduce_amax(x, block)
+        exponent = scale_exponent(amax, layout, target, rule).clamp(E8M0.emin, E8M0.emax)
+        assert layout.inf_code is not None
+        return scale_codes(exponent, amax >= layout.inf_code, E8M0).view(shape)
+    limit = grid_limit(target, symmetric_scale)
+    if symmetric_scale is SymmetricScale.EXTREME and isinstance(target, IntFormat):
+        below, above = reduce_amax(x, block, negative_magnitudes), reduce_amax(x, block, positive_magnitudes)
+        amax = torch.maximum(below, above).view(compute_dtype(x.dtype))
+        scale = float_scale(amax, limit, rule)
+        return torch.where(above > below, -scale, scale).view(shape)
+    amax = reduce_amax(x, block).view(compute_dtype(x.dtype))
+    return float_scale(amax, limit, rule).view(shape)

@@ -1,0 +1,143 @@
+"""What an operation promises: signature, options, exactness and the reference that is its meaning."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from types import MappingProxyType
+from typing import Generic, ParamSpec, TypeVar, cast
+
+from incref.backends.backend import Backend
+from incref.backends.discovery import find_backend
+from incref.errors import UnsupportedError
+
+__all__ = ["Arg", "Exactness", "Op", "op"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Exactness(Enum):
+    """How close every implementation of an operation has to be to its reference."""
+
+    E0 = "bitwise"
+    """The same bits, sign of zero included; a NaN for a NaN."""
+    E1 = "set-valued"
+    """One of a finite set of answers, chosen by a declared option for a whole run."""
+    E2 = "bounded"
+    """Within a bound that is derived from the declared accumulator, on the grid of the output."""
+    E4 = "property"
+    """A stated property holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arg:
+    """A tensor argument or result of an operation.
+
+    Attributes:
+        name: of the parameter; results are named in the order of the tuple.
+        dtype: the dtypes it may have, in words.
+        shape: its shape, by the names of dimensions.
+    """
+
+    name: str
+    dtype: str
+    shape: str
+
+
+class Op(Generic[P, R]):
+    """An operation: call it to run the reference, or `op.on(backend)(...)` to run that backend's kernel.
+
+    Attributes:
+        name: of the operation.
+        version: `major.minor`; the major one changes when a result does.
+        exactness: how close implementations have to be.
+        args: the tensors that it takes.
+        results: the tensors that it returns.
+        reference: the function that is its meaning.
+    """
+
+    def __init__(
+        self,
+        reference: Callable[P, R],
+        *,
+        version: str,
+        exactness: Exactness,
+        args: tuple[Arg, ...],
+        results: tuple[Arg, ...],
+    ) -> None:
+        """Make an operation of its reference."""
+        self.name = reference.__name__
+        self.version = version
+        self.exactness = exactness
+        self.args = args
+        self.results = results
+        self.reference = reference
+        self.__name__ = reference.__name__
+        self.__module__ = reference.__module__
+        self.__doc__ = reference.__doc__
+        self.__wrapped__ = reference
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the reference."""
+        return self.reference(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        """Name and version."""
+        return f"<op {self.name}@{self.version}>"
+
+    @cached_property
+    def options(self) -> Mapping[str, type[Enum]]:
+        """Parameters that choose among named behaviours, with the enum of each."""
+        found: dict[str, type[Enum]] = {}
+        for name, parameter in inspect.signature(self.reference).parameters.items():
+            kinds = getattr(parameter.annotation, "__args__", (parameter.annotation,))
+            found |= {name: kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)}
+        return MappingProxyType(found)
+
+    def on(self, backend: str | Backend, *, fallback: str | None = None) -> Callable[P, R]:
+        """Return the kernel of `backend`, or the reference for "reference".
+
+        Args:
+            backend: a backend, or the name of an installed one.
+            fallback: "reference" to run the reference for arguments that the kernel declines; None to raise.
+
+        Raises:
+            UnsupportedError: if the backend is unknown, can't run here, or has no kernel for this operation; and, when
+                called, if the kernel declines the arguments and there is no fallback.
+        """
+        if fallback not in (None, "reference"):
+            raise ValueError(f'fallback must be None or "reference", got {fallback!r}')
+        if backend == "reference":
+            return self.reference
+        table = backend if isinstance(backend, Backend) else find_backend(backend)
+        reason = table.why_unavailable()
+        if reason is None and self.name not in table.kernels:
+            reason = f"it has no kernel for {self.name}"
+        if reason is not None:
+            if fallback:
+                return self.reference
+            raise UnsupportedError(f"backend {table.name!r} can't run {self.name}: {reason}")
+        kernel = table.kernels[self.name]
+
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            why = kernel.why_not(*args, **kwargs)
+            if why is None:
+                return cast("R", kernel.fn(*args, **kwargs))
+            if fallback:
+                return self.reference(*args, **kwargs)
+            raise UnsupportedError(f"{self.name} on backend {table.name!r} declines these arguments: {why}")
+
+        return run
+
+
+def op(
+    *, version: str, exactness: Exactness, args: tuple[Arg, ...], results: tuple[Arg, ...]
+) -> Callable[[Callable[P, R]], Op[P, R]]:
+    """Decorate the reference of an operation with its contract."""
+
+    def wrap(reference: Callable[P, R]) -> Op[P, R]:
+        return Op(reference, version=version, exactness=exactness, args=args, results=results)
+
+    return wrap

@@ -1,0 +1,33 @@
+"""The operations by name; an operation that is not listed here does not exist for backends and conformance."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from incref.ops.compute_scale import compute_scale
+from incref.ops.contract import Op
+from incref.ops.decode import decode
+from incref.ops.dequantize_affine import dequantize_affine
+from incref.ops.dequantize_float import dequantize_float
+from incref.ops.dequantize_mx import dequantize_mx
+from incref.ops.encode import encode
+from incref.ops.quantize_affine import quantize_affine
+from incref.ops.quantize_float import quantize_float
+from incref.ops.quantize_mx import quantize_mx
+
+__all__ = ["OPS"]
+
+_ROWS: tuple[Op[..., Any], ...] = (
+    encode,
+    decode,
+    compute_scale,
+    quantize_affine,
+    dequantize_affine,
+    quantize_float,
+    dequantize_float,
+    quantize_mx,
+    dequantize_mx,
+)
+
+OPS: Mapping[str, Op[..., Any]] = MappingProxyType({row.name: row for row in _ROWS})
+"""Every operation by its name."""

@@ -1,5 +1,7 @@
 """NVFP4: blocks with an E4M3 scale beneath one float32 scale for the whole tensor."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from incref.numerics.encode import Encoding, encode_patterns
 from incref.numerics.mx import BlockSpecials, block_state, nan_element_code
 from incref.numerics.patterns import patterns_of
 from incref.numerics.scales import float_scale
+from incref.numerics.tabulated import CodeTable, encode_values
 
 __all__ = ["encode_nvfp4_blocks", "nvfp4_tensor_scale"]
 
@@ -34,6 +37,7 @@ def encode_nvfp4_blocks(
     *,
     arithmetic: ScaleArithmetic,
     specials: BlockSpecials,
+    table: CodeTable | None,
     random_bits: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Encode blocks that lie along the last dimension.
@@ -45,6 +49,7 @@ def encode_nvfp4_blocks(
         to: how elements are encoded; its format is that of the elements.
         arithmetic: how an element is divided by its scales.
         specials: what NaN and Inf do to a block.
+        table: of the elements' codes, or None.
         random_bits: for stochastic rounding, in the shape of `x`.
 
     Returns:
@@ -60,15 +65,20 @@ def encode_nvfp4_blocks(
     scale_code = encode_patterns(patterns_of(wanted), scale_to)
     if state.is_top is not None:
         scale_code = torch.where(state.is_top, fmt.scale.max_code, scale_code)
-    table = value_table(fmt.scale, torch.float32, x.device)
-    scale = decode_codes(scale_code, fmt.scale, torch.float32, table).unsqueeze(-1)
+    scale_table = value_table(fmt.scale, torch.float32, x.device)
+    scale = decode_codes(scale_code, fmt.scale, torch.float32, scale_table)
+    # Below half the smallest scale a block vanishes; the elements of NaN blocks are replaced below.
+    vanishes = (scale == 0) | state.is_nan
     if arithmetic is ScaleArithmetic.DIVIDE:
-        quotient = x / (scale * tensor_scale)
+        quotient = x / torch.where(vanishes, torch.inf, scale * tensor_scale).unsqueeze(-1)
     else:
-        quotient = x * (1.0 / tensor_scale / scale)
-    # Below half the smallest scale a block vanishes, sign of zero kept; elements of NaN blocks are replaced below.
-    is_nan = state.is_nan.unsqueeze(-1)
-    quotient = torch.where((scale == 0) | is_nan, torch.zeros_like(x).copysign(x), quotient)
-    codes = encode_patterns(patterns_of(quotient), to, random_bits=random_bits)
-    codes = torch.where(is_nan, nan_element_code(fmt), codes)
+        quotient = x * torch.where(vanishes, 0.0, 1.0 / tensor_scale / scale).unsqueeze(-1)
+    if specials.are_nan_blocks and to.overflow is Overflow.SATURATE:
+        # NaN is met in NaN blocks alone.
+        to = replace(to, nan=NanRule.ZERO)
+    else:
+        quotient = torch.where(vanishes.unsqueeze(-1), torch.zeros_like(x).copysign(x), quotient)
+    codes = encode_values(quotient, to, table, random_bits=random_bits)
+    if torch.compiler.is_compiling() or bool(state.is_nan.any()):
+        codes = torch.where(state.is_nan.unsqueeze(-1), nan_element_code(fmt), codes)
     return codes, torch.where(state.is_nan, fmt.scale.nan_code, scale_code).to(torch.uint8)

@@ -6,6 +6,7 @@ from incref.ops.dequantize_affine import dequantize_affine
 from incref.ops.dequantize_float import dequantize_float
 from incref.ops.dequantize_mx import dequantize_mx
 from incref.ops.encode import encode
+from incref.ops.pack import pack, unpack
 from incref.ops.quantize_affine import quantize_affine
 from incref.ops.quantize_float import quantize_float
 from incref.ops.quantize_mx import quantize_mx
@@ -19,7 +20,9 @@ __all__ = [
     "dequantize_float",
     "dequantize_mx",
     "encode",
+    "pack",
     "quantize_affine",
     "quantize_float",
     "quantize_mx",
+    "unpack",
 ]

@@ -35,7 +35,7 @@ def decode(codes: Tensor, fmt: str | Format, *, dtype: torch.dtype = torch.float
         ValueError: for an unknown format, a block format, or a `dtype` that does not hold every value of `fmt`.
 
     >>> decode(torch.tensor([42, 176, 76], dtype=torch.uint8), "e4m3fn")
-    tensor([0.3125, -0.5000, 6.0000])
+    tensor([ 0.3125, -0.5000,  6.0000])
     """
     source = get_element_format(fmt)
     require_exact(source, dtype)

@@ -6,9 +6,10 @@ from torch import Tensor
 from incref.formats import BlockFormat, ElementFormat, Format, IntRange, NanRule, Overflow, Rounding, get_format
 from incref.numerics.chunks import chunk_slices
 from incref.numerics.codes import code_dtype
-from incref.numerics.encode import Encoding, encode_patterns
-from incref.numerics.patterns import float_format_of, patterns_of
+from incref.numerics.encode import Encoding
+from incref.numerics.patterns import float_format_of
 from incref.numerics.rounding import require_random_bits
+from incref.numerics.tabulated import encode_values, find_table
 from incref.ops.contract import Arg, Exactness, op
 
 __all__ = ["encode", "get_element_format"]
@@ -83,6 +84,8 @@ def encode(
     flat, source, bits = out, x, random_bits
     if x.is_contiguous() and (bits is None or bits.is_contiguous()):
         flat, source, bits = out.view(-1), x.view(-1), bits if bits is None else bits.view(-1)
+    table = find_table(to, x.dtype, x.numel(), x.device)
     for part in chunk_slices(source.shape, (1,) * source.ndim, max(x.itemsize, 4)):
-        flat[part] = encode_patterns(patterns_of(source[part]), to, random_bits=bits if bits is None else bits[part])
+        random = None if bits is None else bits[part]
+        flat[part] = encode_values(source[part], to, table, random_bits=random)
     return out

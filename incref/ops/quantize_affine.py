@@ -19,12 +19,12 @@ from incref.formats import (
 from incref.numerics.amax import block_parts
 from incref.numerics.checks import require_subnormals
 from incref.numerics.codes import code_dtype
-from incref.numerics.encode import Encoding, encode_patterns
+from incref.numerics.encode import Encoding
 from incref.numerics.granularity import PER_TENSOR, Granularity
-from incref.numerics.patterns import patterns_of
 from incref.numerics.rounding import require_random_bits
 from incref.numerics.blocks import from_blocks, per_element, to_blocks
 from incref.numerics.scaled import compute_dtype, divide_by_scale, require_scale, scale_values
+from incref.numerics.tabulated import encode_values, find_table
 from incref.ops.compute_scale import compute_scale
 from incref.ops.contract import Arg, Exactness, op
 
@@ -125,11 +125,12 @@ def quantize_affine(
     assert isinstance(wide, IntFormat)
     to = Encoding(fmt=wide, rounding=rounding, overflow=Overflow.SATURATE, nan=nan, int_range=int_range)
     least = -target.max_code if target.is_signed and int_range is IntRange.RESTRICTED else target.min_code
+    table = find_table(to, compute, x.numel(), x.device)
     codes = torch.empty(x.shape, dtype=code_dtype(target), device=x.device)
     for part, scales, inner in block_parts(tuple(x.shape), granularity.block_shape(x.shape), compute.itemsize):
         quotient = divide_by_scale(x[part].to(compute), factor[scales], inner, arithmetic)
         random = None if random_bits is None else random_bits[part]
-        rounded = encode_patterns(patterns_of(quotient), to, random_bits=random)
+        rounded = encode_values(quotient, to, table, random_bits=random)
         if offset is not None:
             shifted = to_blocks(rounded, inner) + per_element(offset[scales], x.ndim).to(rounded.dtype)
             rounded = from_blocks(shifted, rounded.shape).clamp(least, target.max_code)

@@ -17,11 +17,12 @@ from incref.formats import (
 from incref.numerics.amax import block_parts
 from incref.numerics.checks import require_subnormals
 from incref.numerics.codes import code_dtype
-from incref.numerics.encode import Encoding, encode_patterns
+from incref.numerics.encode import Encoding
 from incref.numerics.granularity import PER_TENSOR, Granularity
-from incref.numerics.patterns import float_format_of, patterns_of
+from incref.numerics.patterns import float_format_of
 from incref.numerics.rounding import require_random_bits
 from incref.numerics.scaled import compute_dtype, divide_by_scale, require_scale, scale_values
+from incref.numerics.tabulated import encode_values, find_table
 from incref.ops.compute_scale import compute_scale
 from incref.ops.contract import Arg, Exactness, op
 from incref.ops.encode import get_element_format
@@ -104,6 +105,7 @@ def quantize_float(
         scale = found
     factor = scale_values(require_scale("scale", scale, x.shape, granularity), compute)
     to = Encoding(fmt=target, rounding=rounding, overflow=overflow, nan=nan)
+    table = find_table(to, compute, x.numel(), x.device)
     codes = torch.empty(x.shape, dtype=code_dtype(target), device=x.device)
     for part, scales, inner in block_parts(tuple(x.shape), granularity.block_shape(x.shape), compute.itemsize):
         piece = x[part].to(compute)
@@ -112,5 +114,5 @@ def quantize_float(
             largest = float_format_of(compute).qmax
             quotient = torch.where(piece.isfinite(), quotient.clamp(-largest, largest), quotient)
         random = None if random_bits is None else random_bits[part]
-        codes[part] = encode_patterns(patterns_of(quotient), to, random_bits=random)
+        codes[part] = encode_values(quotient, to, table, random_bits=random)
     return codes, scale

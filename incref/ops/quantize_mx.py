@@ -1,5 +1,7 @@
 """`quantize_mx`: values to blocks of narrow elements that share a scale."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -19,10 +21,11 @@ from incref.numerics.checks import require_subnormals
 from incref.numerics.chunks import chunk_slices
 from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding
-from incref.numerics.mx import BlockSpecials, encode_mx_blocks
+from incref.numerics.mx import BlockSpecials, encode_mx_blocks, supports_table
 from incref.numerics.nvfp4 import encode_nvfp4_blocks, nvfp4_tensor_scale
 from incref.numerics.patterns import float_format_of, patterns_of
 from incref.numerics.rounding import require_random_bits
+from incref.numerics.tabulated import find_table
 from incref.ops.contract import Arg, Exactness, op
 
 __all__ = ["get_block_format", "quantize_mx", "require_axis"]
@@ -153,6 +156,11 @@ def quantize_mx(
     scale = torch.empty((*moved.shape[:-1], blocks), dtype=torch.uint8, device=x.device).movedim(-1, axis)
     scale = scale.contiguous()
     codes_out, scale_out = codes.movedim(axis, -1), scale.movedim(axis, -1)
+    table = None
+    if x.dtype is not torch.float64 and (target.has_tensor_scale or supports_table(to, specials)):
+        # The narrower dtypes are widened to binary32; where blocks deal with NaN and Inf, the table need not.
+        table_to = replace(to, nan=NanRule.ZERO) if supports_table(to, specials) else to
+        table = find_table(table_to, torch.float32, x.numel(), x.device)
     for part in chunk_slices(moved.shape, block, max(x.itemsize, 4)):
         rows = (*part[:-1], slice(part[-1].start // target.block_size, -(-part[-1].stop // target.block_size)))
         piece = moved[part]
@@ -160,7 +168,7 @@ def quantize_mx(
         bits = None if random is None else _as_blocks(random[part], target.block_size)
         if tensor_scale is None:
             found, found_scale = encode_mx_blocks(
-                patterns_of(values), target, to, rule=rule, specials=specials, random_bits=bits
+                patterns_of(values), target, to, rule=rule, specials=specials, table=table, random_bits=bits
             )
         else:
             found, found_scale = encode_nvfp4_blocks(
@@ -170,6 +178,7 @@ def quantize_mx(
                 to,
                 arithmetic=arithmetic,
                 specials=specials,
+                table=table,
                 random_bits=bits,
             )
         codes_out[part] = found.flatten(-2)[..., : piece.shape[-1]]

@@ -11,6 +11,7 @@ from incref.ops.dequantize_affine import dequantize_affine
 from incref.ops.dequantize_float import dequantize_float
 from incref.ops.dequantize_mx import dequantize_mx
 from incref.ops.encode import encode
+from incref.ops.pack import pack, unpack
 from incref.ops.quantize_affine import quantize_affine
 from incref.ops.quantize_float import quantize_float
 from incref.ops.quantize_mx import quantize_mx
@@ -27,6 +28,8 @@ _ROWS: tuple[Op[..., Any], ...] = (
     dequantize_float,
     quantize_mx,
     dequantize_mx,
+    pack,
+    unpack,
 )
 
 OPS: Mapping[str, Op[..., Any]] = MappingProxyType({row.name: row for row in _ROWS})

@@ -10,12 +10,14 @@ from incref.formats.modes import (
     ScaleRule,
     SymmetricScale,
 )
+from incref.formats.presets import MX_PRESETS, MxOptions, MxPreset
 from incref.formats.spec import BlockFormat, CodebookFormat, ElementFormat, FloatFormat, Format, IntFormat, Specials
 from incref.formats.table import E8M0, FORMATS, get_format, short_names
 
 __all__ = [
     "E8M0",
     "FORMATS",
+    "MX_PRESETS",
     "BlockFormat",
     "BlockRule",
     "CodebookFormat",
@@ -24,6 +26,8 @@ __all__ = [
     "Format",
     "IntFormat",
     "IntRange",
+    "MxOptions",
+    "MxPreset",
     "NanRule",
     "Overflow",
     "Rounding",

@@ -1,0 +1,67 @@
+"""Round to nearest."""
+
+import torch
+from torch import Tensor
+
+from incref.errors import UnsupportedError
+from incref.formats import BlockFormat
+from incref.ops.compute_scale import compute_scale
+from incref.qtensor.parts import Parts, dequantize_parts, draw_random_bits, quantize_parts
+from incref.qtensor.qtensor import QTensor
+from incref.qtensor.spec import QuantSpec
+
+__all__ = ["RATIOS", "rtn"]
+
+RATIOS = tuple(1 - i / 200 for i in range(40))
+"""By what the search for the least squared error shrinks the range: 1, 0.995, ... 0.805."""
+
+
+def rtn(weight: Tensor, spec: QuantSpec, *, use_mse_search: bool = False) -> QTensor:
+    """Quantize `weight` by rounding each element to the nearest code, in any format.
+
+    Args:
+        weight: float64, float32, bfloat16 or float16.
+        spec: how. Stochastic rounding draws from a generator seeded with 0, so results are reproducible.
+        use_mse_search: whether scales are those of `weight * r`, for the one r of `RATIOS` that gives the least sum of
+            squared errors over the whole weight, in float64; the first of several.
+
+    Returns:
+        The codes and scales that the operation of the format gives.
+
+    Raises:
+        UnsupportedError: for a search in a block format, whose scales are powers of two or codes.
+        NanError: if `weight` is not finite and the format has no NaN.
+    """
+    random_bits = draw_random_bits(weight, spec.rounding, torch.Generator().manual_seed(0))
+    if not use_mse_search:
+        return QTensor.quantize(weight, spec, random_bits=random_bits)
+    if isinstance(spec.fmt, BlockFormat):
+        raise UnsupportedError(f"the search shrinks scales that are floats, and those of {spec.fmt.name} are not")
+    best: Parts | None = None
+    least = torch.inf
+    for ratio in RATIOS:
+        scale, zero_point = _shrunk_scale(weight, spec, ratio)
+        parts = quantize_parts(weight, spec, scale, zero_point, random_bits=random_bits)
+        error = _squared_error(weight, dequantize_parts(parts, spec, weight.dtype))
+        if best is None or error < least:
+            best, least = parts, error
+    assert best is not None
+    return QTensor.from_parts(best, spec, weight.dtype)
+
+
+def _shrunk_scale(weight: Tensor, spec: QuantSpec, ratio: float) -> tuple[Tensor, Tensor | None]:
+    """Scale and zero point of `weight * ratio`; rounding keeps order, so the extremes are those of `weight`, scaled."""
+    assert not isinstance(spec.fmt, BlockFormat)
+    found = compute_scale(
+        weight * ratio,
+        spec.fmt,
+        spec.granularity,
+        rule=spec.rule,
+        symmetric=spec.symmetric,
+        symmetric_scale=spec.symmetric_scale,
+    )
+    return found if isinstance(found, tuple) else (found, None)
+
+
+def _squared_error(x: Tensor, y: Tensor) -> float:
+    return float((x.to(torch.float64) - y.to(torch.float64)).square().sum())

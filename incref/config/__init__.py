@@ -1,0 +1,1 @@
+"""What every layer of a model becomes: schemes, and the configurations that assign them."""

@@ -1,0 +1,198 @@
+"""What all configurations share: local rules, resolution against a model, and files."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import ClassVar
+
+from torch import nn
+from typing_extensions import Self
+
+from incref.config.rules import (
+    NameRule,
+    Rule,
+    TypeRule,
+    as_rule,
+    check_layer,
+    is_head,
+    quantizable_layers,
+    require_matches,
+)
+from incref.config.scheme import LayerScheme
+from incref.qtensor.format_json import Json
+
+__all__ = ["EVERYTHING", "BaseConfig", "WhiteList"]
+
+EVERYTHING = "*"
+"""The `white_list` that speaks of every layer."""
+
+WhiteList = Sequence[str | type[nn.Module] | Rule] | str | None
+"""Layers that a configuration speaks of: `EVERYTHING`, a list of names, expressions and classes, or None for none."""
+
+
+@dataclass(frozen=True)
+class BaseConfig(ABC):
+    """A configuration: fields that say what a layer becomes, and rules that give some layers another one.
+
+    Fields are set at construction. A layer gets the configuration of the last name rule that matches it, else of the
+    last class rule, else this one.
+    """
+
+    name: ClassVar[str]
+
+    local_rules: list[tuple[Rule, "BaseConfig"]] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the type of every field, and that together they make a scheme."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.type in (str, int, bool) and type(value) is not f.type:
+                raise TypeError(f"{f.name} must be {getattr(f.type, '__name__', f.type)}, got {value!r}")
+        if not (self.white_list is None or self.white_list == EVERYTHING):
+            if isinstance(self.white_list, str):
+                raise ValueError(f'white_list must be "{EVERYTHING}", a list or None, got {self.white_list!r}')
+            object.__setattr__(self, "white_list", tuple(as_rule(target) for target in self.white_list))
+        self.scheme()
+
+    @property
+    @abstractmethod
+    def white_list(self) -> WhiteList:
+        """Layers that the configuration speaks of."""
+
+    @property
+    def leaves_heads_alone(self) -> bool:
+        """Whether output heads keep their float weights."""
+        return False
+
+    @abstractmethod
+    def scheme(self) -> LayerScheme | None:
+        """What a layer becomes under this configuration; None to leave it alone.
+
+        Raises:
+            ValueError: if the fields contradict each other; the message names them.
+        """
+
+    def set_local(
+        self,
+        operator_name: str | type[nn.Module] | Sequence[str | type[nn.Module]],
+        config: "BaseConfig",
+    ) -> Self:
+        """Give some layers a configuration of their own.
+
+        Args:
+            operator_name: the name of a layer or of a module around some, an expression, a module class, or a list.
+            config: what they get; of any kind.
+
+        Returns:
+            This configuration, changed.
+        """
+        if not isinstance(config, BaseConfig):
+            raise TypeError(f"a layer gets a configuration such as RTNConfig, got {config!r}")
+        targets = [operator_name] if isinstance(operator_name, str | type) else list(operator_name)
+        self.local_rules.extend([(as_rule(target), config) for target in targets])
+        return self
+
+    def resolve(self, model: nn.Module) -> dict[str, LayerScheme]:
+        """Say what every layer of `model` that changes becomes, by its name.
+
+        Raises:
+            ValueError: if a rule matches no layer, or only heads that are left alone.
+            LayerError: if a layer can't be quantized.
+        """
+        layers = quantizable_layers(model)
+        listed = [] if isinstance(self.white_list, str) or self.white_list is None else list(self.white_list)
+        rules: list[tuple[Rule, BaseConfig]] = [*((as_rule(target), self) for target in listed), *self.local_rules]
+        require_matches([rule for rule, _ in rules], layers)
+        # Names are more particular than classes; among equals the later one wins.
+        ranked = sorted(rules, key=lambda entry: isinstance(entry[0], NameRule))
+        resolved: dict[str, LayerScheme] = {}
+        used: set[Rule] = set()
+        for name, layer in layers.items():
+            config: BaseConfig | None = self if self.white_list == EVERYTHING else None
+            matched = [(rule, c) for rule, c in ranked if rule.matches(name, layer)]
+            if matched:
+                config = matched[-1][1]
+            scheme = config.scheme() if config is not None else None
+            is_left_alone = scheme is not None and config is not None and config.leaves_heads_alone and is_head(name)
+            if not is_left_alone:
+                used.update(rule for rule, _ in matched)
+            if scheme is not None and not is_left_alone:
+                check_layer(name, layer)
+                resolved[name] = scheme
+        for rule, _ in rules:
+            if rule not in used:
+                raise ValueError(f"{rule} matches only output heads, which are left alone; give it quant_lm_head=True")
+        return resolved
+
+    def to_dict(self) -> dict[str, Json]:
+        """Describe the configuration in JSON values; `from_dict` gives an equal one."""
+        described: dict[str, Json] = {"name": self.name}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, tuple):
+                value = [_rule_to_json(rule) for rule in value]
+            if f.name != "local_rules":
+                described[f.name] = value
+        if self.local_rules:
+            described["local"] = [
+                {"match": _rule_to_json(rule), "config": config.to_dict()} for rule, config in self.local_rules
+            ]
+        return described
+
+    @classmethod
+    def from_dict(cls, described: dict[str, Json]) -> Self:
+        """Make a configuration of what `to_dict` gives; fields that are left out have their defaults.
+
+        Raises:
+            TypeError: for a field that there isn't, or one of the wrong type.
+            ValueError: for values that contradict each other.
+        """
+        from incref.config.table import config_from_dict  # noqa: PLC0415  # the table lists the classes below this one
+
+        values: dict[str, object] = {key: value for key, value in described.items() if key not in ("name", "local")}
+        if described.get("name", cls.name) != cls.name:
+            raise ValueError(f"{cls.__name__} is described by the name {cls.name!r}, got {described['name']!r}")
+        known = [f.name for f in fields(cls) if f.init]
+        for key in values:
+            if key not in known:
+                raise TypeError(f"{cls.__name__} has no field {key!r}; it has {', '.join(known)}")
+        if isinstance(described.get("white_list"), list):
+            values["white_list"] = [_rule_from_json(rule) for rule in _as_list(described["white_list"])]
+        config = cls(**values)
+        for entry in _as_list(described.get("local", [])):
+            if not isinstance(entry, dict) or set(entry) != {"match", "config"}:
+                raise ValueError(f'a local rule has the keys "match" and "config", got {entry!r}')
+            config.local_rules.append((_rule_from_json(entry["match"]), config_from_dict(entry["config"])))
+        return config
+
+    def to_json_file(self, filename: str | Path) -> None:
+        """Write `to_dict` to a file."""
+        Path(filename).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_json_file(cls, filename: str | Path) -> Self:
+        """Read what `to_json_file` wrote."""
+        described = json.loads(Path(filename).read_text(encoding="utf-8"))
+        if not isinstance(described, dict):
+            raise ValueError(f"{filename}: a configuration is a JSON object, got {type(described).__name__}")  # noqa: TRY004
+        return cls.from_dict(described)
+
+
+def _rule_to_json(rule: Rule) -> Json:
+    return rule.pattern if isinstance(rule, NameRule) else {"class": rule.class_name}
+
+
+def _rule_from_json(described: Json) -> Rule:
+    if isinstance(described, str):
+        return NameRule(described)
+    if isinstance(described, dict) and list(described) == ["class"] and isinstance(described["class"], str):
+        return TypeRule(described["class"])
+    raise ValueError(f'a rule is a string, or {{"class": name}}, got {described!r}')
+
+
+def _as_list(value: Json) -> list[Json]:
+    if not isinstance(value, list):
+        raise TypeError(f"a list of rules is a JSON array, got {value!r}")
+    return value

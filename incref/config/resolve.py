@@ -1,0 +1,36 @@
+"""What every layer of a model becomes, from anything that says so."""
+
+from torch import nn
+
+from incref.config.base import BaseConfig
+from incref.config.rules import check_layer, is_head, quantizable_layers
+from incref.config.scheme import LayerScheme
+from incref.config.table import config_from_dict
+from incref.qtensor.format_json import Json
+
+__all__ = ["QuantConfig", "resolve"]
+
+QuantConfig = BaseConfig | LayerScheme | dict[str, Json]
+"""A configuration, one as `to_dict` describes it, or one scheme for every layer that is not an output head."""
+
+
+def resolve(model: nn.Module, quant_config: QuantConfig) -> dict[str, LayerScheme]:
+    """Say what every layer of `model` that changes becomes, by its name, in the order of the model.
+
+    Raises:
+        ValueError: if a rule matches no layer.
+        LayerError: if a layer can't be quantized.
+        TypeError: if `quant_config` is something else.
+    """
+    if isinstance(quant_config, LayerScheme):
+        layers = {name: layer for name, layer in quantizable_layers(model).items() if not is_head(name)}
+        for name, layer in layers.items():
+            check_layer(name, layer)
+        return dict.fromkeys(layers, quant_config)
+    if isinstance(quant_config, dict):
+        quant_config = config_from_dict(quant_config)
+    if not isinstance(quant_config, BaseConfig):
+        raise TypeError(
+            f"quant_config is a configuration such as RTNConfig, a LayerScheme or a dict, got {quant_config!r}"
+        )
+    return quant_config.resolve(model)

@@ -1,0 +1,138 @@
+"""`RTNConfig`: weights rounded to nearest in any format."""
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from incref.config.base import EVERYTHING, BaseConfig, WhiteList
+from incref.config.scheme import RTN, LayerScheme
+from incref.errors import UnsupportedError
+from incref.formats import FORMATS, BlockFormat, FloatFormat, Format, IntFormat, SymmetricScale, get_format
+from incref.numerics.granularity import Granularity, per_channel, per_group
+from incref.qtensor.spec import QuantSpec
+
+__all__ = ["RTNConfig", "get_default_rtn_config"]
+
+_SKIP = ("fp32", "float32")
+_INT = re.compile(r"int(\d*)")
+# The names of 4-bit floats that users of Neural Compressor know; see "Coming from Neural Compressor" for the tables.
+_ALIASES = {"fp4": "float4_e2m1fn"}
+
+
+@dataclass(frozen=True)
+class RTNConfig(BaseConfig):
+    """Weights of linear layers rounded to nearest; inputs as they are.
+
+    Attributes:
+        dtype: "int" with `bits`, "int1" to "int8", or a format by name: "nf4", "fp4", "fp8_e4m3fn", "mxfp4", ... "fp32"
+            leaves a layer alone.
+        bits: width of the codes where `dtype` is "int".
+        use_sym: whether integers are symmetric about zero; if not, they are unsigned with zero points.
+        group_size: how many weights share a scale; -1 for all of a row. Block formats have blocks of their own.
+        group_dim: the dimension that a group runs along: 1 for input features, 0 for output features.
+        use_full_range: whether the weight of largest magnitude falls on the least code (`SymmetricScale.EXTREME`).
+        use_mse_search: whether the range is shrunk by what gives the least squared error; see `RTN`.
+        use_layer_wise: accepted and without effect: conversion always goes layer by layer.
+        model_path: where layers would be loaded from one at a time; has to be empty.
+        use_double_quant: whether scales are quantized too; has to be False.
+        double_quant_dtype: format of quantized scales.
+        double_quant_bits: width of quantized scales.
+        double_quant_use_sym: whether quantized scales are symmetric.
+        double_quant_group_size: how many scales share one.
+        quant_lm_head: whether output heads (lm_head, output_layer, embed_out) are quantized too.
+        white_list: the layers that the configuration speaks of.
+
+    Raises:
+        TypeError: for a field of the wrong type, or one that there isn't.
+        ValueError: for values out of range, or that contradict each other.
+        UnsupportedError: for `model_path` and `use_double_quant`.
+    """
+
+    name: ClassVar[str] = "rtn"
+
+    dtype: str = "int"
+    bits: int = 4
+    use_sym: bool = True
+    group_size: int = 32
+    group_dim: int = 1
+    use_full_range: bool = False
+    use_mse_search: bool = False
+    use_layer_wise: bool = True
+    model_path: str = ""
+    use_double_quant: bool = False
+    double_quant_dtype: str = "int"
+    double_quant_bits: int = 8
+    double_quant_use_sym: bool = False
+    double_quant_group_size: int = 256
+    quant_lm_head: bool = False
+    white_list: WhiteList = EVERYTHING
+
+    @property
+    def leaves_heads_alone(self) -> bool:
+        """Whether output heads keep their float weights."""
+        return not self.quant_lm_head
+
+    def scheme(self) -> LayerScheme | None:
+        """What a layer becomes; None where `dtype` is "fp32"."""
+        if self.use_double_quant:
+            raise UnsupportedError("RTN keeps scales in float32; set use_double_quant=False")
+        if self.model_path:
+            raise UnsupportedError(
+                f"RTN reads the weights of the model it is given; set model_path='', got {self.model_path!r}"
+            )
+        if not 1 <= self.bits <= 8:
+            raise ValueError(f"bits must be 1 to 8, got {self.bits}")
+        if self.dtype in _SKIP:
+            return None
+        fmt = self._format()
+        if isinstance(fmt, BlockFormat):
+            if self.use_mse_search:
+                raise ValueError(f"use_mse_search needs scales that are floats, and those of {fmt.name} are not")
+            return LayerScheme(weight=QuantSpec(fmt=fmt, axis=self._axis()))
+        if self.use_full_range and not (isinstance(fmt, IntFormat) and self.use_sym):
+            raise ValueError(f"use_full_range needs symmetric integers, got {fmt.name} with use_sym={self.use_sym}")
+        weight = QuantSpec(
+            fmt=fmt,
+            granularity=self._granularity(),
+            symmetric=self.use_sym,
+            symmetric_scale=SymmetricScale.EXTREME if self.use_full_range else SymmetricScale.QMAX,
+        )
+        return LayerScheme(weight=weight, method=RTN(use_mse_search=self.use_mse_search))
+
+    def _format(self) -> Format:
+        integer = _INT.fullmatch(self.dtype)
+        if integer is not None:
+            bits = int(integer[1]) if integer[1] else self.bits
+            if not 1 + self.use_sym <= bits <= 8:
+                raise ValueError(f"integers have {1 + self.use_sym} to 8 bits if use_sym={self.use_sym}, got {bits}")
+            return FORMATS[f"{'int' if self.use_sym else 'uint'}{bits}"]
+        fmt = get_format(_ALIASES.get(self.dtype, self.dtype))
+        if isinstance(fmt, IntFormat) or (isinstance(fmt, FloatFormat) and fmt.bits > 8):
+            raise ValueError(f'dtype must be "int", "int1" to "int8", or a float or block format, got {self.dtype!r}')
+        if not self.use_sym:
+            raise ValueError(f"only integers have zero points; {fmt.name} needs use_sym=True")
+        return fmt
+
+    def _axis(self) -> int:
+        if self.group_dim not in (0, 1):
+            raise ValueError(f"group_dim must be 0 (output features) or 1 (input features), got {self.group_dim}")
+        return self.group_dim - 2
+
+    def _granularity(self) -> Granularity:
+        axis = self._axis()
+        if self.group_size == -1:
+            return per_channel(0 if axis == -1 else 1)
+        if self.group_size < 1:
+            raise ValueError(f"group_size must be positive, or -1 for a whole row, got {self.group_size}")
+        return per_group(self.group_size, axis)
+
+
+def get_default_rtn_config(processor_type: str | None = None) -> RTNConfig:
+    """Make the default configuration.
+
+    Args:
+        processor_type: "client", "server" or None; sets `use_layer_wise`, which has no effect on the result.
+    """
+    if processor_type not in (None, "client", "server"):
+        raise ValueError(f'processor_type must be "client", "server" or None, got {processor_type!r}')
+    return RTNConfig(use_layer_wise=processor_type != "server")

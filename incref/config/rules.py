@@ -1,0 +1,141 @@
+"""Which layers of a model a configuration speaks of."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from incref.errors import LayerError
+from incref.numerics.patterns import FLOAT_DTYPES
+
+__all__ = ["NameRule", "Rule", "TypeRule", "as_rule", "check_layer", "is_head", "quantizable_layers", "require_matches"]
+
+_HEADS = ("lm_head", "output_layer", "embed_out")
+
+
+@dataclass(frozen=True)
+class NameRule:
+    """Layers whose full name, or a leading part of it up to a dot, is `pattern` or is matched by it as an expression.
+
+    So "fc1" speaks of `fc1` and of every layer inside it but not of `fc10`, and ".*v_proj" of all value projections.
+    """
+
+    pattern: str
+
+    def __post_init__(self) -> None:
+        """Refuse what is no regular expression."""
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"a layer is named by a regular expression, got {self.pattern!r}: {error}") from error
+
+    def matches(self, name: str, layer: nn.Module) -> bool:  # noqa: ARG002  # the signature of every rule
+        """Whether the rule speaks of `layer`, called `name`."""
+        return re.fullmatch(rf"(?:{re.escape(self.pattern)}|{self.pattern})(?:\..*)?", name) is not None
+
+
+@dataclass(frozen=True)
+class TypeRule:
+    """Layers of a class or of one derived from it.
+
+    Attributes:
+        class_name: module and qualified name of the class, such as "torch.nn.modules.linear.Linear".
+    """
+
+    class_name: str
+
+    def matches(self, name: str, layer: nn.Module) -> bool:  # noqa: ARG002  # the signature of every rule
+        """Whether the rule speaks of `layer`, called `name`."""
+        return any(_class_name(cls) == self.class_name for cls in type(layer).__mro__)
+
+
+Rule = NameRule | TypeRule
+
+
+def as_rule(target: object) -> Rule:
+    """Make a rule of a name, a regular expression or a class.
+
+    Raises:
+        TypeError: if `target` is none of them.
+    """
+    if isinstance(target, NameRule | TypeRule):
+        return target
+    if isinstance(target, str):
+        return NameRule(target)
+    if isinstance(target, type) and issubclass(target, nn.Module):
+        return TypeRule(_class_name(target))
+    raise TypeError(f"a rule is the name of a layer, a regular expression or a module class, got {target!r}")
+
+
+def is_head(name: str) -> bool:
+    """Whether a layer is an output head by its name: lm_head, output_layer or embed_out."""
+    return name.rpartition(".")[2] in _HEADS
+
+
+def quantizable_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    """Find the layers that a configuration can speak of, by name, in the order of the model.
+
+    They are the `nn.Linear` modules, and those of derived classes that don't define a forward of their own. Left out
+    are layers that share their weight with another kind of module, such as a head tied to an embedding; layers whose
+    weight is computed by a parametrization; and the output projection of `nn.MultiheadAttention`, which reads the
+    weight without calling the layer.
+
+    Raises:
+        LayerError: if `model` is itself such a layer, so that nothing holds it.
+    """
+    if isinstance(model, nn.Linear):
+        raise LayerError("a layer is replaced in the module that holds it; put this one in an nn.Sequential")
+    owners: dict[int, set[bool]] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), set()).add(isinstance(module, nn.Linear))
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and type(module).forward is nn.Linear.forward
+        and not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
+        and owners.get(id(module.weight)) == {True}
+    }
+
+
+def check_layer(name: str, layer: nn.Linear) -> None:
+    """Check that the weight of `layer` can be quantized.
+
+    Raises:
+        LayerError: if it is empty, or not of a float dtype that operations read, or if the layer has hooks.
+    """
+    weight = layer.weight
+    advice = f"leave it alone with set_local({name!r}, RTNConfig(dtype='fp32'))"
+    if weight.numel() == 0:
+        raise LayerError(f"{name}: a weight must have elements, got shape {tuple(weight.shape)}; {advice}")
+    if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):  # noqa: SLF001  # no public way
+        raise LayerError(f"{name}: a layer that is replaced would lose its hooks; remove them first")
+    if weight.dtype not in FLOAT_DTYPES:
+        allowed = ", ".join(str(dtype) for dtype in FLOAT_DTYPES)
+        raise LayerError(
+            f"{name}: a weight must be one of {allowed}, got {weight.dtype} of shape {tuple(weight.shape)}; {advice}"
+        )
+
+
+def require_matches(rules: Iterable[Rule], layers: Mapping[str, nn.Module]) -> None:
+    """Check that each of `rules` speaks of at least one of `layers`.
+
+    Raises:
+        ValueError: for one that does not; the message names layers that are called alike.
+    """
+    for rule in rules:
+        if any(rule.matches(name, layer) for name, layer in layers.items()):
+            continue
+        wanted = rule.pattern if isinstance(rule, NameRule) else rule.class_name
+        near = difflib.get_close_matches(wanted, layers, n=3, cutoff=0.3) or list(layers)[:3]
+        raise ValueError(
+            f"every rule must match a layer, and {wanted!r} matches none of the {len(layers)} that can be quantized"
+            + (f"; nearest: {', '.join(near)}" if near else "")
+        )
+
+
+def _class_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,55 @@
+"""Named schemes, one row each."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from incref.config.scheme import LayerScheme
+from incref.formats import FORMATS
+from incref.numerics.granularity import PER_TOKEN, Granularity, per_channel, per_group
+from incref.qtensor.spec import QuantSpec
+
+__all__ = ["SCHEMES"]
+
+
+def _int(bits: int, granularity: Granularity, *, symmetric: bool = True) -> LayerScheme:
+    fmt = FORMATS[f"{'int' if symmetric else 'uint'}{bits}"]
+    return LayerScheme(weight=QuantSpec(fmt=fmt, granularity=granularity, symmetric=symmetric))
+
+
+def _float(name: str, *, is_dynamic: bool = False) -> LayerScheme:
+    weight = QuantSpec(fmt=FORMATS[name], granularity=per_channel())
+    activation = QuantSpec(fmt=FORMATS[name], granularity=PER_TOKEN)
+    return LayerScheme(weight=weight, activation=activation if is_dynamic else None)
+
+
+def _block(name: str, *, is_dynamic: bool = False) -> LayerScheme:
+    spec = QuantSpec(fmt=FORMATS[name])
+    return LayerScheme(weight=spec, activation=spec if is_dynamic else None)
+
+
+SCHEMES: Mapping[str, LayerScheme] = MappingProxyType(
+    {
+        "int8": _int(8, per_channel()),
+        "int4_g128": _int(4, per_group(128)),
+        "int4_g32": _int(4, per_group(32)),
+        "int4_asym_g128": _int(4, per_group(128), symmetric=False),
+        "fp8_e4m3": _float("float8_e4m3fn"),
+        "fp8_e5m2": _float("float8_e5m2"),
+        "mxfp8_e4m3": _block("mxfp8_e4m3"),
+        "mxfp8_e5m2": _block("mxfp8_e5m2"),
+        "mxfp6_e2m3": _block("mxfp6_e2m3"),
+        "mxfp6_e3m2": _block("mxfp6_e3m2"),
+        "mxfp4": _block("mxfp4"),
+        "mxint8": _block("mxint8"),
+        "nvfp4": _block("nvfp4"),
+        "fp8_e4m3_w8a8": _float("float8_e4m3fn", is_dynamic=True),
+        "fp8_e5m2_w8a8": _float("float8_e5m2", is_dynamic=True),
+        "mxfp8_e4m3_w8a8": _block("mxfp8_e4m3", is_dynamic=True),
+        "mxfp6_e2m3_w6a6": _block("mxfp6_e2m3", is_dynamic=True),
+        "mxfp6_e3m2_w6a6": _block("mxfp6_e3m2", is_dynamic=True),
+        "mxfp4_w4a4": _block("mxfp4", is_dynamic=True),
+        "mxint8_w8a8": _block("mxint8", is_dynamic=True),
+        "nvfp4_w4a4": _block("nvfp4", is_dynamic=True),
+    }
+)
+"""Weights as the name says; `wXaY` quantizes the input too, along its last dimension, with scales of every call."""

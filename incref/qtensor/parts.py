@@ -1,0 +1,141 @@
+"""A tensor as codes and scales, by the operations that its spec names."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from incref.formats import BlockFormat, IntFormat, Rounding
+from incref.ops.dequantize_affine import dequantize_affine
+from incref.ops.dequantize_float import dequantize_float
+from incref.ops.dequantize_mx import dequantize_mx
+from incref.ops.quantize_affine import quantize_affine
+from incref.ops.quantize_float import quantize_float
+from incref.ops.quantize_mx import quantize_mx
+from incref.qtensor.spec import QuantSpec
+
+__all__ = ["Parts", "dequantize_parts", "draw_random_bits", "fake_quantize", "quantize_parts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the operations return, by name.
+
+    Attributes:
+        codes: one code a byte, in the shape of the tensor.
+        scale: of every block.
+        zero_point: int32, of every block, or None.
+        tensor_scale: one for all, of formats that have it, or None.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    zero_point: Tensor | None = None
+    tensor_scale: Tensor | None = None
+
+
+def quantize_parts(
+    x: Tensor,
+    spec: QuantSpec,
+    scale: Tensor | None = None,
+    zero_point: Tensor | None = None,
+    *,
+    random_bits: Tensor | None = None,
+) -> Parts:
+    """Quantize `x` as `spec` says.
+
+    Args:
+        x: float64, float32, bfloat16 or float16, any shape.
+        spec: the format and every choice.
+        scale: scales to use instead of those that `spec` computes; not for block formats.
+        zero_point: the zero points that go with `scale`.
+        random_bits: for stochastic rounding, in the shape of `x`.
+
+    Returns:
+        What `quantize_affine`, `quantize_float` or `quantize_mx` gives.
+
+    Raises:
+        ValueError: if a scale is given for a block format.
+    """
+    fmt = spec.fmt
+    if isinstance(fmt, BlockFormat):
+        if scale is not None or zero_point is not None:
+            raise ValueError(f"the scales of {fmt.name} follow from its values; leave scale and zero_point out")
+        codes, scale, *rest = quantize_mx(
+            x,
+            fmt,
+            axis=spec.axis,
+            rule=spec.rule,
+            rounding=spec.rounding,
+            overflow=spec.overflow,
+            nan_block=spec.nan_block,
+            inf_block=spec.inf_block,
+            nan=spec.nan,
+            int_range=spec.int_range,
+            arithmetic=spec.arithmetic,
+            random_bits=random_bits,
+        )
+        return Parts(codes=codes, scale=scale, tensor_scale=rest[0] if rest else None)
+    if isinstance(fmt, IntFormat):
+        codes, scale, *rest = quantize_affine(
+            x,
+            fmt,
+            scale,
+            zero_point,
+            granularity=spec.granularity,
+            rule=spec.rule,
+            symmetric=spec.symmetric,
+            symmetric_scale=spec.symmetric_scale,
+            int_range=spec.int_range,
+            arithmetic=spec.arithmetic,
+            rounding=spec.rounding,
+            nan=spec.nan,
+            random_bits=random_bits,
+        )
+        return Parts(codes=codes, scale=scale, zero_point=rest[0] if rest else None)
+    codes, scale = quantize_float(
+        x,
+        fmt,
+        scale,
+        granularity=spec.granularity,
+        rule=spec.rule,
+        arithmetic=spec.arithmetic,
+        rounding=spec.rounding,
+        overflow=spec.overflow,
+        nan=spec.nan,
+        random_bits=random_bits,
+    )
+    return Parts(codes=codes, scale=scale)
+
+
+def dequantize_parts(parts: Parts, spec: QuantSpec, dtype: torch.dtype) -> Tensor:
+    """Turn `parts` back into values of `dtype`, with the roundings of the operation that `spec` names."""
+    fmt = spec.fmt
+    if isinstance(fmt, BlockFormat):
+        return dequantize_mx(
+            parts.codes, parts.scale, fmt, axis=spec.axis, tensor_scale=parts.tensor_scale, dtype=dtype
+        )
+    if isinstance(fmt, IntFormat):
+        return dequantize_affine(parts.codes, parts.scale, parts.zero_point, granularity=spec.granularity, dtype=dtype)
+    return dequantize_float(parts.codes, parts.scale, fmt, granularity=spec.granularity, dtype=dtype)
+
+
+def fake_quantize(x: Tensor, spec: QuantSpec, *, random_bits: Tensor | None = None) -> Tensor:
+    """Quantize `x` and dequantize it again, to the dtype that it had."""
+    return dequantize_parts(quantize_parts(x, spec, random_bits=random_bits), spec, x.dtype)
+
+
+def draw_random_bits(x: Tensor, rounding: Rounding, generator: torch.Generator | None = None) -> Tensor | None:
+    """Draw 32 bits for each element of `x` if `rounding` is stochastic, else None.
+
+    Args:
+        x: the tensor that will be rounded.
+        rounding: any mode.
+        generator: what to draw from, on the CPU; None for the default one of the device of `x`.
+    """
+    if rounding is not Rounding.STOCHASTIC:
+        return None
+    low, high = -(1 << 31), 1 << 31
+    if generator is None:
+        return torch.randint(low, high, x.shape, dtype=torch.int32, device=x.device)
+    return torch.randint(low, high, x.shape, dtype=torch.int32, generator=generator).to(x.device)

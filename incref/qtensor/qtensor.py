@@ -1,0 +1,227 @@
+"""A quantized tensor that takes as little memory as its format says."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from incref.errors import CheckpointError
+from incref.formats import BlockFormat, ElementFormat, IntFormat
+from incref.formats.layouts import LAYOUTS, PackLayout
+from incref.numerics.codes import code_dtype
+from incref.numerics.patterns import FLOAT_DTYPES
+from incref.ops.pack import pack, unpack
+from incref.qtensor.format_json import Json
+from incref.qtensor.parts import Parts, dequantize_parts, quantize_parts
+from incref.qtensor.spec import QuantSpec
+
+__all__ = ["QTensor"]
+
+_VERSION = 1
+_DTYPES = {name: dtype for dtype, name in FLOAT_DTYPES.items()}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class QTensor:
+    """Codes and scales of a tensor, with the spec that gives them their meaning.
+
+    Attributes:
+        packed: the codes. Those of fewer than 8 bits are packed along the last dimension as `PackLayout.DENSE` says, so
+            each takes exactly its bits but for the end of a row; others are kept one in an element.
+        scale: of every block, as the operations give it.
+        zero_point: of every block, packed like codes; None if symmetric.
+        tensor_scale: one for all, of formats that have it, or None.
+        spec: how the tensor was quantized.
+        shape: of the tensor.
+        dtype: that the tensor had.
+
+    Raises:
+        ValueError: if a tensor is missing or has a dtype or shape that does not follow from `spec` and `shape`.
+    """
+
+    packed: Tensor
+    scale: Tensor
+    zero_point: Tensor | None = None
+    tensor_scale: Tensor | None = None
+    spec: QuantSpec
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def __post_init__(self) -> None:
+        """Check every tensor against the spec."""
+        fmt, element = self.spec.fmt, self.spec.element
+        scale_shape = self.spec.scale_shape(self.shape)
+        has_tensor_scale = isinstance(fmt, BlockFormat) and fmt.has_tensor_scale
+        _check("packed", self.packed, [_word_dtype(element)], _packed_shape(self.shape, element))
+        _check("scale", self.scale, self.spec.scale_dtypes, scale_shape)
+        if (self.zero_point is None) != self.spec.symmetric:
+            raise ValueError(f"a zero point goes with symmetric=False, got symmetric={self.spec.symmetric}")
+        if self.zero_point is not None:
+            _check("zero_point", self.zero_point, [_word_dtype(element)], _packed_shape(scale_shape, element))
+        if (self.tensor_scale is not None) != has_tensor_scale:
+            raise ValueError(f"{fmt.name} {'needs a' if has_tensor_scale else 'has no'} tensor_scale")
+        if self.tensor_scale is not None:
+            _check("tensor_scale", self.tensor_scale, [torch.float32], ())
+
+    @classmethod
+    def quantize(
+        cls,
+        x: Tensor,
+        spec: QuantSpec,
+        scale: Tensor | None = None,
+        zero_point: Tensor | None = None,
+        *,
+        random_bits: Tensor | None = None,
+    ) -> "QTensor":
+        """Quantize `x` as `spec` says; the arguments are those of `quantize_parts`."""
+        return cls.from_parts(quantize_parts(x, spec, scale, zero_point, random_bits=random_bits), spec, x.dtype)
+
+    @classmethod
+    def from_parts(cls, parts: Parts, spec: QuantSpec, dtype: torch.dtype) -> "QTensor":
+        """Pack what the operations gave for a tensor of `dtype`.
+
+        Raises:
+            ValueError: if a zero point is not a code of the format.
+        """
+        zero_point = parts.zero_point
+        if zero_point is not None:
+            assert isinstance(spec.fmt, IntFormat)
+            low, high = spec.fmt.min_code, spec.fmt.max_code
+            if bool(((zero_point < low) | (zero_point > high)).any()):
+                raise ValueError(f"zero points of {spec.fmt.name} must be from {low} to {high}")
+            zero_point = _pack(zero_point.to(code_dtype(spec.fmt)), spec.fmt)
+        return cls(
+            packed=_pack(parts.codes, spec.element),
+            scale=parts.scale,
+            zero_point=zero_point,
+            tensor_scale=parts.tensor_scale,
+            spec=spec,
+            shape=tuple(parts.codes.shape),
+            dtype=dtype,
+        )
+
+    @property
+    def parts(self) -> Parts:
+        """Codes and scales as the operations take them, unpacked."""
+        zero_point = self.zero_point
+        if zero_point is not None:
+            shape = self.spec.scale_shape(self.shape)
+            zero_point = _unpack(zero_point, self.spec.element, shape).to(torch.int32)
+        return Parts(codes=self.codes, scale=self.scale, zero_point=zero_point, tensor_scale=self.tensor_scale)
+
+    @property
+    def codes(self) -> Tensor:
+        """One code an element, in the shape of the tensor."""
+        return _unpack(self.packed, self.spec.element, self.shape)
+
+    def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Turn the codes back into values, with the roundings of the operation that the spec names.
+
+        Args:
+            dtype: of the values; None for the dtype that the tensor had.
+        """
+        return dequantize_parts(self.parts, self.spec, dtype or self.dtype)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.packed.device
+
+    def to(self, device: torch.device | str) -> "QTensor":
+        """Copy to `device`."""
+        moved = {name: tensor.to(device) for name, tensor in self.to_tensors().items()}
+        return replace(self, **moved)  # type: ignore[arg-type]  # the keys are names of tensor fields
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors: codes, scales and zero points."""
+        return sum(tensor.nbytes for tensor in self.to_tensors().values())
+
+    @property
+    def bits_per_element(self) -> float:
+        """Bits of all tensors for each element; 0 if there are no elements."""
+        return 8 * self.nbytes / max(math.prod(self.shape), 1)
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The tensors by the name of their field, without those that are None."""
+        named = {name: getattr(self, name) for name in ("packed", "scale", "zero_point", "tensor_scale")}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    def metadata(self) -> dict[str, Json]:
+        """Everything but the tensors, in JSON values."""
+        shape: list[Json] = list(self.shape)
+        return {
+            "version": _VERSION,
+            "layout": PackLayout.DENSE.value,
+            "shape": shape,
+            "dtype": FLOAT_DTYPES[self.dtype],
+            "spec": self.spec.to_json(),
+        }
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], metadata: Json) -> "QTensor":
+        """Undo `to_tensors` and `metadata`.
+
+        Raises:
+            CheckpointError: if the metadata is not what `metadata` gives, or does not describe the tensors.
+        """
+        try:
+            spec, shape, dtype = _read_metadata(metadata)
+            return cls(**tensors, spec=spec, shape=shape, dtype=dtype)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"a quantized tensor can't be restored: {error}") from error
+
+    def __repr__(self) -> str:
+        """Format, shape and size."""
+        return f"QTensor({self.spec.fmt.name}, shape={self.shape}, {self.bits_per_element:.4g} bits an element)"
+
+
+def _read_metadata(metadata: Json) -> tuple[QuantSpec, tuple[int, ...], torch.dtype]:
+    if not isinstance(metadata, dict) or metadata.get("version") != _VERSION:
+        raise ValueError(f"the description of a tensor must have version {_VERSION}, got {metadata!r}")
+    layout, shape, dtype = metadata.get("layout"), metadata.get("shape"), metadata.get("dtype")
+    if layout != PackLayout.DENSE.value:
+        raise ValueError(f"the layout must be {PackLayout.DENSE.value!r}, got {layout!r}")
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise ValueError(f"the dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+    if not isinstance(shape, list):
+        raise TypeError(f"a shape is a list of extents, got {shape!r}")
+    extents = tuple(size for size in shape if type(size) is int and size >= 0)
+    if len(extents) != len(shape):
+        raise ValueError(f"extents of a shape are integers and not negative, got {shape!r}")
+    return QuantSpec.from_json(metadata.get("spec")), extents, _DTYPES[dtype]
+
+
+def _word_dtype(element: ElementFormat) -> torch.dtype:
+    return torch.uint8 if element.bits < 8 else code_dtype(element)
+
+
+def _packed_shape(shape: tuple[int, ...], element: ElementFormat) -> tuple[int, ...]:
+    if element.bits >= 8:
+        return shape
+    # A single number is packed as a row of one.
+    *rows, length = shape or (1,)
+    return (*rows, LAYOUTS[PackLayout.DENSE].num_words(element.bits, length))
+
+
+def _pack(codes: Tensor, element: ElementFormat) -> Tensor:
+    if element.bits >= 8:
+        return codes
+    return pack(codes.reshape(codes.shape or (1,)), element, layout=PackLayout.DENSE)
+
+
+def _unpack(packed: Tensor, element: ElementFormat, shape: tuple[int, ...]) -> Tensor:
+    if element.bits >= 8:
+        return packed
+    length = shape[-1] if shape else 1
+    return unpack(packed, element, layout=PackLayout.DENSE, length=length).reshape(shape)
+
+
+def _check(name: str, tensor: Tensor, dtypes: list[torch.dtype], shape: tuple[int, ...]) -> None:
+    if tensor.dtype not in dtypes or tuple(tensor.shape) != shape:
+        allowed = " or ".join(str(dtype) for dtype in dtypes)
+        raise ValueError(
+            f"{name} must be {allowed} of shape {shape}, got {tensor.dtype} of shape {tuple(tensor.shape)}"
+        )

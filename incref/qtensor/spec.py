@@ -1,0 +1,166 @@
+"""How a tensor is quantized: everything that turns floats into codes, as data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import TypeVar
+
+import torch
+
+from incref.formats import (
+    BlockFormat,
+    BlockRule,
+    ElementFormat,
+    FloatFormat,
+    Format,
+    IntFormat,
+    IntRange,
+    NanRule,
+    Overflow,
+    Rounding,
+    ScaleArithmetic,
+    ScaleRule,
+    SymmetricScale,
+)
+from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.qtensor.format_json import Json, format_from_json, format_to_json
+
+__all__ = ["QuantSpec"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantSpec:
+    """The format of the codes, what shares a scale, and every choice on the way.
+
+    Attributes:
+        fmt: format of the codes.
+        granularity: elements that share a scale; a block format has its own, along `axis`.
+        axis: dimension that the blocks of a block format run along.
+        symmetric: whether zero is code zero; False needs an integer format and gives zero points.
+        symmetric_scale: where a symmetric integer grid puts the largest magnitude.
+        int_range: which integer codes are used; left out, RESTRICTED in a block format and FULL elsewhere.
+        rule: how the largest magnitude becomes a scale; left out, FLOOR where scales are powers of two, else DIVIDE.
+        arithmetic: how a value is divided by its scale.
+        rounding: which neighbour a value becomes.
+        overflow: what a value beyond the range becomes.
+        nan: what a NaN becomes where the format has none.
+        nan_block: what a NaN does to its block, in a block format.
+        inf_block: what an Inf does to its block, in a block format.
+    """
+
+    fmt: Format
+    granularity: Granularity = PER_TENSOR
+    axis: int = -1
+    symmetric: bool = True
+    symmetric_scale: SymmetricScale = SymmetricScale.QMAX
+    int_range: IntRange = None  # type: ignore[assignment]  # __post_init__ fills it in
+    rule: ScaleRule = None  # type: ignore[assignment]  # likewise
+    arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE
+    rounding: Rounding = Rounding.NEAREST_EVEN
+    overflow: Overflow = Overflow.SATURATE
+    nan: NanRule = NanRule.ERROR
+    nan_block: BlockRule = BlockRule.NAN_BLOCK
+    inf_block: BlockRule = BlockRule.NAN_BLOCK
+
+    def __post_init__(self) -> None:
+        """Fill in what follows from the format, and refuse choices that it does not have."""
+        fmt = self.fmt
+        is_block = isinstance(fmt, BlockFormat)
+        if isinstance(fmt, FloatFormat) and not (fmt.is_signed and fmt.has_zero and fmt.bits <= 16):
+            raise ValueError(f"tensors are quantized to signed floats of at most 16 bits with a zero, got {fmt.name}")
+        is_power_of_two = isinstance(fmt, BlockFormat) and fmt.scale.mantissa_bits == 0
+        int_range = _given(self.int_range, IntRange.RESTRICTED if is_block else IntRange.FULL)
+        object.__setattr__(self, "int_range", int_range)
+        object.__setattr__(self, "rule", _given(self.rule, ScaleRule.FLOOR if is_power_of_two else ScaleRule.DIVIDE))
+        if is_block and self.granularity != PER_TENSOR:
+            raise ValueError(
+                f"{fmt.name} has blocks of its own along axis; leave granularity out, got {self.granularity}"
+            )
+        if not self.symmetric and not isinstance(fmt, IntFormat):
+            raise ValueError(f"only integer formats have zero points; {fmt.name} needs symmetric=True")
+        if self.symmetric and isinstance(fmt, IntFormat) and not fmt.is_signed:
+            raise ValueError(f"{fmt.name} has no negative codes, so it needs symmetric=False")
+
+    @property
+    def element(self) -> ElementFormat:
+        """Format of a code."""
+        return self.fmt.element if isinstance(self.fmt, BlockFormat) else self.fmt
+
+    @property
+    def scale_dtypes(self) -> list[torch.dtype]:
+        """The dtypes that scales may have: codes of the scale format, or floats."""
+        if isinstance(self.fmt, BlockFormat) or self.rule.is_power_of_two:
+            return [torch.uint8]
+        return [torch.float32, torch.float64]
+
+    def scale_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Shape of the scales of a tensor of `shape`.
+
+        Raises:
+            ValueError: if such a tensor has not the dimensions that the spec speaks of.
+        """
+        if not isinstance(self.fmt, BlockFormat):
+            return self.granularity.scale_shape(shape)
+        if not -len(shape) <= self.axis < len(shape):
+            raise ValueError(f"blocks lie along axis {self.axis}, which a tensor of shape {tuple(shape)} has not")
+        axis = self.axis % len(shape)
+        return tuple(-(-size // self.fmt.block_size) if d == axis else size for d, size in enumerate(shape))
+
+    def to_json(self) -> dict[str, Json]:
+        """Describe the spec so that `from_json` gives an equal one."""
+        described: dict[str, Json] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "fmt":
+                described[field.name] = format_to_json(value)
+            elif isinstance(value, Granularity):
+                described[field.name] = {"block": list(value.block), "lead": value.lead}
+            else:
+                described[field.name] = value.value if isinstance(value, Enum) else value
+        return described
+
+    @classmethod
+    def from_json(cls, described: Json) -> "QuantSpec":
+        """Undo `to_json`.
+
+        Raises:
+            ValueError: if `described` is not what `to_json` gives; the message names the field.
+        """
+        names = [field.name for field in fields(cls)]
+        if not isinstance(described, dict) or sorted(described) != sorted(names):
+            raise ValueError(f"a QuantSpec has the fields {', '.join(names)}; got {described!r}")
+        values = {name: _value(name, described[name]) for name in names}
+        return cls(**values)  # type: ignore[arg-type]  # _value gives each its type
+
+
+def _given(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+_ENUMS: dict[str, type[Enum]] = {
+    "symmetric_scale": SymmetricScale,
+    "int_range": IntRange,
+    "rule": ScaleRule,
+    "arithmetic": ScaleArithmetic,
+    "rounding": Rounding,
+    "overflow": Overflow,
+    "nan": NanRule,
+    "nan_block": BlockRule,
+    "inf_block": BlockRule,
+}
+
+
+def _value(name: str, described: Json) -> object:
+    if name == "fmt":
+        return format_from_json(described)
+    if name in _ENUMS:
+        return _ENUMS[name](described)
+    if name == "granularity" and isinstance(described, dict):
+        block, lead = described.get("block"), described.get("lead")
+        if isinstance(block, list) and all(type(extent) is int for extent in block) and type(lead) is int:
+            return Granularity(tuple(extent for extent in block if isinstance(extent, int)), lead)
+    elif type(described) is {"axis": int, "symmetric": bool}.get(name):
+        return described
+    raise ValueError(f"{name} of a QuantSpec can't be {described!r}")

@@ -44,7 +44,7 @@ doctest: env ## run the examples in docstrings alone
 	$(PYTEST) incref
 
 docs: env ## build the documentation into site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 readme: env ## bring the tables of README.md up to date
 	$(BIN)/python docs/hooks/update_readme.py

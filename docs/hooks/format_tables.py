@@ -60,7 +60,7 @@ def _float_row(fmt: FloatFormat) -> list[str]:
 
 def _also(fmt: Format) -> str:
     """Short names that mean `fmt` and nothing else."""
-    return ", ".join(code(name) for name in short_names(fmt) if not _readings(name))
+    return ", ".join(code(name) for name in short_names(fmt) if not _readings(name) and get_format(name) is fmt)
 
 
 def _readings(name: str) -> list[str]:

@@ -8,17 +8,18 @@ __all__ = ["op_references", "ops"]
 
 
 def ops() -> str:
-    """Version, exactness and results of every operation."""
+    """Version, exactness, tensors and results of every operation."""
     rows = [
         [
             f"[{code(name)}](#{op.__module__}.{name})",
             op.version,
             f"{op.exactness.name}, {op.exactness.value}",
-            "; ".join(f"{result.name}: {result.dtype}, {result.shape}" for result in op.results),
+            ", ".join(arg.name for arg in op.args),
+            ", ".join(result.name for result in op.results),
         ]
         for name, op in OPS.items()
     ]
-    return table(["operation", "version", "exactness", "returns"], rows)
+    return table(["operation", "version", "exactness", "tensors", "results"], rows)
 
 
 def op_references() -> str:

@@ -34,20 +34,35 @@ def require_exact(fmt: ElementFormat, dtype: torch.dtype) -> None:
 
 def value_table(fmt: ElementFormat, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Value of every code of a format of at most 8 bits, in the order of the codes read as unsigned."""
-    # Built from patterns: a conversion could flush a subnormal value to zero.
-    patterns = [struct.unpack("<q", struct.pack("<d", value))[0] for value in fmt.values]
+    patterns = torch.tensor(_value_patterns(fmt, dtype), dtype=_PATTERN_DTYPES[dtype], device=device)
+    return patterns.view(dtype)
+
+
+_PATTERN_DTYPES = {
+    torch.float64: torch.int64,
+    torch.float32: torch.int32,
+    torch.bfloat16: torch.int16,
+    torch.float16: torch.int16,
+}
+
+
+@torch.compiler.assume_constant_result
+def _value_patterns(fmt: ElementFormat, dtype: torch.dtype) -> list[int]:
+    """Bit patterns of the values of a format: a conversion between float dtypes could flush a subnormal one to zero."""
     match dtype:
         case torch.float64:
-            return torch.tensor(patterns, dtype=torch.int64, device=device).view(dtype)
-        case torch.float32:
-            patterns = [struct.unpack("<i", struct.pack("<f", value))[0] for value in fmt.values]
-            return torch.tensor(patterns, dtype=torch.int32, device=device).view(dtype)
+            return [_reread(value, "<d", "<q") for value in fmt.values]
+        case torch.float16:
+            return [_reread(value, "<e", "<h") for value in fmt.values]
         case torch.bfloat16:
-            patterns = [struct.unpack("<i", struct.pack("<f", value))[0] >> 16 for value in fmt.values]
-            return torch.tensor(patterns, dtype=torch.int16, device=device).view(dtype)
+            return [_reread(value, "<f", "<i") >> 16 for value in fmt.values]
         case _:
-            patterns = [struct.unpack("<h", struct.pack("<e", value))[0] for value in fmt.values]
-            return torch.tensor(patterns, dtype=torch.int16, device=device).view(dtype)
+            return [_reread(value, "<f", "<i") for value in fmt.values]
+
+
+def _reread(value: float, write: str, read: str) -> int:
+    (pattern,) = struct.unpack(read, struct.pack(write, value))
+    return int(pattern)
 
 
 def decode_codes(codes: Tensor, fmt: ElementFormat, dtype: torch.dtype, table: Tensor | None) -> Tensor:

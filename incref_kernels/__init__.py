@@ -1,0 +1,1 @@
+"""Fast implementations of the operations of `incref.ops`, one package a backend."""

@@ -32,36 +32,24 @@ def _row(name: str) -> BlockFormat:
     return fmt
 
 
-def _float(name: str) -> FloatFormat:
+def _element(name: str) -> FloatFormat | IntFormat:
     fmt = FORMATS[name]
-    assert isinstance(fmt, FloatFormat)
+    assert isinstance(fmt, FloatFormat | IntFormat)
     return fmt
-
-
-def _fixed_point(bits: int) -> BlockFormat:
-    """Integers of `bits` bits, two of them before the binary point, as MXINT8 has them."""
-    element = IntFormat(
-        name=f"mxint{bits}_element",
-        bits=bits,
-        is_signed=True,
-        fraction_bits=bits - 2,
-        source="OCP MX 1.0, 5.3.4, narrowed",
-    )
-    return _block(f"mxint{bits}", element)
 
 
 _DTYPES: Mapping[str, BlockFormat] = MappingProxyType(
     {
         "int8": _row("mxint8"),
-        "int4": _fixed_point(4),
-        "int2": _fixed_point(2),
+        "int4": _block("mxint4", _element("int4")),
+        "int2": _block("mxint2", _element("int2")),
         "fp8_e5m2": _row("mxfp8_e5m2"),
         "fp8_e4m3": _row("mxfp8_e4m3"),
         "fp6_e3m2": _row("mxfp6_e3m2"),
         "fp6_e2m3": _row("mxfp6_e2m3"),
         "fp4": _row("mxfp4"),
-        "float16": _block("mxfloat16", _float("float16")),
-        "bfloat16": _block("mxbfloat16", _float("bfloat16")),
+        "float16": _block("mxfloat16", _element("float16")),
+        "bfloat16": _block("mxbfloat16", _element("bfloat16")),
     }
 )
 _OUT_DTYPES = ("bfloat16", "float16", "float32")
@@ -112,7 +100,9 @@ class MXQuantConfig(BaseConfig):
         activation = self._spec("act_dtype", self.act_dtype, rounding)
         elementwise = None
         if self.out_dtype != "float32":
-            elementwise = Elementwise(fmt=_float(self.out_dtype), rounding=rounding)
+            fmt = _element(self.out_dtype)
+            assert isinstance(fmt, FloatFormat)
+            elementwise = Elementwise(fmt=fmt, rounding=rounding)
         return LayerScheme(weight=weight, activation=None if self.weight_only else activation, elementwise=elementwise)
 
     def _spec(self, field: str, dtype: str, rounding: Rounding) -> QuantSpec:

@@ -1,0 +1,1 @@
+"""From a model and a configuration to a quantized model, to a directory, and back."""

@@ -1,0 +1,70 @@
+"""`prepare`: settle what every layer of a model becomes."""
+
+import copy
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from incref.config.resolve import QuantConfig, resolve
+from incref.config.scheme import LayerScheme
+
+__all__ = ["ExampleInputs", "Plan", "drop_plan", "find_plan", "prepare"]
+
+ExampleInputs = Tensor | tuple[object, ...] | dict[str, object] | None
+"""Arguments of one call of a model."""
+
+_ATTRIBUTE = "incref_plan"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What `prepare` leaves on a model for `convert`.
+
+    Attributes:
+        schemes: what every layer that changes becomes, by its name.
+        example_inputs: as given.
+    """
+
+    schemes: dict[str, LayerScheme]
+    example_inputs: ExampleInputs = None
+
+
+def prepare(
+    model: nn.Module,
+    quant_config: QuantConfig,
+    inplace: bool = True,  # noqa: FBT001, FBT002  # the order that callers know
+    example_inputs: ExampleInputs = None,
+) -> nn.Module:
+    """Prepare `model` for calibration and `convert`.
+
+    Args:
+        model: any model; it has to be prepared once only.
+        quant_config: a configuration, one as a dict, or a scheme for all linear layers but output heads.
+        inplace: whether `model` itself is changed; if not, a copy is.
+        example_inputs: arguments of one call, for algorithms that trace the model.
+
+    Returns:
+        The prepared model.
+
+    Raises:
+        ValueError: if a rule of the configuration matches no layer, or the model is prepared already.
+        LayerError: if a layer can't become what the configuration says; the message names it.
+    """
+    if find_plan(model) is not None:
+        raise ValueError("the model is prepared already; call convert, or start from the float model")
+    schemes = resolve(model, quant_config)
+    if not inplace:
+        model = copy.deepcopy(model)
+    setattr(model, _ATTRIBUTE, Plan(schemes=schemes, example_inputs=example_inputs))
+    return model
+
+
+def find_plan(model: nn.Module) -> Plan | None:
+    """What `prepare` left on `model`, or None."""
+    plan = getattr(model, _ATTRIBUTE, None)
+    return plan if isinstance(plan, Plan) else None
+
+
+def drop_plan(model: nn.Module) -> None:
+    """Take away what `prepare` left on `model`, if anything."""
+    vars(model).pop(_ATTRIBUTE, None)

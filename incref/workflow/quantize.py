@@ -1,0 +1,53 @@
+"""`quantize`: prepare, calibrate and convert in one call."""
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from incref.config.resolve import QuantConfig
+from incref.workflow.convert import Progress, convert
+from incref.workflow.prepare import ExampleInputs, prepare
+
+__all__ = ["quantize"]
+
+
+def quantize(  # noqa: PLR0917  # likewise
+    model: nn.Module,
+    quant_config: QuantConfig,
+    run_fn: Callable[..., object] | None = None,
+    run_args: Sequence[object] | object = None,
+    inplace: bool = True,  # noqa: FBT001, FBT002  # the order that callers know
+    example_inputs: ExampleInputs = None,
+    *,
+    progress: Progress | None = None,
+) -> nn.Module:
+    """Quantize `model`.
+
+    Args:
+        model: any model.
+        quant_config: a configuration, one as a dict, or a scheme for all linear layers but output heads.
+        run_fn: called once with the prepared model and `run_args`, to calibrate it.
+        run_args: further arguments of `run_fn`: a tuple or list of them, or a single one.
+        inplace: whether `model` itself is changed; if not, a copy is.
+        example_inputs: arguments of one call of the model, for algorithms that trace it.
+        progress: called after every layer that was converted.
+
+    Returns:
+        The quantized model.
+
+    Raises:
+        ValueError: if a rule of the configuration matches no layer.
+        LayerError: if a layer can't become what the configuration says; the message names it.
+
+    >>> import torch
+    >>> from incref.config.schemes import SCHEMES
+    >>> quantize(nn.Sequential(nn.Linear(64, 8)), SCHEMES["mxfp4"])
+    Sequential(
+      (0): QuantLinear(in_features=64, out_features=8, bias=True, weight=mxfp4 (4.25 bits))
+    )
+    """
+    prepared = prepare(model, quant_config, inplace=inplace, example_inputs=example_inputs)
+    if run_fn is not None:
+        arguments = run_args if isinstance(run_args, tuple | list) else () if run_args is None else (run_args,)
+        run_fn(prepared, *arguments)
+    return convert(prepared, progress=progress)

@@ -1,1 +1,29 @@
 """A bit-exact numerical reference for low-precision deep learning."""
+
+from incref.config.mx import MXQuantConfig, get_default_mx_config
+from incref.config.rtn import RTNConfig, get_default_rtn_config
+from incref.config.scheme import LayerScheme
+from incref.config.schemes import SCHEMES
+from incref.qtensor.qtensor import QTensor
+from incref.qtensor.spec import QuantSpec
+from incref.workflow.convert import convert
+from incref.workflow.load import load
+from incref.workflow.prepare import prepare
+from incref.workflow.quantize import quantize
+from incref.workflow.save import save
+
+__all__ = [
+    "SCHEMES",
+    "LayerScheme",
+    "MXQuantConfig",
+    "QTensor",
+    "QuantSpec",
+    "RTNConfig",
+    "convert",
+    "get_default_mx_config",
+    "get_default_rtn_config",
+    "load",
+    "prepare",
+    "quantize",
+    "save",
+]

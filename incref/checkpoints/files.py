@@ -1,0 +1,67 @@
+"""Directories that are there as a whole or not at all, and digests of files."""
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["atomic_directory", "file_digest"]
+
+_CHUNK = 1 << 20
+
+
+@contextmanager
+def atomic_directory(target: Path, last: str) -> Iterator[Path]:
+    """Give an empty directory to write into, which becomes `target` when the block ends without an exception.
+
+    A new target appears with all its files at once. Files in a target that is there already are replaced one by one,
+    each at once; the others stay.
+
+    Args:
+        target: what the directory becomes; the directories above it are made.
+        last: name of the file that is replaced last, so that it can tell whether the rest belongs to it.
+
+    Raises:
+        NotADirectoryError: if `target` is a file.
+    """
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(f"{target} is a file; give the name of a directory")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A sibling, since only a rename inside one file system is done at once.
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in temporary.iterdir():
+            _flush(path)
+        if target.exists():
+            for path in sorted(temporary.iterdir(), key=lambda path: path.name == last):
+                path.replace(target / path.name)
+        else:
+            temporary.rename(target)
+        _flush(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or directory is on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,140 @@
+"""`incref.json`: what the tensors of a checkpoint mean."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from incref.config.scheme import Elementwise
+from incref.errors import CheckpointError
+from incref.formats import FloatFormat, Rounding
+from incref.qtensor.format_json import Json, format_from_json, format_to_json
+from incref.qtensor.spec import QuantSpec
+
+__all__ = ["MANIFEST_FILE", "TENSOR_FILE", "LayerRecord", "Manifest"]
+
+MANIFEST_FILE = "incref.json"
+TENSOR_FILE = "model.safetensors"
+_FORMAT = "incref"
+_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRecord:
+    """What a quantized layer is, but for its tensors.
+
+    Attributes:
+        weight: `QTensor.metadata` of its weight.
+        activation: how its input is quantized.
+        elementwise: what its vector operations round to.
+    """
+
+    weight: Json
+    activation: QuantSpec | None
+    elementwise: Elementwise | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What is in a checkpoint.
+
+    Attributes:
+        layers: every quantized layer by its name in the model.
+        aliases: names of tensors that are another one's, with that one's name.
+        transient: names of buffers that the model leaves out of its own state, and may not have.
+        architecture: class of the model in transformers, whose configuration is in config.json; None for other models.
+        digest: SHA-256 of the file of tensors.
+    """
+
+    layers: dict[str, LayerRecord]
+    aliases: dict[str, str] = field(default_factory=dict)
+    transient: tuple[str, ...] = ()
+    architecture: str | None = None
+    digest: str = ""
+
+    def write(self, path: Path) -> None:
+        """Write the manifest to a file."""
+        layers: dict[str, Json] = {name: _record_to_json(record) for name, record in self.layers.items()}
+        described: dict[str, Json] = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "architecture": self.architecture,
+            "sha256": self.digest,
+            "layers": layers,
+            "aliases": dict(self.aliases),
+            "transient": dict.fromkeys(self.transient),
+        }
+        path.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """Read a manifest from a file.
+
+        Raises:
+            CheckpointError: if the file is not a manifest of this version.
+        """
+        described = _read_json(path)
+        if not isinstance(described, dict) or described.get("format") != _FORMAT:
+            raise CheckpointError(f'{path} is not a manifest: it has no "format": "{_FORMAT}"')
+        if described.get("version") != _VERSION:
+            raise CheckpointError(
+                f"{path} has version {described.get('version')!r}, and this incref reads version {_VERSION}; "
+                "update incref, or save the model again"
+            )
+        try:
+            return cls(
+                layers={name: _record_from_json(record) for name, record in _object(described["layers"]).items()},
+                aliases={name: str(target) for name, target in _object(described["aliases"]).items()},
+                transient=tuple(_object(described["transient"])),
+                architecture=None if described["architecture"] is None else str(described["architecture"]),
+                digest=str(described["sha256"]),
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise CheckpointError(
+                f"{path} is damaged; save the model again ({type(error).__name__}: {error})"
+            ) from error
+
+
+def _read_json(path: Path) -> Json:
+    try:
+        described: Json = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged; save the model again ({type(error).__name__}: {error})") from error
+    return described
+
+
+def _object(described: Json) -> dict[str, Json]:
+    if not isinstance(described, dict):
+        raise TypeError(f"a JSON object is needed, got {described!r}")
+    return described
+
+
+def _record_to_json(record: LayerRecord) -> Json:
+    elementwise: Json = None
+    if record.elementwise is not None:
+        elementwise = {
+            "fmt": format_to_json(record.elementwise.fmt),
+            "rounding": record.elementwise.rounding.value,
+        }
+    return {
+        "weight": record.weight,
+        "activation": None if record.activation is None else record.activation.to_json(),
+        "elementwise": elementwise,
+    }
+
+
+def _record_from_json(record: Json) -> LayerRecord:
+    described = _object(record)
+    elementwise = described["elementwise"]
+    return LayerRecord(
+        weight=described["weight"],
+        activation=None if described["activation"] is None else QuantSpec.from_json(described["activation"]),
+        elementwise=None if elementwise is None else _elementwise_from_json(elementwise),
+    )
+
+
+def _elementwise_from_json(elementwise: Json) -> Elementwise:
+    described = _object(elementwise)
+    fmt = format_from_json(described["fmt"])
+    if not isinstance(fmt, FloatFormat):
+        raise TypeError(f"elementwise rounding is to a float format, got {fmt.name}")
+    return Elementwise(fmt=fmt, rounding=Rounding(described["rounding"]))

@@ -1,0 +1,163 @@
+"""`load`: a quantized model from a directory that `save` wrote."""
+
+import copy
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from incref.checkpoints.files import file_digest
+from incref.checkpoints.manifest import MANIFEST_FILE, TENSOR_FILE, LayerRecord, Manifest
+from incref.errors import CheckpointError
+from incref.modules.linear import QuantLinear
+from incref.modules.replace import disable_fast_paths
+from incref.qtensor.qtensor import QTensor
+from incref.workflow.save import require_default
+
+__all__ = ["load"]
+
+_WEIGHT = "weight_"
+_LISTED = 5
+
+
+def load(
+    model_name_or_path: str | Path,
+    original_model: nn.Module | None = None,
+    format: str = "default",  # noqa: A002  # the name that callers know
+    device: str | torch.device = "cpu",
+) -> nn.Module:
+    """Read a model that `save` wrote.
+
+    Args:
+        model_name_or_path: the directory.
+        original_model: a float model of the same structure, also on the meta device; it is not changed. None for
+            a model of transformers, which is made of its config.json.
+        format: "default".
+        device: where the tensors are put.
+
+    Returns:
+        The model, with every parameter and buffer as it was saved.
+
+    Raises:
+        CheckpointError: if files are missing, truncated, changed or of another version, or don't fit `original_model`.
+        ValueError: for another format.
+    """
+    require_default(format)
+    directory = Path(model_name_or_path)
+    for file in (MANIFEST_FILE, TENSOR_FILE):
+        if not (directory / file).is_file():
+            raise CheckpointError(f"{directory} has no {file}; give a directory that incref.save wrote")
+    manifest = Manifest.read(directory / MANIFEST_FILE)
+    if file_digest(directory / TENSOR_FILE) != manifest.digest:
+        raise CheckpointError(
+            f"{directory / TENSOR_FILE} is not the file that {MANIFEST_FILE} describes: it is truncated, was changed "
+            "or belongs to another save; copy it again, or save the model again"
+        )
+    tensors = _read_tensors(directory / TENSOR_FILE, manifest, device)
+    if original_model is None:
+        model = _empty_transformer(directory, manifest).eval()
+    else:
+        # A copy of the structure alone: every tensor of it is replaced below.
+        memo: dict[int, object] = {id(t): t for t in (*original_model.parameters(), *original_model.buffers())}
+        model = copy.deepcopy(original_model, memo)
+    for name, record in manifest.layers.items():
+        _place_layer(model, name, record, tensors)
+    _place_tensors(model, manifest, tensors)
+    disable_fast_paths(model)
+    return model
+
+
+def _read_tensors(path: Path, manifest: Manifest, device: str | torch.device) -> dict[str, Tensor]:
+    """Read all tensors under all their names; names of one tensor get one object."""
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file; save the model again ({error})") from error
+    for name, target in manifest.aliases.items():
+        if target not in tensors:
+            raise CheckpointError(
+                f"{name} is another name of {target}, which {path} does not have; save the model again"
+            )
+        tensors[name] = tensors[target]
+    return tensors
+
+
+def _empty_transformer(directory: Path, manifest: Manifest) -> nn.Module:
+    """Make the model of transformers that config.json describes, without values."""
+    if manifest.architecture is None:
+        raise CheckpointError(f"{directory} holds a model that is not of transformers; pass original_model")
+    import transformers  # noqa: PLC0415  # an optional dependency
+
+    cls = getattr(transformers, manifest.architecture, None)
+    if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
+        raise CheckpointError(f"transformers has no model class {manifest.architecture!r}; pass original_model")
+    if not (directory / "config.json").is_file():
+        raise CheckpointError(f"{directory} has no config.json; pass original_model, or save the model again")
+    assert cls.config_class is not None
+    config = cls.config_class.from_json_file(str(directory / "config.json"))
+    with torch.device("meta"):
+        model = cls(config)
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def _place_layer(model: nn.Module, name: str, record: LayerRecord, tensors: dict[str, Tensor]) -> None:
+    """Put a quantized layer where `model` has a float one."""
+    parent_name, _, child_name = name.rpartition(".")
+    try:
+        parent = model.get_submodule(parent_name)
+        layer = parent.get_submodule(child_name)
+    except AttributeError as error:
+        raise CheckpointError(f"the model has no layer {name}; pass the original_model that was quantized") from error
+    if not isinstance(layer, nn.Linear):
+        raise CheckpointError(f"{name} must be an nn.Linear, got {type(layer).__name__}; pass the float model")
+    prefix = f"{name}.{_WEIGHT}"
+    parts = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    bias = tensors.get(f"{name}.bias")
+    if bias is not None and layer.bias is not None:
+        bias = nn.Parameter(bias, requires_grad=layer.bias.requires_grad)
+    try:
+        qweight = QTensor.from_tensors(parts, record.weight)
+        new = QuantLinear(qweight, bias, record.activation, elementwise=record.elementwise)
+    except ValueError as error:
+        raise CheckpointError(f"{name}: {error}") from error
+    if qweight.shape != tuple(layer.weight.shape):
+        raise CheckpointError(
+            f"{name}: the saved weight has shape {qweight.shape}, and the model's {tuple(layer.weight.shape)}; "
+            "pass the original_model that was quantized"
+        )
+    setattr(parent, child_name, new.train(layer.training))
+
+
+def _place_tensors(model: nn.Module, manifest: Manifest, tensors: dict[str, Tensor]) -> None:
+    """Give every parameter and buffer of `model` its value."""
+    left = dict(tensors)
+    missing: list[str] = []
+    parameters: dict[Tensor, nn.Parameter] = {}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for slots in (module._parameters, module._buffers):  # noqa: SLF001  # assigning keeps what copying would convert
+            for key, old in slots.items():
+                name = f"{prefix}.{key}" if prefix else key
+                if old is None:
+                    continue
+                if name not in tensors:
+                    missing.append(name)
+                    continue
+                new = tensors[name]
+                left.pop(name, None)
+                if old.shape != new.shape:
+                    raise CheckpointError(
+                        f"{name}: the saved tensor has shape {tuple(new.shape)}, not {tuple(old.shape)}"
+                    )
+                if isinstance(old, nn.Parameter):
+                    new = parameters.setdefault(new, nn.Parameter(new, requires_grad=old.requires_grad))
+                slots[key] = new
+    unknown = [name for name in left if name not in manifest.transient]
+    for what, names in (("the file has no", missing), ("the model has no", unknown)):
+        if names:
+            more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+            raise CheckpointError(
+                f"{what} {', '.join(sorted(names)[:_LISTED])}{more}; pass the original_model that was quantized"
+            )

@@ -1,0 +1,23 @@
+"""The commands of `incref`, one file each."""
+
+import typer
+
+from incref.cli.evaluate import evaluate
+from incref.cli.formats import formats
+from incref.cli.generate import generate
+from incref.cli.info import info
+from incref.cli.quantize import quantize
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="incref",
+    help="Low-precision formats, bit for bit: quantize language models, and see what that costs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("eval")(evaluate)
+app.command("quantize")(quantize)
+app.command("generate")(generate)
+app.command("formats")(formats)
+app.command("info")(info)

@@ -1,0 +1,70 @@
+"""`incref quantize`: a quantized copy of a model's directory."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from incref.checkpoints.files import atomic_directory
+from incref.checkpoints.manifest import MANIFEST_FILE
+from incref.cli.bars import bars
+from incref.cli.failures import reporting_failures
+from incref.cli.options import AsJson, ModelDirectory, Quiet, require_scheme
+from incref.config.schemes import SCHEMES
+from incref.evaluation.huggingface import copy_tokenizer, load_model
+from incref.evaluation.size import file_bytes, measure_size
+from incref.workflow.convert import convert
+from incref.workflow.save import save
+
+__all__ = ["quantize"]
+
+
+def _require(name: str) -> str:
+    return require_scheme(name)
+
+
+def quantize(
+    directory: ModelDirectory,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The directory to make; it must not be there yet.")],
+    scheme: Annotated[str, typer.Option(help=f"One of {', '.join(SCHEMES)}.", callback=_require)],
+    json_: AsJson = False,  # noqa: FBT002  # typer makes a flag of it
+    quiet: Quiet = False,  # noqa: FBT002  # likewise
+) -> None:
+    """Quantize a model and write it, with its tokenizer, to a new directory of safetensors.
+
+    The directory appears when everything is in it. Output heads stay as they are.
+    """
+    if out.exists():
+        raise typer.BadParameter(f"the directory to make must not be there yet, and {out} is", param_hint="OUT")
+    with reporting_failures(on_interrupt="Nothing was written."):
+        model = load_model(directory)
+        before = file_bytes(directory)
+        with bars(quiet=quiet) as progress:
+            task = progress.add_task("quantizing layers", total=None)
+
+            def show(_name: str, done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            convert(model, SCHEMES[scheme], progress=show)
+            writing = progress.add_task("writing", total=1)
+            with atomic_directory(out, last=MANIFEST_FILE) as unfinished:
+                save(model, unfinished)
+                copy_tokenizer(directory, unfinished)
+            progress.advance(writing)
+    size, after = measure_size(model), file_bytes(out)
+    if json_:
+        found = {
+            "directory": str(out),
+            "scheme": scheme,
+            "bits_per_weight": size.bits_per_weight,
+            "bits_per_parameter": size.bits_per_parameter,
+            "file_bytes": after,
+            "file_bytes_before": before,
+        }
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        typer.echo(
+            f"{out}: {scheme}, {size.bits_per_weight:.3f} bits a quantized weight, "
+            f"{size.bits_per_parameter:.2f} bits a parameter; {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now"
+        )

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Mapping
 
+import command_tables
 import format_tables
 import op_tables
+import preset_tables
 import scheme_tables
 
 __all__ = ["TABLES"]
 
+_MODULES = (command_tables, format_tables, op_tables, preset_tables, scheme_tables)
+
 TABLES: Mapping[str, Callable[[], str]] = {
-    name: getattr(module, name) for module in (format_tables, op_tables, scheme_tables) for name in module.__all__
+    name: getattr(module, name) for module in _MODULES for name in module.__all__
 }

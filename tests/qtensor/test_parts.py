@@ -1,0 +1,106 @@
+import pytest
+import torch
+
+from incref.config.schemes import SCHEMES
+from incref.formats import FORMATS, Rounding, ScaleRule, SymmetricScale
+from incref.numerics.granularity import per_group
+from incref.ops.dequantize_affine import dequantize_affine
+from incref.ops.dequantize_float import dequantize_float
+from incref.ops.dequantize_mx import dequantize_mx
+from incref.ops.quantize_affine import quantize_affine
+from incref.ops.quantize_float import quantize_float
+from incref.ops.quantize_mx import quantize_mx
+from incref.qtensor.parts import dequantize_parts, draw_random_bits, fake_quantize, quantize_parts
+from incref.qtensor.spec import QuantSpec
+
+X = torch.randn(5, 70, generator=torch.Generator().manual_seed(0))
+G32 = per_group(32)
+
+
+def test_integers_are_quantized_by_quantize_affine() -> None:
+    spec = QuantSpec(fmt=FORMATS["int4"], granularity=G32, symmetric_scale=SymmetricScale.EXTREME)
+    codes, scale = quantize_affine(X, "int4", granularity=G32, symmetric_scale=SymmetricScale.EXTREME)[:2]
+    parts = quantize_parts(X, spec)
+    assert torch.equal(parts.codes, codes)
+    assert torch.equal(parts.scale, scale)
+    assert (parts.zero_point, parts.tensor_scale) == (None, None)
+    assert torch.equal(dequantize_parts(parts, spec, X.dtype), dequantize_affine(codes, scale, granularity=G32))
+
+
+def test_asymmetric_integers_have_zero_points() -> None:
+    spec = QuantSpec(fmt=FORMATS["uint4"], granularity=G32, symmetric=False)
+    codes, scale, zero_point = quantize_affine(X, "uint4", granularity=G32, symmetric=False)
+    parts = quantize_parts(X, spec)
+    assert parts.zero_point is not None
+    assert torch.equal(parts.zero_point, zero_point)
+    values = dequantize_affine(codes, scale, zero_point, granularity=G32)
+    assert torch.equal(dequantize_parts(parts, spec, X.dtype), values)
+
+
+@pytest.mark.parametrize("name", ["float8_e5m2", "float4_e2m1fn", "nf4"])
+def test_floats_and_codebooks_are_quantized_by_quantize_float(name: str) -> None:
+    spec = QuantSpec(fmt=FORMATS[name], granularity=G32, rounding=Rounding.TOWARD_ZERO)
+    codes, scale = quantize_float(X, name, granularity=G32, rounding=Rounding.TOWARD_ZERO)
+    parts = quantize_parts(X, spec)
+    assert torch.equal(parts.codes, codes)
+    assert torch.equal(dequantize_parts(parts, spec, X.dtype), dequantize_float(codes, scale, name, granularity=G32))
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_blocks_are_quantized_by_quantize_mx(axis: int) -> None:
+    spec = QuantSpec(fmt=FORMATS["mxfp4"], axis=axis, rule=ScaleRule.RCEIL)
+    codes, scale = quantize_mx(X, "mxfp4", axis=axis, rule=ScaleRule.RCEIL)[:2]
+    parts = quantize_parts(X, spec)
+    assert torch.equal(parts.codes, codes)
+    assert torch.equal(parts.scale, scale)
+    assert torch.equal(dequantize_parts(parts, spec, X.dtype), dequantize_mx(codes, scale, "mxfp4", axis=axis))
+
+
+def test_nvfp4_has_a_tensor_scale() -> None:
+    parts = quantize_parts(X, QuantSpec(fmt=FORMATS["nvfp4"]))
+    assert parts.tensor_scale is not None
+    assert parts.tensor_scale.item() == (X.abs().max() / torch.tensor(6.0 * 448.0)).item()
+
+
+def test_given_scales_are_used() -> None:
+    spec = QuantSpec(fmt=FORMATS["int8"])
+    parts = quantize_parts(torch.tensor([1.0, -3.0, 1000.0]), spec, torch.tensor(0.5))
+    assert parts.codes.tolist() == [2, -6, 127]
+    asymmetric = QuantSpec(fmt=FORMATS["uint8"], symmetric=False)
+    zero_point = torch.tensor(7, dtype=torch.int32)
+    parts = quantize_parts(torch.tensor([1.0, -3.0, 1000.0]), asymmetric, torch.tensor(0.5), zero_point)
+    assert parts.codes.tolist() == [9, 1, 255]
+
+
+def test_blocks_take_no_scales() -> None:
+    with pytest.raises(ValueError, match="the scales of mxfp4 follow from its values"):
+        quantize_parts(X, QuantSpec(fmt=FORMATS["mxfp4"]), torch.ones(5, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["int8", "fp8_e4m3", "mxfp4", "nvfp4"])
+def test_fake_quantize_keeps_the_dtype(name: str, dtype: torch.dtype) -> None:
+    spec = SCHEMES[name].weight
+    x = X.to(dtype)
+    y = fake_quantize(x, spec)
+    assert y.dtype is dtype
+    assert torch.equal(y, dequantize_parts(quantize_parts(x, spec), spec, dtype))
+
+
+def test_random_bits_are_drawn_for_stochastic_rounding_only() -> None:
+    assert draw_random_bits(X, Rounding.NEAREST_EVEN) is None
+    bits = draw_random_bits(X, Rounding.STOCHASTIC, torch.Generator().manual_seed(3))
+    again = draw_random_bits(X, Rounding.STOCHASTIC, torch.Generator().manual_seed(3))
+    assert bits is not None
+    assert again is not None
+    assert (bits.shape, bits.dtype) == (X.shape, torch.int32)
+    assert torch.equal(bits, again)
+    assert bits.min() < 0 < bits.max()
+
+
+def test_random_bits_decide() -> None:
+    spec = QuantSpec(fmt=FORMATS["int8"], rounding=Rounding.STOCHASTIC)
+    x, scale = torch.tensor([0.25, 0.25]), torch.tensor(1.0)
+    # 0.25 goes up where 2**30 + R reaches 2**32, R read as unsigned.
+    bits = torch.tensor([-(1 << 30), -(1 << 30) - 1], dtype=torch.int32)
+    assert quantize_parts(x, spec, scale, random_bits=bits).codes.tolist() == [1, 0]

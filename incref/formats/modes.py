@@ -1,6 +1,7 @@
 """Choices that a conversion has to make, each member documented by its formula.
 
-Functions take the members; configurations and the command line take their lower-case names (`Rounding("nearest_even")`).
+Functions take the members; configurations and the command line take their lower-case names
+(`Rounding("nearest_even")`).
 """
 
 from enum import Enum
@@ -44,8 +45,9 @@ class Overflow(Enum):
     """What a value becomes whose rounded result lies outside the format's range.
 
     A value is rounded first, as if the exponent had no upper limit, and then compared with the range. The range of an
-    unsigned format starts at its least value, so a negative result is outside; where a format has no zero (E8M0), a zero
-    is outside too. An infinite input is always outside.
+    unsigned format starts at its least value, so a negative result is outside; where a format has no zero (E8M0), a
+    zero is outside too. An infinite input is always outside; a finite one that is rounded toward zero in a float format
+    stays at the end of the range (IEEE 754-2019, 7.4).
     """
 
     SATURATE = "saturate"
@@ -81,8 +83,9 @@ class BlockRule(Enum):
 class ScaleRule(Enum):
     """How the largest magnitude of a block, `amax`, becomes its scale.
 
-    `qmax` is the largest value of the element format and `emax = floor(log2(qmax))`. The last four give powers of two and
-    are computed exactly, also for a subnormal `amax`; their exponent is then clamped to the range of the scale format.
+    `qmax` is the largest value of the element format and `emax = floor(log2(qmax))`. The last four give powers of two
+    and are computed exactly, also for a subnormal `amax`; their exponent is then clamped to the range of the scale
+    format.
     """
 
     DIVIDE = "divide"
@@ -133,7 +136,8 @@ class SymmetricScale(Enum):
     SPAN = "span"
     """`scale = 2 * amax / (2**b - 1)`: the grid of GPTQ (arXiv 2210.17323), half a step beyond either end code."""
     EXTREME = "extreme"
-    """`scale = -extreme / 2**(b-1)`, extreme being the element of largest magnitude (the negative one if two are equal).
+    """`scale = -extreme / 2**(b-1)`, extreme being the element of largest magnitude (the negative one if two are
+    equal).
 
     It falls exactly on the least code, so the scale is negative where the extreme is positive. Needs `IntRange.FULL`.
     """

@@ -52,8 +52,8 @@ def encode_patterns(
         # Infinity stays beyond every range, whatever it is divided by.
         power = torch.where(source.magnitude >= source.inf, source.layout.emax + 1, power - exponent)
     if isinstance(fmt, FloatFormat):
-        return _encode_float(source, significand, power, sign_mask, fmt, to, random_bits)
-    return _encode_int(source, significand, power, sign_mask, fmt, to, random_bits)
+        return _encode_float(source, significand, power, sign_mask, fmt=fmt, to=to, random_bits=random_bits)
+    return _encode_int(source, significand, power, sign_mask, fmt=fmt, to=to, random_bits=random_bits)
 
 
 def _split(source: Patterns, *, normalize: bool) -> tuple[Tensor, Tensor]:
@@ -84,6 +84,7 @@ def _encode_float(
     significand: Tensor,
     power: Tensor,
     sign_mask: Tensor,
+    *,
     fmt: FloatFormat,
     to: Encoding,
     random_bits: Tensor | None,
@@ -115,7 +116,8 @@ def _encode_float(
     if to.overflow is not Overflow.SATURATE:
         escapes = source.magnitude == source.inf
         if to.overflow is Overflow.NONSATURATE:
-            escapes = rounded > fmt.max_code if is_below is None else (rounded > fmt.max_code) | is_below
+            escapes = escapes | ((rounded > fmt.max_code) & _may_overflow(to.rounding, sign_mask))
+            escapes = escapes if is_below is None else escapes | is_below
         if fmt.inf_code is not None:
             to_inf = escapes if is_below is None else escapes & ~is_below
             code = torch.where(to_inf, fmt.inf_code, code)
@@ -131,11 +133,25 @@ def _encode_float(
     return torch.where(is_nan, fmt.nan_code, code)
 
 
+def _may_overflow(rounding: Rounding, sign_mask: Tensor) -> Tensor | bool:
+    """Whether a finite value may leave the range: not where it is rounded toward zero (IEEE 754-2019, 7.4)."""
+    match rounding:
+        case Rounding.TOWARD_ZERO:
+            return False
+        case Rounding.TOWARD_POSITIVE:
+            return sign_mask == 0
+        case Rounding.TOWARD_NEGATIVE:
+            return sign_mask != 0
+        case _:
+            return True
+
+
 def _encode_int(
     source: Patterns,
     significand: Tensor,
     power: Tensor,
     sign_mask: Tensor,
+    *,
     fmt: IntFormat,
     to: Encoding,
     random_bits: Tensor | None,
@@ -167,4 +183,5 @@ def _put_nan(code: Tensor, is_nan: Tensor, to: Encoding, largest: Tensor) -> Ten
         case NanRule.MAX:
             return torch.where(is_nan, largest, code)
         case NanRule.ZERO:
-            return torch.where(is_nan, 0, code)
+            zero = to.fmt.values.index(0.0) if isinstance(to.fmt, CodebookFormat) else 0
+            return torch.where(is_nan, zero, code)

@@ -16,8 +16,8 @@ def find_backend(name: str) -> Backend:
     """Import the backend called `name`.
 
     Raises:
-        UnsupportedError: if no installed package offers it, or its entry point is not a backend. An exception raised while
-            it is imported is not caught.
+        UnsupportedError: if no installed package offers it, or its entry point is not a backend. An exception raised
+            while it is imported is not caught.
     """
     offers = {point.name: point for point in entry_points(group=GROUP)}
     if name not in offers:
@@ -35,10 +35,12 @@ def available_backends() -> dict[str, str | None]:
     >>> available_backends()["reference"] is None
     True
     """
-    found: dict[str, str | None] = {"reference": None}
-    for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
-        try:
-            found[point.name] = find_backend(point.name).why_unavailable()
-        except (ImportError, UnsupportedError) as error:
-            found[point.name] = f"could not be imported: {error}"
-    return found
+    names = sorted(point.name for point in entry_points(group=GROUP))
+    return {"reference": None, **{name: _why_unavailable(name) for name in names}}
+
+
+def _why_unavailable(name: str) -> str | None:
+    try:
+        return find_backend(name).why_unavailable()
+    except (ImportError, UnsupportedError) as error:
+        return f"could not be imported: {error}"

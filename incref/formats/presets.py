@@ -1,4 +1,4 @@
-"""Vendors' choices for MX quantization, one row each, so that the arithmetic of one of them can be asked for by name."""
+"""Vendors' choices for MX quantization, one row each, to be asked for by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,8 +68,8 @@ class MxPreset:
 
 _TORCHAO = "torchao main, August 2026, with pull request 4725"
 _TORCHAO_NOTE = (
-    "The 0.18 wheel differs: an Inf makes the finite elements of its block vanish, and blocks whose scale should be 2**-127 "
-    "are wrong."
+    "The 0.18 wheel differs: an Inf makes the finite elements of its block vanish, and blocks whose scale should be "
+    "2**-127 are wrong."
 )
 _ROWS = (
     MxPreset(name="ocp", formats=_ALL, rule=ScaleRule.FLOOR, source="OCP MX 1.0, 5.1 and 6.3"),
@@ -119,8 +119,8 @@ _ROWS = (
         rounding=Rounding.NEAREST_AWAY,
         source="microxcaling 7bc4195, round='nearest'; Neural Compressor's MXQuantConfig computes the same",
         note=(
-            "Its exponent comes from a float logarithm and is one too great just below powers of two; -0 becomes +0; neither "
-            "is reproduced."
+            "Its exponent comes from a float logarithm and is one too great just below powers of two; -0 becomes +0; "
+            "neither is reproduced."
         ),
     ),
 )

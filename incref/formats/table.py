@@ -18,7 +18,9 @@ _TWOS = "two's complement"
 _UNSIGNED = "unsigned binary"
 
 
-def _float(name: str, exponent_bits: int, mantissa_bits: int, bias: int, specials: Specials, source: str) -> FloatFormat:
+def _float(
+    name: str, exponent_bits: int, mantissa_bits: int, bias: int, specials: Specials, source: str
+) -> FloatFormat:
     return FloatFormat(
         name=name, exponent_bits=exponent_bits, mantissa_bits=mantissa_bits, bias=bias, specials=specials, source=source
     )
@@ -161,7 +163,8 @@ def get_format(name: str | Format) -> Format:
     'float4_e2m1fn'
 
     Raises:
-        ValueError: if no format, or more than one, goes by that name; the message lists the readings or the nearest names.
+        ValueError: if no format, or more than one, goes by that name; the message lists the readings or the nearest
+            names.
         TypeError: if `name` is neither a string nor a format.
     """
     if isinstance(name, FloatFormat | IntFormat | CodebookFormat | BlockFormat):

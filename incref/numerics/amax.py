@@ -9,13 +9,25 @@ from incref.numerics.blocks import over_blocks, to_blocks
 from incref.numerics.chunks import Slices, chunk_slices
 from incref.numerics.patterns import Patterns, patterns_of
 
-__all__ = ["block_parts", "finite_magnitudes", "magnitudes", "negative_magnitudes", "positive_magnitudes", "reduce_amax"]
+__all__ = [
+    "block_parts",
+    "finite_magnitudes",
+    "magnitudes",
+    "negative_magnitudes",
+    "positive_magnitudes",
+    "reduce_amax",
+]
 
 
 def block_parts(
     shape: tuple[int, ...], block: tuple[int, ...], itemsize: int
 ) -> Iterator[tuple[Slices, Slices, tuple[int, ...]]]:
-    """Cover a tensor of `shape`, whose blocks have the extents `block`, with pieces that are whole blocks or inside one.
+    """Cover a tensor in pieces that are whole blocks or lie inside one.
+
+    Args:
+        shape: extents of the tensor.
+        block: extent of a block along every dimension.
+        itemsize: bytes that a temporary takes for an element.
 
     Returns:
         For every piece: its slices, those of its scales, and the extents of a block inside the piece.

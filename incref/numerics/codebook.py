@@ -24,7 +24,9 @@ def codebook_codes(
         UnsupportedError: for stochastic rounding, whose probabilities no pattern holds exactly for uneven values.
     """
     if rounding is Rounding.STOCHASTIC:
-        raise UnsupportedError(f"{fmt.name} has uneven steps; stochastic rounding is defined for float and integer formats")
+        raise UnsupportedError(
+            f"{fmt.name} has uneven steps; stochastic rounding is defined for float and integer formats"
+        )
     key = torch.where(source.signed < 0, -source.magnitude, source.magnitude)
     bounds = torch.tensor(_boundaries(fmt, source.layout, rounding), dtype=key.dtype, device=key.device)
     code = torch.bucketize(key, bounds, right=True).to(key.dtype)

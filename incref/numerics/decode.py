@@ -46,7 +46,7 @@ _PATTERN_DTYPES = {
 }
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _value_patterns(fmt: ElementFormat, dtype: torch.dtype) -> list[int]:
     """Bit patterns of the values of a format: a conversion between float dtypes could flush a subnormal one to zero."""
     match dtype:

@@ -34,7 +34,9 @@ class Granularity:
         (1, 128)
         """
         if len(self.block) > len(shape):
-            raise ValueError(f"blocks of {len(self.block)} dimensions need a tensor of as many, got shape {tuple(shape)}")
+            raise ValueError(
+                f"blocks of {len(self.block)} dimensions need a tensor of as many, got shape {tuple(shape)}"
+            )
         extents = (self.lead,) * (len(shape) - len(self.block)) + self.block
         return tuple(
             max(1, size if extent == -1 else min(extent, size)) for extent, size in zip(extents, shape, strict=True)

@@ -13,7 +13,8 @@ from incref.numerics.tabulated import CodeTable
 
 __all__ = ["BlockSpecials", "BlockState", "block_state", "encode_mx_blocks", "nan_element_code", "supports_table"]
 
-# 2**(-125 - exponent) is then below half the smallest positive value of every element format; E5M2 has the least, 2**-16.
+# 2**(-125 - exponent) is then below half the smallest positive value of every element format; E5M2 has the least,
+# 2**-16.
 _LEAST_TABLE_EXPONENT = -100
 
 
@@ -115,7 +116,7 @@ def encode_mx_blocks(
 
 
 def supports_table(to: Encoding, specials: BlockSpecials) -> bool:
-    """Whether quotients of finite blocks may be looked up: no Inf, NaN or sign of a vanishing element decides a code."""
+    """Whether quotients may be looked up: no Inf or NaN, nor the sign of a vanishing element, decides a code."""
     is_symmetric = to.rounding in (Rounding.NEAREST_EVEN, Rounding.NEAREST_AWAY, Rounding.TOWARD_ZERO)
     return is_symmetric and to.overflow is Overflow.SATURATE and specials.are_nan_blocks
 
@@ -127,7 +128,7 @@ def _needs_arithmetic(amax: Tensor, exponent: Tensor) -> bool:
 
 def _look_up_elements(source: Patterns, exponent: Tensor, table: CodeTable) -> Tensor:
     """Look up the codes of `x / 2**exponent` for exponents of at least `_LEAST_TABLE_EXPONENT`."""
-    # Dividing a normal number by 2**exponent takes that from the exponent field. What leaves the field below, and what this
-    # makes of zeros and subnormals, is less than 2**(-125 - _LEAST_TABLE_EXPONENT): it rounds to zero.
+    # Dividing a normal number by 2**exponent takes that from the exponent field. What leaves the field below, and what
+    # this makes of zeros and subnormals, is less than 2**(-125 - _LEAST_TABLE_EXPONENT): it rounds to zero.
     quotient = (source.magnitude - (exponent << source.layout.mantissa_bits)).clamp_(min=0)
     return table.of_patterns(quotient, source.signed)

@@ -58,9 +58,7 @@ def encode_nvfp4_blocks(
     state = block_state(patterns_of(x), specials)
     element_max = torch.tensor(fmt.element.qmax, device=x.device)
     wanted = state.amax.view(torch.float32) / element_max / tensor_scale
-    scale_to = Encoding(
-        fmt=fmt.scale, rounding=Rounding.NEAREST_EVEN, overflow=Overflow.SATURATE, nan=NanRule.ERROR
-    )
+    scale_to = Encoding(fmt=fmt.scale, rounding=Rounding.NEAREST_EVEN, overflow=Overflow.SATURATE, nan=NanRule.ERROR)
     assert fmt.scale.nan_code is not None
     scale_code = encode_patterns(patterns_of(wanted), scale_to)
     if state.is_top is not None:

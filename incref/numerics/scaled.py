@@ -27,8 +27,8 @@ def require_scale(name: str, scale: Tensor, shape: torch.Size, granularity: Gran
     wanted = granularity.scale_shape(shape)
     if tuple(scale.shape) != wanted:
         raise ValueError(
-            f"the {name} of a tensor of shape {tuple(shape)}, with blocks of {granularity.block_shape(shape)}, must have "
-            f"the shape {wanted}, got {tuple(scale.shape)}"
+            f"the {name} of a tensor of shape {tuple(shape)}, with blocks of {granularity.block_shape(shape)}, must "
+            f"have the shape {wanted}, got {tuple(scale.shape)}"
         )
     return scale if scale.ndim == len(shape) else scale.view((1,) * len(shape))
 

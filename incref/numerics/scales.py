@@ -35,8 +35,7 @@ def scale_exponent(amax: Tensor, layout: FloatFormat, element: ElementFormat, ru
             threshold = int((element.qmax / 2.0**element.emax - 1) * (1 << width)) + 1
         case ScaleRule.EVEN:
             # Rounded to the fraction bits of the element, ties away, amax carries from here on.
-            is_float = isinstance(element, FloatFormat)
-            precision = element.mantissa_bits if is_float else element.max_code.bit_length() - 1
+            precision = element.mantissa_bits if isinstance(element, FloatFormat) else element.max_code.bit_length() - 1
             threshold = (1 << width) - (1 << (width - precision - 1))
         case _:
             raise ValueError(f"{rule} does not give powers of two; use FLOOR, CEIL, EVEN or RCEIL")
@@ -82,8 +81,8 @@ def float_scale(amax: Tensor, limit: float, rule: ScaleRule) -> Tensor:
         rule: DIVIDE or RECIPROCAL.
 
     Returns:
-        Scales of the dtype of `amax`: 1 where it is 0; NaN where it is NaN or Inf; elsewhere at least the smallest normal
-        value, so that no reciprocal overflows.
+        Scales of the dtype of `amax`: 1 where it is 0; NaN where it is NaN or Inf; elsewhere at least the smallest
+        normal value, so that no reciprocal overflows.
     """
     divisor = torch.tensor(limit, dtype=amax.dtype, device=amax.device)
     scale = amax / divisor if rule is ScaleRule.DIVIDE else amax * (1.0 / divisor)
@@ -103,8 +102,8 @@ def affine_scale(below: Tensor, above: Tensor, fmt: IntFormat, rule: ScaleRule) 
         rule: DIVIDE or RECIPROCAL.
 
     Returns:
-        `scale = (above + below) / (2**bits - 1)`, as `float_scale` has it, the sum rounded to the dtype first and limited
-        to its largest finite value; `zero_point = clamp(round(below / scale) + min_code)`, int32, ties to even.
+        `scale = (above + below) / (2**bits - 1)`, as `float_scale` has it, the sum rounded to the dtype first and
+        limited to its largest finite value; `zero_point = clamp(round(below / scale) + min_code)`, int32, ties to even.
     """
     span = above + below
     is_finite = above.isfinite() & below.isfinite()

@@ -1,11 +1,11 @@
 """The same codes as `encode_patterns`, looked up: for large tensors in eager mode, where each operation is a pass.
 
-A code depends on few bits of a binary32: its sign, its exponent, the leading bits of its fraction, and whether any bit below
-those is set. Where the grid of a format and the midpoints between its values are multiples of `2**-f` in units of the
-leading bit, `f` fraction bits and that one sticky bit tell on which side of every value and midpoint a number lies, and so
-they determine its code in every rounding mode but the stochastic one. So the codes of all such prefixes, computed by
-`encode_patterns` from a number that has each prefix, are a table of the whole conversion. Of a 16-bit source the prefix is
-the pattern.
+A code depends on few bits of a binary32: its sign, its exponent, the leading bits of its fraction, and whether any bit
+below those is set. Where the grid of a format and the midpoints between its values are multiples of `2**-f` in units of
+the leading bit, `f` fraction bits and that one sticky bit tell on which side of every value and midpoint a number lies,
+and so they determine its code in every rounding mode but the stochastic one. So the codes of all such prefixes,
+computed by `encode_patterns` from a number that has each prefix, are a table of the whole conversion. Of a 16-bit
+source the prefix is the pattern.
 """
 
 from dataclasses import dataclass, replace
@@ -31,8 +31,8 @@ class CodeTable:
 
     Attributes:
         codes: in the order of the prefixes read as unsigned.
-        dropped_bits: how many low bits of a binary32 pattern are merged into the last bit of its prefix; None for patterns of
-            16 bits, which are not shortened.
+        dropped_bits: how many low bits of a binary32 pattern are merged into the last bit of its prefix; None for
+            patterns of 16 bits, which are not shortened.
     """
 
     codes: Tensor
@@ -96,8 +96,8 @@ def _build_table(to: Encoding, dtype: torch.dtype, device: torch.device) -> Code
 def _kept_bits(to: Encoding, layout: FloatFormat) -> int:
     """Fraction bits of a prefix, the sticky one included."""
     if isinstance(to.fmt, FloatFormat):
-        # Values are multiples of 2**-mantissa_bits in units of the leading bit, midpoints of half that. A grid that goes on
-        # below the normal numbers of the source is a fixed one in units of the smallest of those.
+        # Values are multiples of 2**-mantissa_bits in units of the leading bit, midpoints of half that. A grid that
+        # goes on below the normal numbers of the source is a fixed one in units of the smallest of those.
         midpoint_bits = to.fmt.mantissa_bits + 1
         midpoint_bits = max(midpoint_bits, layout.emin - (to.fmt.emin - to.fmt.mantissa_bits) + 1)
     else:

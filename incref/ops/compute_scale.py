@@ -21,7 +21,11 @@ __all__ = ["compute_scale"]
     exactness=Exactness.E0,
     args=(Arg(name="x", dtype="float64, float32, bfloat16 or float16", shape="d0, d1, ..."),),
     results=(
-        Arg(name="scale", dtype="float32, float64 for float64 x, or uint8 (E8M0)", shape="ceil(d0 / b0), ceil(d1 / b1), ..."),
+        Arg(
+            name="scale",
+            dtype="float32, float64 for float64 x, or uint8 (E8M0)",
+            shape="ceil(d0 / b0), ceil(d1 / b1), ...",
+        ),
         Arg(name="zero_point", dtype="int32; asymmetric only", shape="that of scale"),
     ),
 )
@@ -47,19 +51,20 @@ def compute_scale(
 
     Returns:
         Symmetric: `amax / limit` or `amax * (1 / limit)` for DIVIDE and RECIPROCAL, where limit is `fmt.qmax` or, for
-        integers, what `symmetric_scale` says: float32 (float64 for float64 `x`); 1 where amax is 0, at least the smallest
-        normal value elsewhere, NaN where the block has a NaN or Inf. The other rules give codes of E8M0, uint8, exponents
-        clamped to -127 .. 127: 0 (2**-127) where amax is 0, 0xFF (NaN) where the block has a NaN or Inf.
+        integers, what `symmetric_scale` says: float32 (float64 for float64 `x`); 1 where amax is 0, at least the
+        smallest normal value elsewhere, NaN where the block has a NaN or Inf. The other rules give codes of E8M0,
+        uint8, exponents clamped to -127 .. 127: 0 (2**-127) where amax is 0, 0xFF (NaN) where the block has a NaN or
+        Inf.
 
         Asymmetric: `(scale, zero_point)`. With `lo = min(min(x), 0)` and `hi = max(max(x), 0)`,
         `scale = (hi - lo) / (2**bits - 1)`, or times the reciprocal, and
-        `zero_point = clamp(round(-lo / scale) + min_code, min_code, max_code)`, int32, ties to even. `hi - lo` is rounded
-        first and limited to the largest finite value; then the division, or the reciprocal and the product. A block of
-        zeros has scale 1; one with a NaN or Inf has scale NaN and zero_point min_code.
+        `zero_point = clamp(round(-lo / scale) + min_code, min_code, max_code)`, int32, ties to even. `hi - lo` is
+        rounded first and limited to the largest finite value; then the division, or the reciprocal and the product. A
+        block of zeros has scale 1; one with a NaN or Inf has scale NaN and zero_point min_code.
 
     Raises:
-        ValueError: for an unknown or block format; a symmetric scale of an unsigned format; an asymmetric one of a format
-            that is not an integer, or by a rule that gives powers of two.
+        ValueError: for an unknown or block format; a symmetric scale of an unsigned format; an asymmetric one of a
+            format that is not an integer, or by a rule that gives powers of two.
         FlushDenormalError: for an asymmetric scale, if the processor flushes subnormals.
 
     Source: OCP MX 1.0, 6.3 (FLOOR); arXiv 2210.17323 (SPAN); `ScaleRule` and `SymmetricScale` have the formulas.
@@ -75,7 +80,8 @@ def compute_scale(
     if not symmetric:
         if not isinstance(target, IntFormat) or rule.is_power_of_two:
             raise ValueError(
-                f"an asymmetric scale needs an integer format and the rule DIVIDE or RECIPROCAL, got {target.name}, {rule}"
+                "an asymmetric scale needs an integer format and the rule DIVIDE or RECIPROCAL, "
+                f"got {target.name} and {rule}"
             )
         require_subnormals("an asymmetric compute_scale")
         below = reduce_amax(x, block, negative_magnitudes).view(compute_dtype(x.dtype))

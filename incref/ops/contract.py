@@ -93,7 +93,9 @@ class Op(Generic[P, R]):
         found: dict[str, type[Enum]] = {}
         for name, parameter in inspect.signature(self.reference).parameters.items():
             kinds = getattr(parameter.annotation, "__args__", (parameter.annotation,))
-            found |= {name: kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)}
+            for kind in kinds:
+                if isinstance(kind, type) and issubclass(kind, Enum):
+                    found[name] = kind
         return MappingProxyType(found)
 
     def on(self, backend: str | Backend, *, fallback: str | None = None) -> Callable[P, R]:

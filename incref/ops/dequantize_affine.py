@@ -41,7 +41,8 @@ def dequantize_affine(
         dtype: of the values.
 
     Returns:
-        The difference is exact; the product is rounded to float32 (float64 if `dtype` or `scale` is), and that to `dtype`.
+        The difference is exact; the product is rounded to float32 (float64 if `dtype` or `scale` is), and that to
+        `dtype`.
 
     Raises:
         TypeError: for a wrong dtype.

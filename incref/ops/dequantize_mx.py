@@ -45,13 +45,13 @@ def dequantize_mx(
         dtype: of the values.
 
     Returns:
-        The first product is exact (a value beyond float32 becomes Inf; float64 has room for all). NVFP4's second product is
-        rounded to float32 (float64 if `dtype` is). The result is then rounded to `dtype`.
+        The first product is exact (a value beyond float32 becomes Inf; float64 has room for all). NVFP4's second
+        product is rounded to float32 (float64 if `dtype` is). The result is then rounded to `dtype`.
 
     Raises:
         TypeError: for a wrong dtype.
-        ValueError: for another format, an axis that `codes` has not, a wrong shape of `scale`, or a `tensor_scale` that is
-            missing or not asked for.
+        ValueError: for another format, an axis that `codes` has not, a wrong shape of `scale`, or a `tensor_scale` that
+            is missing or not asked for.
         FlushDenormalError: if the processor flushes subnormals.
 
     Source: OCP MX 1.0, 5.1.
@@ -74,8 +74,8 @@ def dequantize_mx(
     factors = scale.movedim(axis, -1) if scale.ndim == codes.ndim else scale
     if tuple(factors.shape) != wanted:
         raise ValueError(
-            f"the scale of codes of shape {tuple(codes.shape)} in blocks of {source.block_size} along axis {axis} must have "
-            f"{wanted[-1]} entries along it and the same extents elsewhere, got shape {tuple(scale.shape)}"
+            f"the scale of codes of shape {tuple(codes.shape)} in blocks of {source.block_size} along axis {axis} must "
+            f"have {wanted[-1]} entries along it and the same extents elsewhere, got shape {tuple(scale.shape)}"
         )
     element_table = value_table(source.element, compute, codes.device)
     scale_table = value_table(source.scale, compute, codes.device)

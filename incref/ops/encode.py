@@ -23,7 +23,8 @@ def get_element_format(fmt: str | Format) -> ElementFormat:
     """
     found = get_format(fmt)
     if isinstance(found, BlockFormat):
-        raise ValueError(
+        # A format is of the right type; it is the one named that is wrong.
+        raise ValueError(  # noqa: TRY004
             f"{found.name} shares scales between elements; use quantize_mx, or its element format {found.element.name}"
         )
     return found
@@ -61,17 +62,18 @@ def encode(
 
     Returns:
         Codes in the shape of `x`: uint8, one code an element, for formats of up to 8 bits (int8 for signed integers),
-        int16 for up to 16 and int32 for up to 32. A zero keeps its sign where `fmt` has -0. A NaN becomes `fmt.nan_code`,
-        with its sign where `fmt` has a NaN of either sign; its payload is dropped.
+        int16 for up to 16 and int32 for up to 32. A zero keeps its sign where `fmt` has -0. A NaN becomes
+        `fmt.nan_code`, with its sign where `fmt` has a NaN of either sign; its payload is dropped.
 
     Raises:
         NanError: for a NaN, where `fmt` has none and `nan` is ERROR.
         TypeError: if `x` or `random_bits` has another dtype.
-        ValueError: for an unknown format, a block format, float64, or random bits that are missing, not asked for, or of
-            another shape.
+        ValueError: for an unknown format, a block format, float64, or random bits that are missing, not asked for, or
+            of another shape.
         UnsupportedError: for stochastic rounding into a codebook.
 
-    Source: OCP OFP8 1.0 (conversion, saturating and not); IEEE 754-2019, 4.3; `Rounding` and `Overflow` have the formulas.
+    Source: OCP OFP8 1.0 (conversion, saturating and not); IEEE 754-2019, 4.3; `Rounding` and `Overflow` have the
+        formulas.
 
     >>> encode(torch.tensor([0.3, -448.0, 1e9]), "e4m3fn")
     tensor([ 42, 254, 126], dtype=torch.uint8)

@@ -17,12 +17,12 @@ from incref.formats import (
     get_format,
 )
 from incref.numerics.amax import block_parts
+from incref.numerics.blocks import from_blocks, per_element, to_blocks
 from incref.numerics.checks import require_subnormals
 from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.rounding import require_random_bits
-from incref.numerics.blocks import from_blocks, per_element, to_blocks
 from incref.numerics.scaled import compute_dtype, divide_by_scale, require_scale, scale_values
 from incref.numerics.tabulated import encode_values, find_table
 from incref.ops.compute_scale import compute_scale
@@ -92,14 +92,15 @@ def quantize_affine(
         random_bits: for stochastic rounding, in the shape of `x`.
 
     Returns:
-        `(codes, scale)`, or `(codes, scale, zero_point)` if there is a zero point. The quotient is rounded to the compute
-        dtype (float32; float64 for float64 `x`), then to an integer; the zero point is added and the sum clamped exactly.
+        `(codes, scale)`, or `(codes, scale, zero_point)` if there is a zero point. The quotient is rounded to the
+        compute dtype (float32; float64 for float64 `x`), then to an integer; the zero point is added and the sum
+        clamped exactly.
 
     Raises:
         NanError: for a NaN, if `nan` is ERROR; a NaN or Inf anywhere in a block makes its computed scale NaN.
         TypeError: for a wrong dtype.
-        ValueError: for another format, a wrong shape of `scale`, `zero_point` or `random_bits`, or a `zero_point` without
-            `scale`.
+        ValueError: for another format, a wrong shape of `scale`, `zero_point` or `random_bits`, or a `zero_point`
+            without `scale`.
         FlushDenormalError: if the processor flushes subnormals.
 
     >>> quantize_affine(torch.tensor([0.1, -1.0, 1.27]), "int8")

@@ -78,13 +78,14 @@ def quantize_float(
         rule: how a scale is computed.
         arithmetic: whether `x / scale` is a division or a product with the reciprocal.
         rounding: of the quotient to a value of `fmt`.
-        overflow: what a quotient outside the range of `fmt` becomes. One that overflows the compute dtype is still finite.
+        overflow: what a quotient outside the range of `fmt` becomes. One that overflows the compute dtype is still
+            finite.
         nan: what a NaN becomes where `fmt` has none.
         random_bits: for stochastic rounding, in the shape of `x`.
 
     Returns:
-        `(codes, scale)`. The quotient is rounded to the compute dtype (float32; float64 for float64 `x`), then encoded. A
-        NaN or Inf anywhere in a block makes its computed scale NaN, and so every value of the block.
+        `(codes, scale)`. The quotient is rounded to the compute dtype (float32; float64 for float64 `x`), then encoded.
+        A NaN or Inf anywhere in a block makes its computed scale NaN, and so every value of the block.
 
     Raises:
         NanError: for a NaN, where `fmt` has none and `nan` is ERROR.

@@ -39,7 +39,10 @@ def get_block_format(fmt: str | Format) -> BlockFormat:
     """
     found = get_format(fmt)
     if not isinstance(found, BlockFormat):
-        raise ValueError(f"{found.name} has no blocks; quantize_mx needs a block format such as mxfp4 or nvfp4")
+        # A format is of the right type; it is the one named that is wrong.
+        raise ValueError(  # noqa: TRY004
+            f"{found.name} has no blocks; quantize_mx needs a block format such as mxfp4 or nvfp4"
+        )
     return found
 
 
@@ -89,8 +92,8 @@ def quantize_mx(
         x: float64, float32, bfloat16 or float16, at least one dimension; NVFP4 takes no float64.
         fmt: a block format, or its name. The last block along `axis` may be shorter.
         axis: the dimension that blocks lie along.
-        rule: how the largest magnitude of a block becomes its scale; None is FLOOR, and DIVIDE for NVFP4, which are what the
-            formats' documents describe. MX takes the rules that give powers of two.
+        rule: how the largest magnitude of a block becomes its scale; None is FLOOR, and DIVIDE for NVFP4, which are
+            what the formats' documents describe. MX takes the rules that give powers of two.
         rounding: of an element.
         overflow: what an element becomes that is outside the range after scaling.
         nan_block: what a NaN does to its block.
@@ -102,14 +105,15 @@ def quantize_mx(
         random_bits: for stochastic rounding, in the shape of `x`.
 
     Returns:
-        MX: `(codes, scale)`. `scale` holds codes of E8M0: the exponent of the rule, clamped to -127 .. 127, plus 127. An
-        element is `x / 2**exponent` exactly, rounded once. A block of zeros has scale code 0; signs of zeros are kept where
-        the element format has -0. A block whose scale is NaN has the code 0xFF; its elements are NaN, or +0 if the element
-        format has no NaN.
+        MX: `(codes, scale)`. `scale` holds codes of E8M0: the exponent of the rule, clamped to -127 .. 127, plus 127.
+            An
+        element is `x / 2**exponent` exactly, rounded once. A block of zeros has scale code 0; signs of zeros are kept
+        where the element format has -0. A block whose scale is NaN has the code 0xFF; its elements are NaN, or +0 if
+        the element format has no NaN.
 
         NVFP4: `(codes, scale, tensor_scale)`, in float32 arithmetic, every operation rounded to nearest:
-        `tensor_scale = amax(x) / (6 * 448)` over finite elements; `scale = encode(amax(block) / 6 / tensor_scale, e4m3fn)`,
-        ties to even, saturating; elements are `encode(x / (scale * tensor_scale))`, or
+        `tensor_scale = amax(x) / (6 * 448)` over finite elements; `scale = encode(amax(block) / 6 / tensor_scale,
+        e4m3fn)`, ties to even, saturating; elements are `encode(x / (scale * tensor_scale))`, or
         `encode(x * (1 / tensor_scale / scale))` for RECIPROCAL. A scale that rounds to zero makes its block zero.
 
     Raises:
@@ -132,17 +136,7 @@ def quantize_mx(
     to = Encoding(fmt=target.element, rounding=rounding, overflow=overflow, nan=nan, int_range=int_range)
     rule = rule or (ScaleRule.DIVIDE if target.has_tensor_scale else ScaleRule.FLOOR)
     if target.has_tensor_scale:
-        if rule is not ScaleRule.DIVIDE:
-            raise ValueError(f"{target.name} takes the rule DIVIDE only, got {rule}")
-        if x.dtype is torch.float64:
-            raise TypeError(f"{target.name} is computed in float32 and takes no float64; round x first")
-        require_subnormals("NVFP4 quantization")
-        if tensor_scale is None:
-            tensor_scale = nvfp4_tensor_scale(x, target)
-        elif tensor_scale.dtype is not torch.float32 or tensor_scale.shape != ():
-            raise ValueError(
-                f"tensor_scale must be torch.float32 of shape (), got {tensor_scale.dtype} of {tuple(tensor_scale.shape)}"
-            )
+        tensor_scale = _tensor_scale(x, target, rule, tensor_scale)
     elif tensor_scale is not None:
         raise ValueError(f"{target.name} has no tensor_scale")
     elif not rule.is_power_of_two:
@@ -186,8 +180,23 @@ def quantize_mx(
     return (codes, scale) if tensor_scale is None else (codes, scale, tensor_scale)
 
 
+def _tensor_scale(x: Tensor, fmt: BlockFormat, rule: ScaleRule, given: Tensor | None) -> Tensor:
+    """Check what NVFP4 needs, and compute the scale of the tensor if it is not given."""
+    if rule is not ScaleRule.DIVIDE:
+        raise ValueError(f"{fmt.name} takes the rule DIVIDE only, got {rule}")
+    if x.dtype is torch.float64:
+        raise TypeError(f"{fmt.name} is computed in float32 and takes no float64; round x first")
+    require_subnormals("NVFP4 quantization")
+    if given is None:
+        return nvfp4_tensor_scale(x, fmt)
+    if given.dtype is not torch.float32 or given.shape != ():
+        raise ValueError(f"tensor_scale must be torch.float32 of shape (), got {given.dtype} of {tuple(given.shape)}")
+    return given
+
+
 def _as_blocks(x: Tensor, block_size: int) -> Tensor:
     """View [..., K] as [..., ceil(K / block_size), block_size], filled up with zeros."""
     if fill := -x.shape[-1] % block_size:
         x = torch.nn.functional.pad(x, (0, fill))
-    return x.unflatten(-1, (-1, block_size))
+    blocks: Tensor = x.unflatten(-1, (x.shape[-1] // block_size, block_size))
+    return blocks

@@ -1,13 +1,13 @@
 """Operations that gain from compilation as a whole: one pass over memory, whatever the number of steps.
 
-The compiler gets the reference itself, so its arithmetic is that of the reference: integers, and exact selections. Operations
-that look through blocks first are not here: fused into one graph they repeat that look for every element, and are slower
-than the reference.
+The compiler gets the reference itself, so its arithmetic is that of the reference: integers, and exact selections.
+Operations that look through blocks first are not here: fused into one graph they repeat that look for every element,
+and are slower than the reference.
 """
 
+from collections.abc import Callable
 from functools import cache
 from types import MappingProxyType
-from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -20,12 +20,11 @@ from incref.ops.encode import encode as encode_op
 
 __all__ = ["KERNELS"]
 
-R = TypeVar("R")
-
 
 @cache
-def _compiled(op: Op[..., R]) -> Op[..., R]:
-    return cast("Op[..., R]", torch.compile(op.reference, fullgraph=True, dynamic=True))
+def _compiled(op: Op[..., Tensor]) -> Callable[..., Tensor]:
+    compiled: Callable[..., Tensor] = torch.compile(op.reference, fullgraph=True, dynamic=True)
+    return compiled
 
 
 def encode(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from incref.formats import CodebookFormat, ElementFormat, FloatFormat, IntFormat
-from incref.numerics.patterns import float_format_of
+from incref.numerics.patterns import float_format_of, widen
 
 __all__ = ["decode_codes", "require_exact", "value_table"]
 
@@ -80,8 +80,10 @@ def decode_codes(codes: Tensor, fmt: ElementFormat, dtype: torch.dtype, table: T
         return table.index_select(0, index.reshape(-1)).view(codes.shape)
     if isinstance(fmt, IntFormat | CodebookFormat):
         return codes.to(dtype) * fmt.smallest_positive
+    if fmt.bits == 16 and fmt is float_format_of(dtype):
+        return codes.view(dtype)
     if fmt.name == "float16":
-        return codes.to(torch.int16).view(torch.float16).to(dtype)
+        return widen(codes.view(torch.float16)).to(dtype)
     # bfloat16 and tf32 are the upper part of a float32.
     upper = float_format_of(torch.float32).bits - fmt.bits
     return (codes.to(torch.int32) << upper).view(torch.float32).to(dtype)

@@ -23,7 +23,7 @@ def nvfp4_tensor_scale(x: Tensor, fmt: BlockFormat) -> Tensor:
     Returns:
         float32, shape (); 1 where all finite elements are zero, at least the smallest normal value elsewhere.
     """
-    amax = reduce_amax(x.to(torch.float32), tuple(max(1, size) for size in x.shape), finite_magnitudes)
+    amax = reduce_amax(x, tuple(max(1, size) for size in x.shape), finite_magnitudes)
     if amax.numel() == 0:
         amax = torch.zeros((), dtype=amax.dtype, device=amax.device)
     return float_scale(amax.view(()).view(torch.float32), fmt.element.qmax * fmt.scale.qmax, ScaleRule.DIVIDE)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from incref.formats import FORMATS, FloatFormat
 
-__all__ = ["FLOAT_DTYPES", "Patterns", "float_format_of", "patterns_of"]
+__all__ = ["FLOAT_DTYPES", "Patterns", "float_format_of", "patterns_of", "widen"]
 
 FLOAT_DTYPES: dict[torch.dtype, str] = {
     torch.float16: "float16",
@@ -30,6 +30,8 @@ def float_format_of(dtype: torch.dtype) -> FloatFormat:
     fmt = FORMATS[FLOAT_DTYPES[dtype]]
     assert isinstance(fmt, FloatFormat)
     return fmt
+
+_ALL_BUT_SIGN = torch.iinfo(torch.int32).max
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +64,25 @@ def patterns_of(x: Tensor) -> Patterns:
     Raises:
         TypeError: for another dtype.
     """
-    dtype = x.dtype
-    float_format_of(dtype)
-    if dtype is torch.float64:
+    float_format_of(x.dtype)
+    if x.dtype is torch.float64:
         signed, layout = x.view(torch.int64), float_format_of(torch.float64)
     else:
-        layout = float_format_of(torch.float32)
-        if dtype is torch.bfloat16:
-            signed = x.view(torch.int16).to(torch.int32) << 16
-        else:
-            # Widening float16 never meets a subnormal binary32, so a processor that flushes those does no harm.
-            signed = x.to(torch.float32).view(torch.int32)
+        signed, layout = widen(x).view(torch.int32), float_format_of(torch.float32)
     return Patterns(signed=signed, magnitude=signed & (layout.sign_code - 1), layout=layout)
+
+
+def widen(x: Tensor) -> Tensor:
+    """Convert to float32 exactly, with the signs of zeros and NaNs; float64 stays as it is.
+
+    Args:
+        x: float64, float32, bfloat16 or float16, any shape.
+    """
+    if x.dtype is torch.bfloat16:
+        return (x.view(torch.int16).to(torch.int32) << 16).view(torch.float32)
+    if x.dtype is torch.float16:
+        # No result is a subnormal binary32, so a processor that flushes those does no harm. The conversion may lose the
+        # sign of a NaN: that of a single element does, that of a vector does not.
+        sign = x.view(torch.int16).to(torch.int32) & ~_ALL_BUT_SIGN
+        return (x.to(torch.float32).view(torch.int32) & _ALL_BUT_SIGN | sign).view(torch.float32)
+    return x

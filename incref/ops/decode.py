@@ -28,7 +28,7 @@ def decode(codes: Tensor, fmt: str | Format, *, dtype: torch.dtype = torch.float
         dtype: of the values: float64, float32, bfloat16 or float16.
 
     Returns:
-        Values in the shape of `codes`. A code of NaN becomes a quiet NaN, of its sign where `fmt` has NaNs of both.
+        Values in the shape of `codes`. A code of NaN becomes a NaN, of its sign where `fmt` has NaNs of both.
 
     Raises:
         TypeError: if `codes` has another dtype.

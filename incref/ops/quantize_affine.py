@@ -22,6 +22,7 @@ from incref.numerics.checks import require_subnormals
 from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding
 from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.numerics.patterns import widen
 from incref.numerics.rounding import require_random_bits
 from incref.numerics.scaled import compute_dtype, divide_by_scale, require_scale, scale_values
 from incref.numerics.tabulated import encode_values, find_table
@@ -129,7 +130,7 @@ def quantize_affine(
     table = find_table(to, compute, x.numel(), x.device)
     codes = torch.empty(x.shape, dtype=code_dtype(target), device=x.device)
     for part, scales, inner in block_parts(tuple(x.shape), granularity.block_shape(x.shape), compute.itemsize):
-        quotient = divide_by_scale(x[part].to(compute), factor[scales], inner, arithmetic)
+        quotient = divide_by_scale(widen(x[part]), factor[scales], inner, arithmetic)
         random = None if random_bits is None else random_bits[part]
         rounded = encode_values(quotient, to, table, random_bits=random)
         if offset is not None:

@@ -19,7 +19,7 @@ from incref.numerics.checks import require_subnormals
 from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding
 from incref.numerics.granularity import PER_TENSOR, Granularity
-from incref.numerics.patterns import float_format_of
+from incref.numerics.patterns import float_format_of, widen
 from incref.numerics.rounding import require_random_bits
 from incref.numerics.scaled import compute_dtype, divide_by_scale, require_scale, scale_values
 from incref.numerics.tabulated import encode_values, find_table
@@ -109,7 +109,7 @@ def quantize_float(
     table = find_table(to, compute, x.numel(), x.device)
     codes = torch.empty(x.shape, dtype=code_dtype(target), device=x.device)
     for part, scales, inner in block_parts(tuple(x.shape), granularity.block_shape(x.shape), compute.itemsize):
-        piece = x[part].to(compute)
+        piece = widen(x[part])
         quotient = divide_by_scale(piece, factor[scales], inner, arithmetic)
         if overflow is Overflow.SATURATE_FINITE:
             largest = float_format_of(compute).qmax

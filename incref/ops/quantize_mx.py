@@ -23,7 +23,7 @@ from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding
 from incref.numerics.mx import BlockSpecials, encode_mx_blocks, supports_table
 from incref.numerics.nvfp4 import encode_nvfp4_blocks, nvfp4_tensor_scale
-from incref.numerics.patterns import float_format_of, patterns_of
+from incref.numerics.patterns import float_format_of, patterns_of, widen
 from incref.numerics.rounding import require_random_bits
 from incref.numerics.tabulated import find_table
 from incref.ops.contract import Arg, Exactness, op
@@ -166,7 +166,7 @@ def quantize_mx(
             )
         else:
             found, found_scale = encode_nvfp4_blocks(
-                values.to(torch.float32),
+                widen(values),
                 tensor_scale,
                 target,
                 to,

@@ -53,7 +53,7 @@ class CodeTable:
         assert self.dropped_bits is not None
         index = self._with_sticky_bit(magnitude).bitwise_or_(magnitude).bitwise_right_shift_(self.dropped_bits)
         index.bitwise_or_((signed >> self.dropped_bits).bitwise_and_(len(self.codes) >> 1))
-        return self.codes.index_select(0, index.view(-1)).view(magnitude.shape)
+        return self.codes.index_select(0, index.reshape(-1)).view(magnitude.shape)
 
     def _with_sticky_bit(self, bits: Tensor) -> Tensor:
         assert self.dropped_bits is not None

@@ -1,0 +1,137 @@
+"""The oracle's answers for whole tensors."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from incref.formats import FORMATS, ElementFormat, FloatFormat, IntRange, NanRule, Overflow, Rounding
+from incref.oracle.datum import Datum, datum_of
+from incref.oracle.elements import ElementRules, encode_elements
+from incref.oracle.encode import RandomBits
+from incref.oracle.segments import encode_segments
+
+__all__ = [
+    "LAYOUTS",
+    "assert_same_bits",
+    "bits_of",
+    "data_of",
+    "encode_each",
+    "encode_tensor",
+    "random_data",
+    "values_of",
+]
+
+LAYOUTS: dict[torch.dtype, FloatFormat] = {
+    dtype: fmt
+    for dtype, name in (
+        (torch.float64, "float64"),
+        (torch.float32, "float32"),
+        (torch.bfloat16, "bfloat16"),
+        (torch.float16, "float16"),
+    )
+    if isinstance(fmt := FORMATS[name], FloatFormat)
+}
+"""The format whose codes are the bit patterns of a dtype."""
+
+_INTEGERS = {8: torch.int8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
+
+
+def bits_of(x: Tensor) -> Tensor:
+    """Bit patterns of floats, as signed integers of their width; integers as they are."""
+    return x.view(_INTEGERS[8 * x.itemsize]) if x.is_floating_point() else x
+
+
+def assert_same_bits(got: Tensor, want: Tensor, inputs: Tensor | None = None, *, note: object = "") -> None:
+    """Check that two tensors have one dtype, shape and content: signs of zeros count, signs and payloads of NaNs don't.
+
+    Raises:
+        AssertionError: if not; the message shows the first place where they differ, and the input there.
+    """
+    assert got.dtype is want.dtype, f"{note}: got {got.dtype}, want {want.dtype}"
+    assert got.shape == want.shape, f"{note}: got shape {tuple(got.shape)}, want {tuple(want.shape)}"
+    differs = bits_of(got) != bits_of(want)
+    if got.is_floating_point():
+        differs &= ~(got.isnan() & want.isnan())
+    if differs.any():
+        at = tuple(differs.nonzero()[0].tolist())
+        shown = "" if inputs is None else f" for {float(inputs[at]).hex()}"
+        raise AssertionError(
+            f"{note}: {int(differs.sum())} of {got.numel()} differ, "
+            f"first at {at}: got {got[at]}, want {want[at]}{shown}"
+        )
+
+
+def data_of(x: Tensor) -> list[Datum]:
+    """Read every element of a float tensor exactly, in row-major order."""
+    return [datum_of(value) for value in x.to(torch.float64).flatten().tolist()]
+
+
+def values_of(data: Sequence[Datum], dtype: torch.dtype) -> Tensor:
+    """Hold data in a tensor, exactly."""
+    numbers = [
+        float("nan") if datum.is_nan else float(datum.magnitude) if datum.is_finite else float("inf") for datum in data
+    ]
+    signs = torch.tensor([-1.0 if datum.is_negative else 1.0 for datum in data], dtype=torch.float64)
+    return torch.tensor(numbers, dtype=torch.float64).copysign(signs).to(dtype)
+
+
+def random_data(random_bits: Tensor) -> list[RandomBits]:
+    """Read random integers as unsigned numbers of the width of their dtype."""
+    width = 8 * random_bits.itemsize
+    return [RandomBits(value=value % (1 << width), width=width) for value in random_bits.flatten().tolist()]
+
+
+def encode_each(x: Tensor, fmt: ElementFormat, rules: ElementRules, random_bits: Tensor | None = None) -> Tensor:
+    """Encode the elements of `x` one after the other; int64 codes in the shape of `x`."""
+    bits = None if random_bits is None else random_data(random_bits)
+    codes = encode_elements(data_of(x), fmt, rules, bits)
+    return torch.tensor(codes, dtype=torch.int64).view(x.shape)
+
+
+def encode_tensor(
+    x: Tensor,
+    fmt: ElementFormat,
+    *,
+    rounding: Rounding = Rounding.NEAREST_EVEN,
+    overflow: Overflow = Overflow.SATURATE,
+    nan: NanRule = NanRule.MAX,
+    int_range: IntRange = IntRange.FULL,
+) -> Tensor:
+    """Encode the elements of `x` by looking their patterns up among the oracle's segments; int64 codes."""
+    layout = LAYOUTS[x.dtype]
+    pattern = x.view(_INTEGERS[layout.bits]).to(torch.int64)
+    magnitude = pattern & ((1 << (layout.bits - 1)) - 1)
+    codes = []
+    for is_negative in (False, True):
+        first, code = _segments(
+            layout,
+            fmt,
+            is_negative=is_negative,
+            rounding=rounding,
+            overflow=overflow,
+            nan=nan,
+            int_range=int_range,
+        )
+        codes.append(code[torch.searchsorted(first, magnitude.contiguous(), right=True) - 1])
+    return torch.where(pattern < 0, codes[1], codes[0])
+
+
+@lru_cache(maxsize=1 << 14)
+def _segments(
+    layout: FloatFormat,
+    fmt: ElementFormat,
+    *,
+    is_negative: bool,
+    rounding: Rounding,
+    overflow: Overflow,
+    nan: NanRule,
+    int_range: IntRange,
+) -> tuple[Tensor, Tensor]:
+    segments = encode_segments(
+        layout, fmt, is_negative=is_negative, rounding=rounding, overflow=overflow, nan=nan, int_range=int_range
+    )
+    without_sign = (1 << (layout.bits - 1)) - 1
+    first = torch.tensor([segment.first & without_sign for segment in segments], dtype=torch.int64)
+    return first, torch.tensor([segment.code for segment in segments], dtype=torch.int64)

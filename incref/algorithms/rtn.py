@@ -5,6 +5,7 @@ from torch import Tensor
 
 from incref.errors import UnsupportedError
 from incref.formats import BlockFormat
+from incref.numerics.scaled import compute_dtype
 from incref.ops.compute_scale import compute_scale
 from incref.qtensor.parts import Parts, dequantize_parts, draw_random_bits, quantize_parts
 from incref.qtensor.qtensor import QTensor
@@ -12,7 +13,7 @@ from incref.qtensor.spec import QuantSpec
 
 __all__ = ["RATIOS", "rtn"]
 
-RATIOS = tuple(1 - i / 200 for i in range(40))
+RATIOS = tuple((200 - i) / 200 for i in range(40))
 """By what the search for the least squared error shrinks the range: 1, 0.995, ... 0.805."""
 
 
@@ -22,8 +23,8 @@ def rtn(weight: Tensor, spec: QuantSpec, *, use_mse_search: bool = False) -> QTe
     Args:
         weight: float64, float32, bfloat16 or float16.
         spec: how. Stochastic rounding draws from a generator seeded with 0, so results are reproducible.
-        use_mse_search: whether scales are those of `weight * r`, for the one r of `RATIOS` that gives the least sum of
-            squared errors over the whole weight, in float64; the first of several.
+        use_mse_search: whether scales are those of `weight * r`, a product in float32 (float64 for float64), for the r
+            of `RATIOS` that gives the least sum of squared errors over the whole weight, in float64; the first such.
 
     Returns:
         The codes and scales that the operation of the format gives.
@@ -53,7 +54,7 @@ def _shrunk_scale(weight: Tensor, spec: QuantSpec, ratio: float) -> tuple[Tensor
     """Scale and zero point of `weight * ratio`; rounding keeps order, so the extremes are those of `weight`, scaled."""
     assert not isinstance(spec.fmt, BlockFormat)
     found = compute_scale(
-        weight * ratio,
+        weight.to(compute_dtype(weight.dtype)) * ratio,
         spec.fmt,
         spec.granularity,
         rule=spec.rule,

@@ -1,0 +1,54 @@
+import pytest
+
+from incref.config.schemes import SCHEMES
+from incref.formats import BlockFormat
+from incref.numerics.granularity import PER_TOKEN, per_channel
+
+WEIGHT_ONLY = [
+    ("int8", "int8"),
+    ("int4_g128", "int4"),
+    ("int4_g32", "int4"),
+    ("int4_asym_g128", "uint4"),
+    ("fp8_e4m3", "float8_e4m3fn"),
+    ("fp8_e5m2", "float8_e5m2"),
+    *[(n, n) for n in ("mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp4", "mxint8", "nvfp4")],
+]
+WITH_INPUT = [
+    ("fp8_e4m3_w8a8", "fp8_e4m3"),
+    ("fp8_e5m2_w8a8", "fp8_e5m2"),
+    ("mxfp8_e4m3_w8a8", "mxfp8_e4m3"),
+    ("mxfp6_e2m3_w6a6", "mxfp6_e2m3"),
+    ("mxfp6_e3m2_w6a6", "mxfp6_e3m2"),
+    ("mxfp4_w4a4", "mxfp4"),
+    ("mxint8_w8a8", "mxint8"),
+    ("nvfp4_w4a4", "nvfp4"),
+]
+
+
+def test_names() -> None:
+    assert list(SCHEMES) == [name for name, _ in WEIGHT_ONLY + WITH_INPUT]
+
+
+@pytest.mark.parametrize(("name", "fmt"), WEIGHT_ONLY)
+def test_weight_only(name: str, fmt: str) -> None:
+    assert SCHEMES[name].weight.fmt.name == fmt
+    assert SCHEMES[name].activation is None
+
+
+@pytest.mark.parametrize(("name", "weight"), WITH_INPUT)
+def test_with_input(name: str, weight: str) -> None:
+    scheme = SCHEMES[name]
+    assert scheme.weight == SCHEMES[weight].weight
+    assert scheme.activation is not None
+    assert scheme.activation.fmt is scheme.weight.fmt
+    if isinstance(scheme.weight.fmt, BlockFormat):
+        assert scheme.activation == scheme.weight
+    else:
+        assert (scheme.weight.granularity, scheme.activation.granularity) == (per_channel(), PER_TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("int8", (64, 1)), ("int4_g128", (64, 3)), ("int4_g32", (64, 10)), ("int4_asym_g128", (64, 3))]
+)
+def test_scales_of_integers(name: str, shape: tuple[int, int]) -> None:
+    assert SCHEMES[name].weight.scale_shape((64, 300)) == shape

@@ -1,0 +1,33 @@
+import pytest
+
+from incref.config.mx import MXQuantConfig
+from incref.config.rtn import RTNConfig
+from incref.config.table import CONFIGS, config_from_dict
+from incref.qtensor.format_json import Json
+
+
+def test_every_configuration_is_found_by_its_name() -> None:
+    assert {"rtn": RTNConfig, "mx_quant": MXQuantConfig} == CONFIGS
+
+
+@pytest.mark.parametrize("cls", CONFIGS.values())
+def test_reads_what_to_dict_gives(cls: type[RTNConfig]) -> None:
+    assert config_from_dict(cls().to_dict()) == cls()
+
+
+def test_reads_the_nested_form() -> None:
+    assert config_from_dict({"rtn": {"bits": 8}}) == RTNConfig(bits=8)
+    assert config_from_dict({"mx_quant": {}}) == MXQuantConfig()
+
+
+@pytest.mark.parametrize(
+    "described", [{}, {"name": "magic"}, {"bits": 8, "dtype": "int"}, {"magic": {}}, {"rtn": 3, "b": 1}]
+)
+def test_other_dicts_are_refused(described: Json) -> None:
+    with pytest.raises(ValueError, match="a configuration is named rtn or mx_quant, got"):
+        config_from_dict(described)
+
+
+def test_other_types_are_refused() -> None:
+    with pytest.raises(TypeError, match="a configuration is described by a dict, got 'rtn'"):
+        config_from_dict("rtn")

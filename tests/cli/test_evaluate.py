@@ -1,0 +1,107 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from incref.cli.main import app
+from incref.config.schemes import SCHEMES
+from incref.evaluation import compare as compare_module
+from incref.evaluation.result import FLOAT32
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    file = tmp_path / "text.txt"
+    file.write_text("The quick brown fox jumps over the lazy dog. " * 4, encoding="utf-8")
+    return file
+
+
+def run(directory: Path, journal: Path, *arguments: str) -> object:
+    small = ["--windows", "2", "--window", "24", "--journal", str(journal)]
+    return CliRunner().invoke(app, ["eval", str(directory), *small, *arguments])
+
+
+def test_every_scheme_is_a_row(tiny_llama: Path, tmp_path: Path) -> None:
+    result = run(tiny_llama, tmp_path, "--json", "--quiet")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [row["scheme"] for row in found["rows"]] == [FLOAT32, *SCHEMES]
+    assert found["text"] == "pydoc_data.topics"
+    assert (found["windows"], found["window"]) == (2, 24)
+    base = found["rows"][0]
+    assert base["bits_per_weight"] == 32.0
+    assert base["delta_nll"] == 0.0
+    assert all(len(row["nll"]) == 2 and row["file_bytes"] < base["file_bytes"] for row in found["rows"][1:])
+
+
+def test_table_is_printed_and_bars_go_to_stderr(tiny_llama: Path, tmp_path: Path, text: Path) -> None:
+    result = run(tiny_llama, tmp_path, "--scheme", "mxint8", "--text", str(text))
+    assert result.exit_code == 0, result.output
+    assert "Perplexity over 2 windows" in result.stdout
+    assert [line.split("│")[1].strip() for line in result.stdout.splitlines() if "│" in line] == [FLOAT32, "mxint8"]
+    assert "2/2" not in result.stdout
+    assert "4/4" in result.stderr
+
+
+def test_quiet_shows_no_bars(tiny_llama: Path, tmp_path: Path, text: Path) -> None:
+    result = run(tiny_llama, tmp_path, "--scheme", "int8", "--text", str(text), "--quiet")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+
+
+def test_interrupted_run_goes_on(tiny_llama: Path, tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--scheme", "int8", "--scheme", "mxfp4", "--text", str(text), "--json", "--quiet"]
+    whole = run(tiny_llama, tmp_path / "whole", *arguments)
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        # The float model is evaluated; the first scheme is not.
+        patch.setattr(compare_module, "convert", interrupt)
+        result = run(tiny_llama, tmp_path / "journal", *arguments)
+    assert result.exit_code == 130
+    assert result.stderr.startswith("interrupted. Results so far are in")
+    assert len(list((tmp_path / "journal").iterdir())) == 1
+    again = run(tiny_llama, tmp_path / "journal", *arguments)
+    assert [row["nll"] for row in json.loads(again.stdout)["rows"]] == [
+        row["nll"] for row in json.loads(whole.stdout)["rows"]
+    ]
+
+
+def test_results_are_kept_in_the_cache(
+    tiny_llama: Path, tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    arguments = ["--windows", "1", "--window", "8", "--text", str(text), "--scheme", FLOAT32, "--quiet"]
+    assert CliRunner().invoke(app, ["eval", str(tiny_llama), *arguments]).exit_code == 0
+    assert len(list((tmp_path / "cache" / "incref" / "eval").iterdir())) == 1
+
+
+def test_unknown_scheme_lists_the_nearest(tiny_llama: Path, tmp_path: Path) -> None:
+    result = run(tiny_llama, tmp_path, "--scheme", "mxfp_4")
+    assert result.exit_code == 2
+    assert "mxfp4" in result.stderr
+
+
+def test_text_that_is_too_short(tiny_llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("short")
+    result = run(tiny_llama, tmp_path / "journal", "--text", str(tmp_path / "text"))
+    assert result.exit_code == 2
+    assert "must fill a window of 24" in result.stderr
+    assert not (tmp_path / "journal").exists()
+
+
+def test_directory_without_a_model(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = run(tmp_path / "empty", tmp_path / "journal")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.output
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    result = run(tmp_path / "nowhere", tmp_path)
+    assert result.exit_code == 2
+    assert "does not exist" in result.stderr

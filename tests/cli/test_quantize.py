@@ -1,0 +1,87 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from incref.cli import quantize as module
+from incref.cli.main import app
+from incref.config.schemes import SCHEMES
+from incref.evaluation.huggingface import load_any, load_model
+from incref.workflow.convert import convert
+
+
+def run(directory: Path, out: Path, *arguments: str) -> object:
+    return CliRunner().invoke(app, ["quantize", str(directory), str(out), *arguments])
+
+
+@pytest.mark.parametrize("scheme", ["int4_g128", "mxfp4_w4a4"])
+def test_saved_model_computes_what_the_converted_one_does(tiny_llama: Path, tmp_path: Path, scheme: str) -> None:
+    result = run(tiny_llama, tmp_path / "out", "--scheme", scheme, "--quiet")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    tokens = torch.arange(12)[None]
+    with torch.no_grad():
+        got = load_any(tmp_path / "out")(input_ids=tokens).logits
+        want = convert(load_model(tiny_llama), SCHEMES[scheme])(input_ids=tokens).logits
+    assert torch.equal(got, want)
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (tiny_llama / "tokenizer.json").read_bytes()
+
+
+def test_json(tiny_llama: Path, tmp_path: Path) -> None:
+    result = run(tiny_llama, tmp_path / "out", "--scheme", "mxfp4", "--json")
+    found = json.loads(result.stdout)
+    assert found["bits_per_weight"] == 4.25
+    assert found["file_bytes"] == (tmp_path / "out" / "model.safetensors").stat().st_size
+    assert found["file_bytes_before"] == (tiny_llama / "model.safetensors").stat().st_size
+
+
+def test_nothing_is_overwritten(tiny_llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    result = run(tiny_llama, tmp_path / "out", "--scheme", "mxfp4")
+    assert result.exit_code == 2
+    assert "must not be there yet" in result.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError])
+def test_nothing_half_written_stays(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]
+) -> None:
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(module, "copy_tokenizer", fail)
+    result = run(tiny_llama, tmp_path / "out", "--scheme", "mxfp4")
+    assert result.exit_code == (130 if failure is KeyboardInterrupt else 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_layer_that_cannot_be_quantized_is_named(tiny_llama: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(tiny_llama, tmp_path / "model"))
+    tensors = load_file(copied / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][0, 0] = torch.nan
+    save_file(tensors, copied / "model.safetensors", metadata={"format": "pt"})
+    result = run(copied, tmp_path / "out", "--scheme", "mxfp4")
+    assert result.exit_code == 1
+    assert "error: model.layers.1.mlp.up_proj: a weight must be finite" in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_truncated_model(tiny_llama: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(tiny_llama, tmp_path / "model"))
+    weights = copied / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    result = run(copied, tmp_path / "out", "--scheme", "mxfp4")
+    assert result.exit_code == 1
+    assert "not a whole safetensors file" in result.stderr
+
+
+def test_unknown_scheme(tiny_llama: Path, tmp_path: Path) -> None:
+    result = run(tiny_llama, tmp_path / "out", "--scheme", "int5")
+    assert result.exit_code == 2
+    assert "int8" in result.stderr

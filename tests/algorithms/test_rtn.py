@@ -77,7 +77,7 @@ def test_codebook() -> None:
     values = []
     for group in groups(W, 32):
         s = f32(max(map(abs, group)))
-        nearest = [min(nf4.values, key=lambda v, x=x: abs(v - f32(x / s))) for x in group]  # type: ignore[misc]
+        nearest = [min(nf4.values, key=lambda v, x=x: abs(v - f32(x / s))) for x in group]
         values.append([f32(v * s) for v in nearest])
     q = rtn(W, QuantSpec(fmt=nf4, granularity=per_group(32)))
     assert torch.equal(q.dequantize(), ungroup(values, W))

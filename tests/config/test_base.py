@@ -106,7 +106,7 @@ def test_a_layer_that_does_not_fit_is_named() -> None:
 
 def test_set_local_takes_configurations_only() -> None:
     with pytest.raises(TypeError, match="a layer gets a configuration such as RTNConfig, got 'int8'"):
-        RTNConfig().set_local("fc1", "int8")  # type: ignore[arg-type]
+        RTNConfig().set_local("fc1", "int8")
 
 
 CONFIGS = [
@@ -134,13 +134,13 @@ def test_configurations_with_other_rules_differ() -> None:
 
 def test_unknown_fields_and_wrong_types_are_refused() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'bit'"):
-        RTNConfig(bit=4)  # type: ignore[call-arg]
+        RTNConfig(bit=4)
     with pytest.raises(TypeError, match="RTNConfig has no field 'bit'; it has dtype, bits"):
         RTNConfig.from_dict({"bit": 4})
     with pytest.raises(TypeError, match="bits must be int, got '4'"):
         RTNConfig.from_dict({"bits": "4"})
     with pytest.raises(TypeError, match="use_sym must be bool, got 1"):
-        RTNConfig(use_sym=1)  # type: ignore[arg-type]
+        RTNConfig(use_sym=1)
     with pytest.raises(TypeError, match="bits must be int, got True"):
         RTNConfig(bits=True)
     with pytest.raises(ValueError, match="RTNConfig is described by the name 'rtn', got 'mx_quant'"):
@@ -161,4 +161,4 @@ def test_a_file_that_is_no_object_is_refused(tmp_path: Path) -> None:
 
 def test_fields_are_set_at_construction() -> None:
     with pytest.raises(AttributeError, match="cannot assign to field 'bits'"):
-        RTNConfig().bits = 8  # type: ignore[misc]
+        RTNConfig().bits = 8

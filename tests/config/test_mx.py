@@ -102,4 +102,4 @@ def test_out_dtype() -> None:
 )
 def test_other_values_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        MXQuantConfig(**fields)  # type: ignore[arg-type]
+        MXQuantConfig(**fields)

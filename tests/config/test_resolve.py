@@ -32,4 +32,4 @@ def test_anything_else_is_refused() -> None:
     with pytest.raises(
         TypeError, match="quant_config is a configuration such as RTNConfig, a LayerScheme or a dict, got 'mx"
     ):
-        resolve(model(), "mxfp4")  # type: ignore[arg-type]
+        resolve(model(), "mxfp4")

@@ -126,13 +126,13 @@ def test_search_is_the_method() -> None:
 )
 def test_values_out_of_range_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        RTNConfig(**fields)  # type: ignore[arg-type]
+        RTNConfig(**fields)
 
 
 @pytest.mark.parametrize("fields", [{"use_double_quant": True}, {"model_path": "somewhere"}])
 def test_what_is_not_supported_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(UnsupportedError, match=rf"set {next(iter(fields))}="):
-        RTNConfig(**fields)  # type: ignore[arg-type]
+        RTNConfig(**fields)
 
 
 def test_defaults() -> None:

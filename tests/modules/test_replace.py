@@ -28,12 +28,12 @@ def test_encoder_calls_its_quantized_layers() -> None:
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), 2).eval()
     layers = [m for m in encoder.layers if isinstance(m, nn.TransformerEncoderLayer)]
     for layer in layers:
-        layer.linear1 = quantized(layer.linear1)  # type: ignore[assignment]
+        layer.linear1 = quantized(layer.linear1)
     disable_fast_paths(encoder)
     seen: list[int] = []
     for layer in layers:
-        layer.linear1.activation = None  # type: ignore[assignment]
-        layer.linear1.forward = lambda x, forward=layer.linear1.forward: (seen.append(1), forward(x))[1]  # type: ignore[method-assign]
+        layer.linear1.activation = None
+        layer.linear1.forward = lambda x, forward=layer.linear1.forward: (seen.append(1), forward(x))[1]
     with torch.no_grad():
         encoder(torch.randn(2, 5, 32), src_key_padding_mask=torch.tensor([[False] * 5, [False] * 3 + [True] * 2]))
     assert len(seen) == 2

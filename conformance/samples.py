@@ -9,7 +9,17 @@ from incref.oracle.datum import number
 from incref.oracle.ladder import ladder
 from incref.oracle.powers import power_of_two
 
-__all__ = ["ELEMENTS", "NARROW", "all_codes", "all_patterns", "boundaries", "code_dtype", "random_patterns", "specials"]
+__all__ = [
+    "ELEMENTS",
+    "NARROW",
+    "all_codes",
+    "all_patterns",
+    "block_rows",
+    "boundaries",
+    "code_dtype",
+    "random_patterns",
+    "specials",
+]
 
 ELEMENTS: tuple[ElementFormat, ...] = tuple(fmt for fmt in FORMATS.values() if not isinstance(fmt, BlockFormat))
 """Every format whose codes stand alone."""
@@ -43,8 +53,8 @@ def all_codes(fmt: ElementFormat) -> Tensor:
 def boundaries(fmt: ElementFormat, dtype: torch.dtype) -> Tensor:
     """List every value of `fmt`, every midpoint of two, and the neighbours of both in `dtype`, of either sign.
 
-    The first value beyond the range is one of them, and `specials` follow. Of formats with more than 8 bits, some hundred
-    values near the ends of the range and between, each with the next.
+    The first value beyond the range is one of them, and `specials` follow. Of formats with more than 8 bits, some
+    hundred values near the ends of the range and between, each with the next.
     """
     magnitudes = []
     for is_negative in (False, True):
@@ -81,3 +91,38 @@ def random_patterns(count: int, dtype: torch.dtype, *, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     as_bytes = torch.randint(0, 256, (count * dtype.itemsize,), dtype=torch.uint8, generator=generator)
     return as_bytes.view(dtype)
+
+
+def block_rows(dtype: torch.dtype, width: int, *, seed: int = 0) -> Tensor:
+    """Draw rows [rows, width] of every kind that a scale has to deal with.
+
+    Magnitudes across the whole range of `dtype`, also within one row; rows of zeros, of one sign, of subnormals, of the
+    greatest values; rows whose extremes are equal; rows with a NaN, an Inf, or both, of either sign.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    layout = LAYOUTS[dtype]
+    least, most = layout.emin - layout.mantissa_bits, layout.emax
+    noise = torch.randn(24, width, generator=generator, dtype=torch.float64)
+    powers = torch.linspace(least, most - 3, 24, dtype=torch.float64).round().unsqueeze(1)
+    wide = torch.randint(least, most, (6, width), generator=generator).to(torch.float64)
+    plain = noise[:12] * torch.linspace(0.01, 60, 12, dtype=torch.float64).unsqueeze(1)
+    zeros = torch.zeros(2, width, dtype=torch.float64)
+    lone = torch.zeros(4, width, dtype=torch.float64)
+    lone[0, -1], lone[1, 0] = 2.0**least, -3 * 2.0**least
+    lone[2, width // 2], lone[3, 0] = torch.finfo(dtype).max, torch.finfo(dtype).min
+    ends = torch.full((2, width), torch.finfo(dtype).max, dtype=torch.float64)
+    ends[1, ::2] *= -1
+    tied = noise[:2].clamp(-1, 1)
+    tied[0, 0], tied[0, -1], tied[1, 0], tied[1, -1] = 3.0, -3.0, -3.0, 3.0
+    special = noise[:6].clone()
+    special[0, 1], special[1, 2], special[2, -1] = torch.nan, torch.inf, -torch.inf
+    special[3, 0], special[3, 1] = torch.nan, torch.inf
+    special[4, 1:] = 0.0
+    special[4, 0], special[5] = torch.inf, torch.nan
+    rows = torch.cat(
+        [noise * 2**powers, noise[:6].sign() * 2**wide, plain, plain.abs(), -plain.abs(), zeros, lone, ends, tied]
+    )
+    rows = torch.cat([rows, special]).to(dtype)
+    negative_zeros = torch.zeros(1, width, dtype=dtype).neg()
+    negative_nan = bits_of(rows[-1:]) ^ torch.iinfo(bits_of(rows).dtype).min
+    return torch.cat([rows, negative_zeros, negative_nan.view(dtype)])

@@ -54,8 +54,8 @@ def quantize_scaled_block(
     """Quantize one block under the tensor scale g.
 
     The block scale is `s = E4M3(RN32(RN32(amax / 6) / g))`, to nearest even, saturating. An element is encoded from
-    `RN32(x / RN32(s * g))` or, with the reciprocal, `RN32(x * RN32(RN32(1 / g) / s))`; from a zero of its
-    sign under s = 0.
+    `RN32(x / RN32(s * g))` or, with the reciprocal, `RN32(x * RN32(RN32(1 / g) / s))`; under s = 0 every
+    element is a zero of its sign.
 
     Args:
         xs: the elements; a ragged last block has fewer than `fmt.block_size`.
@@ -84,7 +84,7 @@ def quantize_scaled_block(
         scale_code = encode(_rn32(divide(share, tensor)), fmt.scale, overflow=Overflow.SATURATE)
     scale = decode(scale_code, fmt.scale)
     if scale.magnitude == 0:
-        scaled = [Datum(is_negative=x.is_negative) if x.is_finite else x for x in xs]
+        scaled = [Datum(is_negative=x.is_negative) for x in xs]
     elif arithmetic is ScaleArithmetic.DIVIDE:
         step = _rn32(multiply(scale, tensor))
         scaled = [_rn32(divide(x, step)) for x in xs]

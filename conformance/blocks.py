@@ -1,289 +1,191 @@
-"""The oracle's answers for tensors whose elements share scales, block by block."""
+"""Blocks of every kind through `quantize_mx`, scales and codes compared bit for bit with the oracle.
 
+python -m conformance.blocks
+"""
+
+import argparse
+import sys
+import time
 from collections.abc import Iterator, Sequence
-from itertools import product
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
 from torch import Tensor
 
-from conformance.judge import LAYOUTS, data_of, random_data, values_of
-from incref.formats import (
-    FORMATS,
-    BlockFormat,
-    BlockRule,
-    ElementFormat,
-    FloatFormat,
-    IntFormat,
-    ScaleArithmetic,
-    ScaleRule,
-    SymmetricScale,
-)
-from incref.numerics.granularity import Granularity, per_group
-from incref.oracle import nvfp4
-from incref.oracle.affine import quantize_affine
-from incref.oracle.affine_scale import asymmetric_scale, symmetric_scale
-from incref.oracle.arithmetic import multiply
-from incref.oracle.blocks import amax_of, quantize_block
-from incref.oracle.datum import Datum, number
+from conformance.block_classes import block_classes
+from conformance.record import Json, environment, load, source_hash, store
+from conformance.runner import add_run_options
+from incref.formats import FORMATS, BlockFormat, FloatFormat, NanRule, ScaleArithmetic, ScaleRule
+from incref.ops import quantize_mx
+from incref.oracle.blocks import quantize_block
+from incref.oracle.datum import Datum
 from incref.oracle.elements import ElementRules
-from incref.oracle.encode import round_to
-from incref.oracle.scaled import dequantize, quantize_scaled
-from incref.oracle.scales import LEAST_EXPONENT, shared_exponent
+from incref.oracle.nvfp4 import quantize_scaled_block, tensor_scale
 from incref.oracle.values import decode
 
-__all__ = [
-    "Specials",
-    "affine_codes",
-    "affine_values",
-    "affine_zero_points",
-    "block_places",
-    "float_codes",
-    "float_values",
-    "mx_codes",
-    "mx_values",
-    "nvfp4_codes",
-    "scales",
-    "working_format",
-]
+__all__ = ["BlockCase", "Outcome", "all_cases", "check", "main"]
 
-Specials = tuple[BlockRule, BlockRule]
-"""What a NaN and what an Inf does to its block."""
-
-_NAN_SCALE = 255
+_TENSOR_BLOCKS = 64
+_RULES = ElementRules(nan=NanRule.MAX)
 
 
-def working_format(*dtypes: torch.dtype) -> FloatFormat:
-    """The format that scaled arithmetic runs in: float64 if one of the dtypes is that, else float32."""
-    return LAYOUTS[torch.float64 if torch.float64 in dtypes else torch.float32]
+@dataclass(frozen=True, kw_only=True)
+class BlockCase:
+    """A block format with one way to compute its scales: a rule for MX, an arithmetic for NVFP4."""
+
+    fmt: BlockFormat
+    rule: ScaleRule | None = None
+    arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE
+
+    @property
+    def key(self) -> str:
+        """Its name among the results."""
+        return f"{self.fmt.name}/{(self.rule or self.arithmetic).value}"
 
 
-def block_places(shape: Sequence[int], granularity: Granularity) -> Iterator[list[int]]:
-    """List, for every scale in row-major order, the row-major places of its elements."""
-    places = torch.arange(torch.Size(shape).numel()).view(*shape)
-    extents = [granularity.lead] * (len(shape) - len(granularity.block)) + list(granularity.block)
-    starts = [
-        [slice(start, start + extent) for start in range(0, size, extent)] if extent > 0 else [slice(None)]
-        for size, extent in zip(shape, extents, strict=True)
+@dataclass(kw_only=True)
+class Outcome:
+    """What a comparison found: blocks and bad blocks of each class, and the first bad one in words."""
+
+    blocks: dict[str, int] = field(default_factory=dict)
+    bad: dict[str, int] = field(default_factory=dict)
+    first: str | None = None
+    seconds: float = 0.0
+
+
+def all_cases() -> list[BlockCase]:
+    """Every block format with every rule or arithmetic that it takes."""
+    formats = [fmt for fmt in FORMATS.values() if isinstance(fmt, BlockFormat)]
+    return [
+        *(
+            BlockCase(fmt=fmt, rule=rule)
+            for fmt in formats
+            if not fmt.has_tensor_scale
+            for rule in ScaleRule
+            if rule.is_power_of_two
+        ),
+        *(
+            BlockCase(fmt=fmt, arithmetic=arithmetic)
+            for fmt in formats
+            if fmt.has_tensor_scale
+            for arithmetic in ScaleArithmetic
+        ),
     ]
-    for block in product(*starts):
-        yield places[block].flatten().tolist()
 
 
-def scales(
-    x: Tensor, fmt: ElementFormat, granularity: Granularity, rule: ScaleRule, kind: SymmetricScale = SymmetricScale.QMAX
-) -> Tensor:
-    """Compute the symmetric scale of every block, in row-major order."""
-    data, working = data_of(x), working_format(x.dtype)
-    blocks = [[data[i] for i in places] for places in block_places(x.shape, granularity)]
-    if not rule.is_power_of_two:
-        found = [symmetric_scale(xs, fmt, working, rule=rule, kind=kind) for xs in blocks]
-        return values_of(found, torch.float64 if x.dtype is torch.float64 else torch.float32)
-    exponents = [shared_exponent(amax_of(xs), fmt, rule) for xs in blocks]
-    codes = [
-        exponent - LEAST_EXPONENT if all(x.is_finite for x in xs) else _NAN_SCALE
-        for exponent, xs in zip(exponents, blocks, strict=True)
-    ]
-    return torch.tensor(codes, dtype=torch.uint8)
+def check(case: BlockCase, *, scale: float = 1.0, seed: int = 0, console: Console | None = None) -> Outcome:
+    """Compare the blocks of all classes with the oracle.
+
+    Args:
+        case: format and rule.
+        scale: share of the usual number of blocks in each class; 1 is 10,000 and more in all.
+        seed: of the random ones.
+        console: where progress is shown; None for nowhere.
+    """
+    begun = time.perf_counter()
+    outcome = Outcome()
+    classes = block_classes(case.fmt, scale=scale, seed=seed)
+    with Progress(console=console, disable=console is None, transient=True) as progress:
+        for name, blocks in progress.track(classes.items(), description=case.key):
+            outcome.blocks[name], outcome.bad[name] = len(blocks), 0
+            for tensor in blocks.split(_TENSOR_BLOCKS):
+                for wrong in _wrong_blocks(case, tensor):
+                    outcome.bad[name] += 1
+                    outcome.first = outcome.first or f"{name}: {wrong}"
+    outcome.seconds = time.perf_counter() - begun
+    return outcome
 
 
-def affine_zero_points(x: Tensor, fmt: IntFormat, granularity: Granularity, rule: ScaleRule) -> tuple[Tensor, Tensor]:
-    """Compute the asymmetric scale and the zero point of every block, in row-major order."""
-    data, working = data_of(x), working_format(x.dtype)
-    found = [
-        asymmetric_scale([data[i] for i in places], fmt, working, rule=rule)
-        for places in block_places(x.shape, granularity)
-    ]
-    dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
-    return values_of([scale for scale, _ in found], dtype), torch.tensor([z for _, z in found], dtype=torch.int32)
+def _wrong_blocks(case: BlockCase, x: Tensor) -> Iterator[str]:
+    """Describe each block of the tensor `x`, [blocks, block_size], that is not as the oracle says."""
+    got = quantize_mx(x, case.fmt, rule=case.rule, arithmetic=case.arithmetic, nan=NanRule.MAX)
+    codes, scales = got[0].tolist(), got[1].view(-1).tolist()
+    data = [[_datum(pattern & 0xFFFFFFFF) for pattern in row] for row in x.view(torch.int32).tolist()]
+    whole = tensor_scale([datum for row in data for datum in row], case.fmt) if case.fmt.has_tensor_scale else None
+    if whole is not None and _datum(int(got[-1].view(torch.int32)) & 0xFFFFFFFF) != whole:
+        yield f"tensor_scale {got[-1].item()!r}, the oracle {whole}"
+    for place, row in enumerate(data):
+        if whole is None:
+            assert case.rule is not None
+            want_codes, want_scale = quantize_block(row, case.fmt, rule=case.rule, elements=_RULES)
+        else:
+            want_codes, want_scale = quantize_scaled_block(
+                row, case.fmt, whole, arithmetic=case.arithmetic, elements=_RULES
+            )
+        if codes[place] != want_codes or scales[place] != want_scale:
+            yield (
+                f"values {[value.hex() for value in x[place].tolist()]}: scale {scales[place]}, codes {codes[place]}; "
+                f"the oracle: scale {want_scale}, codes {want_codes}"
+            )
 
 
-def _scale_data(scale: Tensor) -> list[Datum]:
-    if scale.dtype is not torch.uint8:
-        return data_of(scale)
-    e8m0 = FORMATS["float8_e8m0fnu"]
-    assert isinstance(e8m0, FloatFormat)
-    return [decode(code, e8m0) for code in scale.flatten().tolist()]
+@lru_cache(maxsize=1 << 19)
+def _datum(pattern: int) -> Datum:
+    fmt = FORMATS["float32"]
+    assert isinstance(fmt, FloatFormat)
+    return decode(pattern, fmt)
 
 
-def affine_codes(
-    x: Tensor,
-    fmt: IntFormat,
-    scale: Tensor,
-    zero_point: Tensor | None,
-    granularity: Granularity,
-    *,
-    arithmetic: ScaleArithmetic,
-    rules: ElementRules,
-    random_bits: Tensor | None = None,
-) -> Tensor:
-    """Quantize to integers; int64 codes in the shape of `x`."""
-    data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
-    zeros = [0] * scale.numel() if zero_point is None else zero_point.flatten().tolist()
-    codes = torch.empty(x.numel(), dtype=torch.int64)
-    blocks = block_places(x.shape, granularity)
-    for places, s, zero in zip(blocks, _scale_data(scale), zeros, strict=True):
-        found = quantize_affine(
-            [data[i] for i in places],
-            fmt,
-            s,
-            working_format(x.dtype),
-            zero_point=zero,
-            arithmetic=arithmetic,
-            rounding=rules.rounding,
-            nan=rules.nan,
-            int_range=rules.int_range,
-            random_bits=None if bits is None else [bits[i] for i in places],
-        )
-        codes[places] = torch.tensor(found, dtype=torch.int64)
-    return codes.view(x.shape)
+def _result(outcome: Outcome, seed: int, sources: str) -> dict[str, Json]:
+    return {
+        "op": f"{quantize_mx.name}@{quantize_mx.version}",
+        "blocks": dict(outcome.blocks),
+        "bad": dict(outcome.bad),
+        "first_bad": outcome.first,
+        "seed": seed,
+        "seconds": round(outcome.seconds, 1),
+        "sources": sources,
+        "environment": environment(),
+    }
 
 
-def float_codes(
-    x: Tensor,
-    fmt: ElementFormat,
-    scale: Tensor,
-    granularity: Granularity,
-    *,
-    arithmetic: ScaleArithmetic,
-    rules: ElementRules,
-    random_bits: Tensor | None = None,
-) -> Tensor:
-    """Quantize to scaled floats; int64 codes in the shape of `x`."""
-    data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
-    codes = torch.empty(x.numel(), dtype=torch.int64)
-    for places, s in zip(block_places(x.shape, granularity), _scale_data(scale), strict=True):
-        found = quantize_scaled(
-            [data[i] for i in places],
-            fmt,
-            s,
-            working_format(x.dtype),
-            arithmetic=arithmetic,
-            elements=rules,
-            random_bits=None if bits is None else [bits[i] for i in places],
-        )
-        codes[places] = torch.tensor(found, dtype=torch.int64)
-    return codes.view(x.shape)
+def _table(outcomes: dict[str, Outcome]) -> Table:
+    """Bad blocks of all, by case and class."""
+    table = Table("case", title="bad blocks of all blocks")
+    classes = sorted({name for outcome in outcomes.values() for name in outcome.blocks})
+    for name in classes:
+        table.add_column(name, justify="right")
+    for key, outcome in outcomes.items():
+        table.add_row(key, *(f"{outcome.bad.get(name, 0)} / {outcome.blocks.get(name, 0)}" for name in classes))
+    return table
 
 
-def _dequantize(
-    values: Sequence[Datum], shape: Sequence[int], scale: Tensor, granularity: Granularity, dtype: torch.dtype
-) -> Tensor:
-    found: list[Datum] = [number(0)] * len(values)
-    working = working_format(scale.dtype, dtype)
-    for places, s in zip(block_places(shape, granularity), _scale_data(scale), strict=True):
-        results = dequantize([values[i] for i in places], s, working, LAYOUTS[dtype])
-        for place, value in zip(places, results, strict=True):
-            found[place] = value
-    return values_of(found, dtype).view(*shape)
+def _known(key: str, seed: int, sources: str) -> bool:
+    found = load("blocks").get(key)
+    if not isinstance(found, dict) or not isinstance(found["bad"], dict):
+        return False
+    return found["sources"] == sources and found["seed"] == seed and not any(found["bad"].values())
 
 
-def affine_values(
-    codes: Tensor, scale: Tensor, zero_point: Tensor | None, granularity: Granularity, dtype: torch.dtype
-) -> Tensor:
-    """Turn integer codes back to values."""
-    numbers = codes.to(torch.int64).flatten().clone()
-    if zero_point is not None:
-        for places, zero in zip(block_places(codes.shape, granularity), zero_point.flatten().tolist(), strict=True):
-            numbers[places] -= zero
-    # A difference of zero is the integer 0, which has no sign.
-    return _dequantize([number(n) for n in numbers.tolist()], codes.shape, scale, granularity, dtype)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line; the exit status is 1 if a block is wrong."""
+    parser = argparse.ArgumentParser(description="Check quantize_mx on blocks of every kind against the exact oracle.")
+    parser.add_argument("--seed", type=int, default=0, help="of the random blocks")
+    add_run_options(parser)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    console = Console(soft_wrap=True)
+    sources = source_hash()
+    outcomes: dict[str, Outcome] = {}
+    for case in all_cases():
+        if not options.again and _known(case.key, options.seed, sources):
+            console.print(f"{case.key}: no bad block in an earlier run")
+            continue
+        outcome = check(case, seed=options.seed, console=None if options.quiet else console)
+        outcomes[case.key] = outcome
+        store("blocks", case.key, _result(outcome, options.seed, sources))
+        total, bad = sum(outcome.blocks.values()), sum(outcome.bad.values())
+        console.print(f"{case.key}: {total:,} blocks, {bad:,} bad, {outcome.seconds:.1f} s")
+        if outcome.first is not None:
+            console.print(f"  first: {outcome.first}")
+    if outcomes:
+        console.print(_table(outcomes))
+    return int(any(sum(outcome.bad.values()) for outcome in outcomes.values()))
 
 
-def float_values(
-    codes: Tensor, scale: Tensor, fmt: ElementFormat, granularity: Granularity, dtype: torch.dtype
-) -> Tensor:
-    """Turn scaled float codes back to values."""
-    values = [decode(code, fmt) for code in codes.flatten().tolist()]
-    return _dequantize(values, codes.shape, scale, granularity, dtype)
-
-
-def _along(x: Tensor, axis: int, fmt: BlockFormat) -> Iterator[list[int]]:
-    """Row-major places of every block along `axis`, in the row-major order of the scales."""
-    return block_places(x.shape, per_group(fmt.block_size, axis % x.ndim - x.ndim))
-
-
-def mx_codes(
-    x: Tensor,
-    fmt: BlockFormat,
-    *,
-    axis: int = -1,
-    rule: ScaleRule = ScaleRule.FLOOR,
-    specials: Specials = (BlockRule.NAN_BLOCK, BlockRule.NAN_BLOCK),
-    rules: ElementRules,
-    random_bits: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Quantize to an MX format; int64 codes in the shape of `x`, and scale codes in row-major order."""
-    data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
-    codes, scale_codes = torch.empty(x.numel(), dtype=torch.int64), []
-    for places in _along(x, axis, fmt):
-        found, scale_code = quantize_block(
-            [data[i] for i in places],
-            fmt,
-            rule=rule,
-            nan_block=specials[0],
-            inf_block=specials[1],
-            elements=rules,
-            random_bits=None if bits is None else [bits[i] for i in places],
-        )
-        codes[places] = torch.tensor(found, dtype=torch.int64)
-        scale_codes.append(scale_code)
-    return codes.view(x.shape), torch.tensor(scale_codes, dtype=torch.uint8)
-
-
-def nvfp4_codes(
-    x: Tensor,
-    fmt: BlockFormat,
-    *,
-    axis: int = -1,
-    tensor_scale: Tensor | None = None,
-    arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
-    specials: Specials = (BlockRule.NAN_BLOCK, BlockRule.NAN_BLOCK),
-    rules: ElementRules,
-    random_bits: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Quantize to NVFP4; int64 codes in the shape of `x`, scale codes in row-major order, and the tensor scale."""
-    data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
-    tensor = nvfp4.tensor_scale(data, fmt) if tensor_scale is None else data_of(tensor_scale)[0]
-    codes, scale_codes = torch.empty(x.numel(), dtype=torch.int64), []
-    for places in _along(x, axis, fmt):
-        found, scale_code = nvfp4.quantize_scaled_block(
-            [data[i] for i in places],
-            fmt,
-            tensor,
-            arithmetic=arithmetic,
-            nan_block=specials[0],
-            inf_block=specials[1],
-            elements=rules,
-            random_bits=None if bits is None else [bits[i] for i in places],
-        )
-        codes[places] = torch.tensor(found, dtype=torch.int64)
-        scale_codes.append(scale_code)
-    return (
-        codes.view(x.shape),
-        torch.tensor(scale_codes, dtype=torch.uint8),
-        values_of([tensor], torch.float32).view(()),
-    )
-
-
-def mx_values(
-    codes: Tensor,
-    scale: Tensor,
-    fmt: BlockFormat,
-    *,
-    axis: int = -1,
-    tensor_scale: Tensor | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """Turn blocks back to values: the exact product with the scale, that with the tensor scale, each rounded once."""
-    working = working_format(dtype)
-    elements = [decode(code, fmt.element) for code in codes.flatten().tolist()]
-    found = list(elements)
-    tensor = None if tensor_scale is None else data_of(tensor_scale)[0]
-    for places, scale_code in zip(_along(codes, axis, fmt), scale.flatten().tolist(), strict=True):
-        factor = decode(scale_code, fmt.scale)
-        for i in places:
-            value = round_to(multiply(factor, elements[i]), working)
-            if tensor is not None:
-                value = round_to(multiply(value, tensor), working)
-            found[i] = round_to(value, LAYOUTS[dtype])
-    return values_of(found, dtype).view(codes.shape)
+if __name__ == "__main__":
+    sys.exit(main())

@@ -31,6 +31,7 @@ def float_format_of(dtype: torch.dtype) -> FloatFormat:
     assert isinstance(fmt, FloatFormat)
     return fmt
 
+
 _ALL_BUT_SIGN = torch.iinfo(torch.int32).max
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from incref.formats import ElementFormat, FloatFormat, IntFormat, ScaleRule, SymmetricScale
+from incref.formats import CodebookFormat, ElementFormat, FloatFormat, IntFormat, ScaleRule, SymmetricScale
 from incref.numerics.patterns import float_format_of
 
 __all__ = ["affine_scale", "float_scale", "grid_limit", "scale_codes", "scale_exponent"]
@@ -34,9 +34,13 @@ def scale_exponent(amax: Tensor, layout: FloatFormat, element: ElementFormat, ru
             # amax / qmax exceeds 2**(exponent of amax - emax) where the significand of amax exceeds that of qmax.
             threshold = int((element.qmax / 2.0**element.emax - 1) * (1 << width)) + 1
         case ScaleRule.EVEN:
-            # Rounded to the fraction bits of the element, ties away, amax carries from here on.
+            # Rounded to the fraction bits of the element, ties away, amax carries from here on; never if those suffice.
+            if isinstance(element, CodebookFormat):
+                raise ValueError(
+                    f"EVEN rounds to the precision of a float or integer format, and {element.name} has none"
+                )
             precision = element.mantissa_bits if isinstance(element, FloatFormat) else element.max_code.bit_length() - 1
-            threshold = (1 << width) - (1 << (width - precision - 1))
+            threshold = (1 << width) - ((1 << width) >> (precision + 1))
         case _:
             raise ValueError(f"{rule} does not give powers of two; use FLOOR, CEIL, EVEN or RCEIL")
     # A subnormal is an integer times the least value: the float of that integer has the same fraction, normalized.

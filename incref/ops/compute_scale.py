@@ -1,13 +1,15 @@
 """`compute_scale`: the scale, and zero point, of every block of a tensor."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from incref.formats import E8M0, Format, IntFormat, ScaleRule, SymmetricScale
-from incref.numerics.amax import negative_magnitudes, positive_magnitudes, reduce_amax
+from incref.numerics.amax import magnitudes, negative_magnitudes, positive_magnitudes, reduce_amax
 from incref.numerics.checks import require_subnormals
 from incref.numerics.granularity import PER_TENSOR, Granularity
-from incref.numerics.patterns import float_format_of
+from incref.numerics.patterns import Patterns, float_format_of
 from incref.numerics.scaled import compute_dtype
 from incref.numerics.scales import affine_scale, float_scale, grid_limit, scale_codes, scale_exponent
 from incref.ops.contract import Arg, Exactness, op
@@ -75,8 +77,6 @@ def compute_scale(
     """
     target = get_element_format(fmt)
     layout = float_format_of(compute_dtype(x.dtype))
-    block = granularity.block_shape(x.shape)
-    shape = granularity.scale_shape(x.shape)
     if not symmetric:
         if not isinstance(target, IntFormat) or rule.is_power_of_two:
             raise ValueError(
@@ -84,20 +84,27 @@ def compute_scale(
                 f"got {target.name} and {rule}"
             )
         require_subnormals("an asymmetric compute_scale")
-        below = reduce_amax(x, block, negative_magnitudes).view(compute_dtype(x.dtype))
-        above = reduce_amax(x, block, positive_magnitudes).view(compute_dtype(x.dtype))
-        scale, zero_point = affine_scale(below, above, target, rule)
-        return scale.view(shape), zero_point.view(shape)
+        below = _amax_of_blocks(x, granularity, negative_magnitudes).view(compute_dtype(x.dtype))
+        above = _amax_of_blocks(x, granularity, positive_magnitudes).view(compute_dtype(x.dtype))
+        return affine_scale(below, above, target, rule)
+    limit = grid_limit(target, symmetric_scale)
     if rule.is_power_of_two:
-        amax = reduce_amax(x, block)
+        amax = _amax_of_blocks(x, granularity, magnitudes)
         exponent = scale_exponent(amax, layout, target, rule).clamp(E8M0.emin, E8M0.emax)
         assert layout.inf_code is not None
-        return scale_codes(exponent, amax >= layout.inf_code, E8M0).view(shape)
-    limit = grid_limit(target, symmetric_scale)
+        return scale_codes(exponent, amax >= layout.inf_code, E8M0)
     if symmetric_scale is SymmetricScale.EXTREME and isinstance(target, IntFormat):
-        below, above = reduce_amax(x, block, negative_magnitudes), reduce_amax(x, block, positive_magnitudes)
+        below = _amax_of_blocks(x, granularity, negative_magnitudes)
+        above = _amax_of_blocks(x, granularity, positive_magnitudes)
         amax = torch.maximum(below, above).view(compute_dtype(x.dtype))
         scale = float_scale(amax, limit, rule)
-        return torch.where(above > below, -scale, scale).view(shape)
-    amax = reduce_amax(x, block).view(compute_dtype(x.dtype))
-    return float_scale(amax, limit, rule).view(shape)
+        return torch.where(above > below, -scale, scale)
+    amax = _amax_of_blocks(x, granularity, magnitudes).view(compute_dtype(x.dtype))
+    return float_scale(amax, limit, rule)
+
+
+def _amax_of_blocks(x: Tensor, granularity: Granularity, select: Callable[[Patterns], Tensor]) -> Tensor:
+    """Reduce to one pattern for each scale, in the shape of the scales; a tensor without elements has amax 0."""
+    amax = reduce_amax(x, granularity.block_shape(x.shape), select)
+    shape = granularity.scale_shape(x.shape)
+    return amax.new_zeros(shape) if amax.numel() == 0 else amax.view(shape)

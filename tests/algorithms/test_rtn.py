@@ -120,7 +120,7 @@ def test_ratios() -> None:
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_search_finds_the_first_of_the_best_ratios(symmetric: bool) -> None:  # noqa: FBT001
+def test_search_finds_the_first_of_the_best_ratios(symmetric: bool) -> None:
     w = torch.cat([W, torch.full((4, 1), 9.0)], dim=1)
     errors = []
     for ratio in RATIOS:

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -104,4 +105,4 @@ def test_directory_without_a_model(tmp_path: Path) -> None:
 def test_no_directory(tmp_path: Path) -> None:
     result = run(tmp_path / "nowhere", tmp_path)
     assert result.exit_code == 2
-    assert "does not exist" in result.stderr
+    assert "does not exist" in re.sub(r"[\s│]+", " ", result.stderr)

@@ -67,7 +67,7 @@ def test_the_default_grid() -> None:
         ("nvfp4", 4, True, "nvfp4"),
     ],
 )
-def test_dtype(dtype: str, bits: int, use_sym: bool, fmt: str) -> None:  # noqa: FBT001
+def test_dtype(dtype: str, bits: int, use_sym: bool, fmt: str) -> None:
     spec = weight(RTNConfig(dtype=dtype, bits=bits, use_sym=use_sym))
     assert spec.fmt is FORMATS[fmt]
     assert spec.symmetric is use_sym

@@ -44,7 +44,7 @@ LAYER = nn.Linear(4, 4)
         ("block[0]", "block[0]", True),
     ],
 )
-def test_name_rule(pattern: str, name: str, matches: bool) -> None:  # noqa: FBT001
+def test_name_rule(pattern: str, name: str, matches: bool) -> None:
     assert NameRule(pattern).matches(name, LAYER) is matches
 
 

@@ -29,7 +29,7 @@ def make(name: str, *, bias: bool = True, cache_weight: bool = False) -> QuantLi
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("name", SCHEMES)
-def test_forward_is_the_linear_of_the_dequantized(name: str, bias: bool) -> None:  # noqa: FBT001
+def test_forward_is_the_linear_of_the_dequantized(name: str, bias: bool) -> None:
     layer = make(name, bias=bias)
     scheme = SCHEMES[name]
     x = X if scheme.activation is None else fake_quantize(X, scheme.activation)
@@ -126,7 +126,7 @@ def test_repr_says_the_format_and_the_true_bits() -> None:
 
 @pytest.mark.parametrize("name", ["int4_asym_g128", "mxfp6_e2m3", "nvfp4_w4a4", "fp8_e4m3_w8a8"])
 @pytest.mark.parametrize("cache_weight", [False, True])
-def test_compiles_into_one_graph(name: str, cache_weight: bool) -> None:  # noqa: FBT001
+def test_compiles_into_one_graph(name: str, cache_weight: bool) -> None:
     torch.compiler.reset()
     layer = make(name, cache_weight=cache_weight)
     with torch.no_grad():

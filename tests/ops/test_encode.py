@@ -192,9 +192,7 @@ def test_other_dtypes_are_refused(dtype: torch.dtype) -> None:
 
 
 def test_other_dtypes_of_random_bits_are_refused() -> None:
-    with pytest.raises(
-        TypeError, match=r"random_bits must be one of torch\.uint8, .*, got torch\.int64"
-    ):
+    with pytest.raises(TypeError, match=r"random_bits must be one of torch\.uint8, .*, got torch\.int64"):
         encode(torch.zeros(3), "e4m3fn", rounding=Rounding.STOCHASTIC, random_bits=torch.zeros(3, dtype=torch.int64))
 
 

@@ -59,7 +59,7 @@ def test_without_any_configuration_is_refused() -> None:
 
 
 @pytest.mark.parametrize("is_prepared", [False, True])
-def test_inplace_false_shares_nothing(is_prepared: bool) -> None:  # noqa: FBT001
+def test_inplace_false_shares_nothing(is_prepared: bool) -> None:
     m = model()
     state = {name: t.clone() for name, t in m.state_dict().items()}
     if is_prepared:

@@ -36,7 +36,7 @@ def test_runs_the_model_between_them() -> None:
 
 
 @pytest.mark.parametrize("inplace", [True, False])
-def test_inplace(inplace: bool) -> None:  # noqa: FBT001
+def test_inplace(inplace: bool) -> None:
     m = model()
     quantized = quantize(m, SCHEMES["mxfp4"], inplace=inplace)
     assert (quantized is m) == inplace

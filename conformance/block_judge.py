@@ -1,0 +1,289 @@
+"""The oracle's answers for tensors whose elements share scales, block by block."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from conformance.judge import LAYOUTS, data_of, random_data, values_of
+from incref.formats import (
+    FORMATS,
+    BlockFormat,
+    BlockRule,
+    ElementFormat,
+    FloatFormat,
+    IntFormat,
+    ScaleArithmetic,
+    ScaleRule,
+    SymmetricScale,
+)
+from incref.numerics.granularity import Granularity, per_group
+from incref.oracle import nvfp4
+from incref.oracle.affine import quantize_affine
+from incref.oracle.affine_scale import asymmetric_scale, symmetric_scale
+from incref.oracle.arithmetic import multiply
+from incref.oracle.blocks import amax_of, quantize_block
+from incref.oracle.datum import Datum, number
+from incref.oracle.elements import ElementRules
+from incref.oracle.encode import round_to
+from incref.oracle.scaled import dequantize, quantize_scaled
+from incref.oracle.scales import LEAST_EXPONENT, shared_exponent
+from incref.oracle.values import decode
+
+__all__ = [
+    "Specials",
+    "affine_codes",
+    "affine_values",
+    "affine_zero_points",
+    "block_places",
+    "float_codes",
+    "float_values",
+    "mx_codes",
+    "mx_values",
+    "nvfp4_codes",
+    "scales",
+    "working_format",
+]
+
+Specials = tuple[BlockRule, BlockRule]
+"""What a NaN and what an Inf does to its block."""
+
+_NAN_SCALE = 255
+
+
+def working_format(*dtypes: torch.dtype) -> FloatFormat:
+    """The format that scaled arithmetic runs in: float64 if one of the dtypes is that, else float32."""
+    return LAYOUTS[torch.float64 if torch.float64 in dtypes else torch.float32]
+
+
+def block_places(shape: Sequence[int], granularity: Granularity) -> Iterator[list[int]]:
+    """List, for every scale in row-major order, the row-major places of its elements."""
+    places = torch.arange(torch.Size(shape).numel()).view(*shape)
+    extents = [granularity.lead] * (len(shape) - len(granularity.block)) + list(granularity.block)
+    starts = [
+        [slice(start, start + extent) for start in range(0, size, extent)] if extent > 0 else [slice(None)]
+        for size, extent in zip(shape, extents, strict=True)
+    ]
+    for block in product(*starts):
+        yield places[block].flatten().tolist()
+
+
+def scales(
+    x: Tensor, fmt: ElementFormat, granularity: Granularity, rule: ScaleRule, kind: SymmetricScale = SymmetricScale.QMAX
+) -> Tensor:
+    """Compute the symmetric scale of every block, in row-major order."""
+    data, working = data_of(x), working_format(x.dtype)
+    blocks = [[data[i] for i in places] for places in block_places(x.shape, granularity)]
+    if not rule.is_power_of_two:
+        found = [symmetric_scale(xs, fmt, working, rule=rule, kind=kind) for xs in blocks]
+        return values_of(found, torch.float64 if x.dtype is torch.float64 else torch.float32)
+    exponents = [shared_exponent(amax_of(xs), fmt, rule) for xs in blocks]
+    codes = [
+        exponent - LEAST_EXPONENT if all(x.is_finite for x in xs) else _NAN_SCALE
+        for exponent, xs in zip(exponents, blocks, strict=True)
+    ]
+    return torch.tensor(codes, dtype=torch.uint8)
+
+
+def affine_zero_points(x: Tensor, fmt: IntFormat, granularity: Granularity, rule: ScaleRule) -> tuple[Tensor, Tensor]:
+    """Compute the asymmetric scale and the zero point of every block, in row-major order."""
+    data, working = data_of(x), working_format(x.dtype)
+    found = [
+        asymmetric_scale([data[i] for i in places], fmt, working, rule=rule)
+        for places in block_places(x.shape, granularity)
+    ]
+    dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
+    return values_of([scale for scale, _ in found], dtype), torch.tensor([z for _, z in found], dtype=torch.int32)
+
+
+def _scale_data(scale: Tensor) -> list[Datum]:
+    if scale.dtype is not torch.uint8:
+        return data_of(scale)
+    e8m0 = FORMATS["float8_e8m0fnu"]
+    assert isinstance(e8m0, FloatFormat)
+    return [decode(code, e8m0) for code in scale.flatten().tolist()]
+
+
+def affine_codes(
+    x: Tensor,
+    fmt: IntFormat,
+    scale: Tensor,
+    zero_point: Tensor | None,
+    granularity: Granularity,
+    *,
+    arithmetic: ScaleArithmetic,
+    rules: ElementRules,
+    random_bits: Tensor | None = None,
+) -> Tensor:
+    """Quantize to integers; int64 codes in the shape of `x`."""
+    data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
+    zeros = [0] * scale.numel() if zero_point is None else zero_point.flatten().tolist()
+    codes = torch.empty(x.numel(), dtype=torch.int64)
+    blocks = block_places(x.shape, granularity)
+    for places, s, zero in zip(blocks, _scale_data(scale), zeros, strict=True):
+        found = quantize_affine(
+            [data[i] for i in places],
+            fmt,
+            s,
+            working_format(x.dtype),
+            zero_point=zero,
+            arithmetic=arithmetic,
+            rounding=rules.rounding,
+            nan=rules.nan,
+            int_range=rules.int_range,
+            random_bits=None if bits is None else [bits[i] for i in places],
+        )
+        codes[places] = torch.tensor(found, dtype=torch.int64)
+    return codes.view(x.shape)
+
+
+def float_codes(
+    x: Tensor,
+    fmt: ElementFormat,
+    scale: Tensor,
+    granularity: Granularity,
+    *,
+    arithmetic: ScaleArithmetic,
+    rules: ElementRules,
+    random_bits: Tensor | None = None,
+) -> Tensor:
+    """Quantize to scaled floats; int64 codes in the shape of `x`."""
+    data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
+    codes = torch.empty(x.numel(), dtype=torch.int64)
+    for places, s in zip(block_places(x.shape, granularity), _scale_data(scale), strict=True):
+        found = quantize_scaled(
+            [data[i] for i in places],
+            fmt,
+            s,
+            working_format(x.dtype),
+            arithmetic=arithmetic,
+            elements=rules,
+            random_bits=None if bits is None else [bits[i] for i in places],
+        )
+        codes[places] = torch.tensor(found, dtype=torch.int64)
+    return codes.view(x.shape)
+
+
+def _dequantize(
+    values: Sequence[Datum], shape: Sequence[int], scale: Tensor, granularity: Granularity, dtype: torch.dtype
+) -> Tensor:
+    found: list[Datum] = [number(0)] * len(values)
+    working = working_format(scale.dtype, dtype)
+    for places, s in zip(block_places(shape, granularity), _scale_data(scale), strict=True):
+        results = dequantize([values[i] for i in places], s, working, LAYOUTS[dtype])
+        for place, value in zip(places, results, strict=True):
+            found[place] = value
+    return values_of(found, dtype).view(*shape)
+
+
+def affine_values(
+    codes: Tensor, scale: Tensor, zero_point: Tensor | None, granularity: Granularity, dtype: torch.dtype
+) -> Tensor:
+    """Turn integer codes back to values."""
+    numbers = codes.to(torch.int64).flatten().clone()
+    if zero_point is not None:
+        for places, zero in zip(block_places(codes.shape, granularity), zero_point.flatten().tolist(), strict=True):
+            numbers[places] -= zero
+    # A difference of zero is the integer 0, which has no sign.
+    return _dequantize([number(n) for n in numbers.tolist()], codes.shape, scale, granularity, dtype)
+
+
+def float_values(
+    codes: Tensor, scale: Tensor, fmt: ElementFormat, granularity: Granularity, dtype: torch.dtype
+) -> Tensor:
+    """Turn scaled float codes back to values."""
+    values = [decode(code, fmt) for code in codes.flatten().tolist()]
+    return _dequantize(values, codes.shape, scale, granularity, dtype)
+
+
+def _along(x: Tensor, axis: int, fmt: BlockFormat) -> Iterator[list[int]]:
+    """Row-major places of every block along `axis`, in the row-major order of the scales."""
+    return block_places(x.shape, per_group(fmt.block_size, axis % x.ndim - x.ndim))
+
+
+def mx_codes(
+    x: Tensor,
+    fmt: BlockFormat,
+    *,
+    axis: int = -1,
+    rule: ScaleRule = ScaleRule.FLOOR,
+    specials: Specials = (BlockRule.NAN_BLOCK, BlockRule.NAN_BLOCK),
+    rules: ElementRules,
+    random_bits: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Quantize to an MX format; int64 codes in the shape of `x`, and scale codes in row-major order."""
+    data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
+    codes, scale_codes = torch.empty(x.numel(), dtype=torch.int64), []
+    for places in _along(x, axis, fmt):
+        found, scale_code = quantize_block(
+            [data[i] for i in places],
+            fmt,
+            rule=rule,
+            nan_block=specials[0],
+            inf_block=specials[1],
+            elements=rules,
+            random_bits=None if bits is None else [bits[i] for i in places],
+        )
+        codes[places] = torch.tensor(found, dtype=torch.int64)
+        scale_codes.append(scale_code)
+    return codes.view(x.shape), torch.tensor(scale_codes, dtype=torch.uint8)
+
+
+def nvfp4_codes(
+    x: Tensor,
+    fmt: BlockFormat,
+    *,
+    axis: int = -1,
+    tensor_scale: Tensor | None = None,
+    arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+    specials: Specials = (BlockRule.NAN_BLOCK, BlockRule.NAN_BLOCK),
+    rules: ElementRules,
+    random_bits: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Quantize to NVFP4; int64 codes in the shape of `x`, scale codes in row-major order, and the tensor scale."""
+    data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
+    tensor = nvfp4.tensor_scale(data, fmt) if tensor_scale is None else data_of(tensor_scale)[0]
+    codes, scale_codes = torch.empty(x.numel(), dtype=torch.int64), []
+    for places in _along(x, axis, fmt):
+        found, scale_code = nvfp4.quantize_scaled_block(
+            [data[i] for i in places],
+            fmt,
+            tensor,
+            arithmetic=arithmetic,
+            nan_block=specials[0],
+            inf_block=specials[1],
+            elements=rules,
+            random_bits=None if bits is None else [bits[i] for i in places],
+        )
+        codes[places] = torch.tensor(found, dtype=torch.int64)
+        scale_codes.append(scale_code)
+    return (
+        codes.view(x.shape),
+        torch.tensor(scale_codes, dtype=torch.uint8),
+        values_of([tensor], torch.float32).view(()),
+    )
+
+
+def mx_values(
+    codes: Tensor,
+    scale: Tensor,
+    fmt: BlockFormat,
+    *,
+    axis: int = -1,
+    tensor_scale: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Turn blocks back to values: the exact product with the scale, that with the tensor scale, each rounded once."""
+    working = working_format(dtype)
+    elements = [decode(code, fmt.element) for code in codes.flatten().tolist()]
+    found = list(elements)
+    tensor = None if tensor_scale is None else data_of(tensor_scale)[0]
+    for places, scale_code in zip(_along(codes, axis, fmt), scale.flatten().tolist(), strict=True):
+        factor = decode(scale_code, fmt.scale)
+        for i in places:
+            value = round_to(multiply(factor, elements[i]), working)
+            if tensor is not None:
+                value = round_to(multiply(value, tensor), working)
+            found[i] = round_to(value, LAYOUTS[dtype])
+    return values_of(found, dtype).view(codes.shape)

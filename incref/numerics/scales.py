@@ -36,7 +36,7 @@ def scale_exponent(amax: Tensor, layout: FloatFormat, element: ElementFormat, ru
         case ScaleRule.EVEN:
             # Rounded to the fraction bits of the element, ties away, amax carries from here on; never if those suffice.
             if isinstance(element, CodebookFormat):
-                raise ValueError(
+                raise ValueError(  # noqa: TRY004  # the format is of a right type; the rule has no use for it
                     f"EVEN rounds to the precision of a float or integer format, and {element.name} has none"
                 )
             precision = element.mantissa_bits if isinstance(element, FloatFormat) else element.max_code.bit_length() - 1

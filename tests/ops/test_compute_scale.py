@@ -118,11 +118,13 @@ def test_thresholds_of_powers_of_two(rule: ScaleRule) -> None:
 
 
 def test_division_and_reciprocal_differ() -> None:
-    x = torch.arange(1.0, 200.0).unsqueeze(1)
-    int8 = get_format("int8")
-    by_division = compute_scale(x, int8, PER_TOKEN, rule=ScaleRule.DIVIDE)
-    by_reciprocal = compute_scale(x, int8, PER_TOKEN, rule=ScaleRule.RECIPROCAL)
+    x = torch.arange(1.0, 200.0).view(-1, 1)
+    by_division = compute_scale(x, "e4m3fn", PER_TOKEN, rule=ScaleRule.DIVIDE)
+    by_reciprocal = compute_scale(x, "e4m3fn", PER_TOKEN, rule=ScaleRule.RECIPROCAL)
+    fmt: ElementFormat = get_format("e4m3fn")  # type: ignore[assignment]
     assert not torch.equal(by_division, by_reciprocal)
+    assert_same_bits(by_division, scales(x, fmt, PER_TOKEN, ScaleRule.DIVIDE).view(-1, 1))
+    assert_same_bits(by_reciprocal, scales(x, fmt, PER_TOKEN, ScaleRule.RECIPROCAL).view(-1, 1))
 
 
 def test_golden_scales() -> None:

@@ -64,4 +64,6 @@ def divide_by_scale(x: Tensor, scale: Tensor, block: tuple[int, ...], arithmetic
     """Compute `x / scale`, or `x * (1 / scale)`, block by block; see `ScaleArithmetic`."""
     if arithmetic is ScaleArithmetic.DIVIDE:
         return per_block_map(x, scale, block, divide=True)
-    return per_block_map(x, 1.0 / scale, block, divide=False)
+    product = per_block_map(x, 1.0 / scale, block, divide=False)
+    # Of two NaNs either may be the product; the quotient is the first one.
+    return torch.where(x.isnan(), x, product)

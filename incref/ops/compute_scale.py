@@ -98,7 +98,7 @@ def compute_scale(
         above = _amax_of_blocks(x, granularity, positive_magnitudes)
         amax = torch.maximum(below, above).view(compute_dtype(x.dtype))
         scale = float_scale(amax, limit, rule)
-        return torch.where(above > below, -scale, scale)
+        return torch.where((above > below) & scale.isfinite(), -scale, scale)
     amax = _amax_of_blocks(x, granularity, magnitudes).view(compute_dtype(x.dtype))
     return float_scale(amax, limit, rule)
 

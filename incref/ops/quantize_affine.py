@@ -81,7 +81,7 @@ def quantize_affine(
         x: float64, float32, bfloat16 or float16, any shape.
         fmt: int2 to int8 or uint1 to uint8, or its name.
         scale: of every block; computed by `compute_scale` with `rule`, `symmetric` and `symmetric_scale` if None.
-        zero_point: int32, the code that a zero gets, for every block; goes with `scale`. None is 0.
+        zero_point: int32, the code of `fmt` that a zero gets, for every block; goes with `scale`. None is 0.
         granularity: which elements share a scale.
         rule: how a scale is computed.
         symmetric: whether a computed scale goes without zero point.
@@ -100,8 +100,8 @@ def quantize_affine(
     Raises:
         NanError: for a NaN, if `nan` is ERROR; a NaN or Inf anywhere in a block makes its computed scale NaN.
         TypeError: for a wrong dtype.
-        ValueError: for another format, a wrong shape of `scale`, `zero_point` or `random_bits`, or a `zero_point`
-            without `scale`.
+        ValueError: for another format, a wrong shape of `scale`, `zero_point` or `random_bits`, a `zero_point` without
+            `scale`, or EXTREME without `IntRange.FULL`.
         FlushDenormalError: if the processor flushes subnormals.
 
     >>> quantize_affine(torch.tensor([0.1, -1.0, 1.27]), "int8")
@@ -112,6 +112,8 @@ def quantize_affine(
     require_random_bits(x, rounding, random_bits)
     compute = compute_dtype(x.dtype)
     if scale is None:
+        if symmetric and symmetric_scale is SymmetricScale.EXTREME and int_range is not IntRange.FULL:
+            raise ValueError(f"EXTREME puts an element on the least code and needs IntRange.FULL, got {int_range}")
         if zero_point is not None:
             raise ValueError("a zero_point needs the scale that it was made with, got scale=None")
         found = compute_scale(x, target, granularity, rule=rule, symmetric=symmetric, symmetric_scale=symmetric_scale)

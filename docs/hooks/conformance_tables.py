@@ -1,33 +1,52 @@
-"""What the exhaustive comparisons of `conformance` found, from the files in conformance/results."""
+"""What the comparisons of `conformance` with the oracle found, from the files in conformance/results."""
 
 import json
-from collections import defaultdict
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from markdown_cells import code, table
 
-__all__ = ["conformance_scales", "conformance_sweeps"]
+__all__ = ["conformance_block_kinds", "conformance_blocks", "conformance_scales", "conformance_sweeps"]
 
 _RESULTS = Path(__file__).parents[2] / "conformance" / "results"
 
 
 def conformance_sweeps() -> str:
-    """Every float32 pattern through `encode`: a line for each format."""
-    return _summary("sweep", "format")
+    """Every float32 pattern through `encode`."""
+    header = ["format", "options", "patterns compared", "mismatches"]
+    return table(header, [_patterns(key, result) for key, result in _load("sweep").items()])
 
 
 def conformance_scales() -> str:
-    """Every float32 magnitude through the rules for scales: a line for each format."""
-    return _summary("scales", "format")
+    """Every float32 magnitude through the rules for scales."""
+    header = ["format of the elements", "rule", "patterns compared", "mismatches"]
+    return table(header, [_patterns(key, result) for key, result in _load("scales").items()])
 
 
-def _summary(kind: str, subject: str) -> str:
-    """Add up the results of `kind` by the first part of their key, the rest of which names options."""
-    groups: defaultdict[str, list[dict[str, int]]] = defaultdict(list)
-    for key, result in json.loads((_RESULTS / f"{kind}.json").read_text()).items():
-        groups[key.partition("/")[0]].append(result)
-    rows = [
-        [code(name), str(len(found)), *(f"{sum(r[total] for r in found):,}" for total in ("patterns", "mismatches"))]
-        for name, found in groups.items()
-    ]
-    return table([subject, "combinations of options", "patterns compared", "mismatches"], rows)
+def _patterns(key: str, result: Mapping[str, Any]) -> list[str]:
+    name, _, options = key.partition("/")
+    return [code(name), options.replace("/", ", "), f"{result['patterns']:,}", f"{result['mismatches']:,}"]
+
+
+def conformance_blocks() -> str:
+    """Blocks of every kind through `quantize_mx`, by format and rule."""
+    totals = [(key, result["blocks"], result["bad"]) for key, result in _load("blocks").items()]
+    rows = [[code(key), f"{sum(blocks.values()):,}", f"{sum(bad.values()):,}"] for key, blocks, bad in totals]
+    return table(["format and rule", "blocks compared", "bad blocks"], rows)
+
+
+def conformance_block_kinds() -> str:
+    """The same blocks, by kind."""
+    blocks, bad = Counter[str](), Counter[str]()
+    for result in _load("blocks").values():
+        blocks.update(result["blocks"])
+        bad.update(result["bad"])
+    rows = [[kind, f"{count:,}", f"{bad[kind]:,}"] for kind, count in blocks.items()]
+    return table(["kind of block", "blocks compared", "bad blocks"], rows)
+
+
+def _load(kind: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = json.loads((_RESULTS / f"{kind}.json").read_text())
+    return found

@@ -9,7 +9,7 @@ __all__ = ["CHUNK_BYTES", "Slices", "chunk_slices"]
 
 Slices = tuple[slice, ...]
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 21
 """Bytes of one temporary of a piece: small enough that a dozen of them stay in a second-level cache."""
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from incref.formats import CodebookFormat, ElementFormat, FloatFormat, IntFormat
 from incref.numerics.patterns import float_format_of, widen
 
-__all__ = ["decode_codes", "require_exact", "value_table"]
+__all__ = ["decode_codes", "decode_into", "require_exact", "value_table"]
 
 _TABLE_BITS = 8
 
@@ -33,9 +33,10 @@ def require_exact(fmt: ElementFormat, dtype: torch.dtype) -> None:
 
 
 def value_table(fmt: ElementFormat, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Value of every code of a format of at most 8 bits, in the order of the codes read as unsigned."""
+    """Value of every byte that holds a code of a format of at most 8 bits, in the order of the bytes as unsigned."""
     patterns = torch.tensor(_value_patterns(fmt, dtype), dtype=_PATTERN_DTYPES[dtype], device=device)
-    return patterns.view(dtype)
+    # Repeated for every byte, so that bits above the width of the format are ignored.
+    return patterns.view(dtype).repeat((1 << _TABLE_BITS) // fmt.num_codes)
 
 
 _PATTERN_DTYPES = {
@@ -65,19 +66,32 @@ def _reread(value: float, write: str, read: str) -> int:
     return int(pattern)
 
 
+def decode_into(out: Tensor, codes: Tensor, fmt: ElementFormat, table: Tensor | None) -> None:
+    """Write the values of `codes` to `out`, a tensor of their shape, without a pass in between where it is contiguous."""
+    if fmt.bits <= _TABLE_BITS and out.is_contiguous() and not torch.compiler.is_compiling():
+        assert table is not None
+        torch.index_select(table, 0, _byte_index(codes), out=out.view(-1))
+    else:
+        out.copy_(decode_codes(codes, fmt, out.dtype, table))
+
+
+def _byte_index(codes: Tensor) -> Tensor:
+    return codes.reshape(-1).view(torch.uint8).to(torch.int32)
+
+
 def decode_codes(codes: Tensor, fmt: ElementFormat, dtype: torch.dtype, table: Tensor | None) -> Tensor:
     """Decode `codes`, one code an element.
 
     Args:
-        codes: integers, any shape.
+        codes: integers, any shape; of at most 8 bits, or wider ones with the value of a byte.
         fmt: their format.
         dtype: of the values, one for which `require_exact` passes.
         table: `value_table(fmt, dtype, device)`, needed where `fmt` has at most 8 bits.
     """
     if fmt.bits <= _TABLE_BITS:
         assert table is not None
-        index = codes.to(torch.int32) & (fmt.num_codes - 1)
-        return table.index_select(0, index.reshape(-1)).view(codes.shape)
+        index = _byte_index(codes if codes.itemsize == 1 else codes.to(torch.uint8))
+        return table.index_select(0, index).view(codes.shape)
     if isinstance(fmt, IntFormat | CodebookFormat):
         return codes.to(dtype) * fmt.smallest_positive
     if fmt.bits == 16 and fmt is float_format_of(dtype):

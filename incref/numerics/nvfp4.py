@@ -10,7 +10,7 @@ from incref.numerics.amax import finite_magnitudes, reduce_amax
 from incref.numerics.decode import decode_codes, value_table
 from incref.numerics.encode import Encoding, encode_patterns
 from incref.numerics.mx import BlockSpecials, block_state, nan_element_code
-from incref.numerics.patterns import patterns_of
+from incref.numerics.patterns import float_format_of, patterns_of
 from incref.numerics.scales import float_scale
 from incref.numerics.tabulated import CodeTable, encode_values
 
@@ -70,7 +70,9 @@ def encode_nvfp4_blocks(
     if arithmetic is ScaleArithmetic.DIVIDE:
         quotient = x / torch.where(vanishes, torch.inf, scale * tensor_scale).unsqueeze(-1)
     else:
-        quotient = x * torch.where(vanishes, 0.0, 1.0 / tensor_scale / scale).unsqueeze(-1)
+        # Beneath tiny scales the reciprocal would overflow, and make NaN of every zero.
+        inverse = (1.0 / tensor_scale / scale).clamp(max=float_format_of(torch.float32).qmax)
+        quotient = x * torch.where(vanishes, 0.0, inverse).unsqueeze(-1)
     if specials.are_nan_blocks and to.overflow is Overflow.SATURATE:
         # NaN is met in NaN blocks alone.
         to = replace(to, nan=NanRule.ZERO)

@@ -6,7 +6,7 @@ from torch import Tensor
 from incref.formats import Format
 from incref.numerics.chunks import chunk_slices
 from incref.numerics.codes import code_dtype
-from incref.numerics.decode import decode_codes, require_exact, value_table
+from incref.numerics.decode import decode_into, require_exact, value_table
 from incref.ops.contract import Arg, Exactness, op
 from incref.ops.encode import get_element_format
 
@@ -44,5 +44,5 @@ def decode(codes: Tensor, fmt: str | Format, *, dtype: torch.dtype = torch.float
     out = torch.empty(codes.shape, dtype=dtype, device=codes.device)
     table = value_table(source, dtype, codes.device) if source.bits <= 8 else None
     for part in chunk_slices(codes.shape, (1,) * codes.ndim, max(dtype.itemsize, 4)):
-        out[part] = decode_codes(codes[part], source, dtype, table)
+        decode_into(out[part], codes[part], source, table)
     return out

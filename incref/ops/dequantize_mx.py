@@ -7,7 +7,7 @@ from incref.formats import Format
 from incref.numerics.checks import require_subnormals
 from incref.numerics.chunks import chunk_slices
 from incref.numerics.codes import code_dtype
-from incref.numerics.decode import decode_codes, value_table
+from incref.numerics.decode import decode_codes, decode_into, value_table
 from incref.numerics.scaled import compute_dtype, per_block_map
 from incref.ops.contract import Arg, Exactness, op
 from incref.ops.quantize_mx import get_block_format, require_axis
@@ -84,8 +84,18 @@ def dequantize_mx(
     block = (1,) * (codes.ndim - 1) + (source.block_size,)
     for part in chunk_slices(moved.shape, block, compute.itemsize):
         rows = (*part[:-1], slice(part[-1].start // source.block_size, -(-part[-1].stop // source.block_size)))
-        element = decode_codes(moved[part], source.element, compute, element_table)
         factor = decode_codes(factors[rows], source.scale, compute, scale_table)
-        piece = per_block_map(element, factor, block, divide=False)
-        out[part] = piece if tensor_scale is None else piece * tensor_scale.to(compute)
+        piece = out[part]
+        # Whole blocks are multiplied where they stand.
+        in_place = dtype is compute and piece.shape[-1] % source.block_size == 0
+        values_of = piece if in_place else torch.empty(piece.shape, dtype=compute, device=codes.device)
+        decode_into(values_of, moved[part], source.element, element_table)
+        if in_place:
+            values_of.unflatten(-1, (factor.shape[-1], source.block_size)).mul_(factor.unsqueeze(-1))
+        else:
+            values_of = per_block_map(values_of, factor, block, divide=False)
+        if tensor_scale is not None:
+            values_of.mul_(tensor_scale.to(compute))
+        if not in_place:
+            piece.copy_(values_of)
     return values

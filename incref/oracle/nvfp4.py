@@ -54,8 +54,8 @@ def quantize_scaled_block(
     """Quantize one block under the tensor scale g.
 
     The block scale is `s = E4M3(RN32(RN32(amax / 6) / g))`, to nearest even, saturating. An element is encoded from
-    `RN32(x / RN32(s * g))` or, with the reciprocal, `RN32(x * RN32(RN32(1 / g) / s))`; under s = 0 every
-    element is a zero of its sign.
+    `RN32(x / RN32(s * g))` or, with the reciprocal, `RN32(x * RN32(RN32(1 / g) / s))`, that factor being at most the
+    largest float32; under s = 0 every element is a zero of its sign.
 
     Args:
         xs: the elements; a ragged last block has fewer than `fmt.block_size`.
@@ -90,6 +90,8 @@ def quantize_scaled_block(
         scaled = [_rn32(divide(x, step)) for x in xs]
     else:
         inverse = _rn32(divide(_rn32(divide(number(1), tensor)), scale))
+        if not inverse.is_finite:
+            inverse = number(greatest(_float32()))
         scaled = [_rn32(multiply(x, inverse)) for x in xs]
     return encode_elements(scaled, fmt.element, elements, random_bits), scale_code
 

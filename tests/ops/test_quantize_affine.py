@@ -157,7 +157,7 @@ def test_random_patterns(seed: int, arithmetic: ScaleArithmetic, rounding: Round
 
 
 def test_division_and_reciprocal_differ() -> None:
-    fmt, scale = int_format("int8"), torch.tensor(0.1)
+    fmt, scale = int_format("int8"), torch.tensor(3 / 7)
     # Some of these quotients are ties only if the reciprocal is not rounded.
     x = (torch.arange(-128, 128) + 0.5) * scale
     codes = {}

@@ -12,7 +12,7 @@ WIDE = [FORMATS[name] for name in ("tf32", "float32", "float64")]
 
 @pytest.mark.parametrize("is_negative", [False, True])
 @pytest.mark.parametrize("fmt", NARROW, ids=lambda fmt: fmt.name)
-def test_every_finite_code_is_a_rung_with_its_magnitude(fmt: ElementFormat, is_negative: bool) -> None:
+def test_every_finite_code_is_a_rung_with_its_magnitude(fmt: ElementFormat, *, is_negative: bool) -> None:
     rungs = ladder(fmt, is_negative=is_negative)
     found = {}
     for rung, magnitude in enumerate(rungs.magnitudes):

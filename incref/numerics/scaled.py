@@ -3,19 +3,47 @@
 import torch
 from torch import Tensor
 
-from incref.formats import E8M0, ScaleArithmetic
+from incref.formats import E8M0, NanRule, Overflow, Rounding, ScaleArithmetic
 from incref.numerics.blocks import from_blocks, per_element, to_blocks
 from incref.numerics.decode import value_table
+from incref.numerics.encode import Encoding, encode_patterns
 from incref.numerics.granularity import Granularity
-from incref.numerics.patterns import float_format_of
+from incref.numerics.patterns import float_format_of, patterns_of
 
-__all__ = ["compute_dtype", "divide_by_scale", "per_block_map", "require_scale", "scale_values"]
+__all__ = [
+    "compute_dtype",
+    "divide_by_scale",
+    "per_block_map",
+    "product_dtype",
+    "require_scale",
+    "round_to_half",
+    "scale_values",
+]
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """Dtype that scaled arithmetic on values of `dtype` runs in: float64 for float64, else float32."""
     float_format_of(dtype)
     return torch.float64 if dtype is torch.float64 else torch.float32
+
+
+def product_dtype(scale: torch.dtype, dtype: torch.dtype) -> torch.dtype:
+    """Dtype that products with a scale are rounded to before `dtype`: float64 if one of the two is, else float32."""
+    compute = compute_dtype(dtype)
+    return torch.float64 if scale is torch.float64 else compute
+
+
+def round_to_half(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round float64 values to nearest even in `dtype`, if that is a dtype of 16 bits; give back all others as they are.
+
+    PyTorch converts them through float32, which rounds twice; its other conversions between floats round once.
+    """
+    if x.dtype is not torch.float64 or dtype.itemsize != torch.float16.itemsize:
+        return x
+    to = Encoding(
+        fmt=float_format_of(dtype), rounding=Rounding.NEAREST_EVEN, overflow=Overflow.NONSATURATE, nan=NanRule.ERROR
+    )
+    return encode_patterns(patterns_of(x), to).to(torch.int16).view(dtype)
 
 
 def require_scale(name: str, scale: Tensor, shape: torch.Size, granularity: Granularity) -> Tensor:

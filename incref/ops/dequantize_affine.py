@@ -7,7 +7,7 @@ from incref.numerics.amax import block_parts
 from incref.numerics.blocks import from_blocks, per_element, to_blocks
 from incref.numerics.checks import require_subnormals
 from incref.numerics.granularity import PER_TENSOR, Granularity
-from incref.numerics.scaled import compute_dtype, per_block_map, require_scale, scale_values
+from incref.numerics.scaled import per_block_map, product_dtype, require_scale, round_to_half, scale_values
 from incref.ops.contract import Arg, Exactness, op
 
 __all__ = ["dequantize_affine"]
@@ -55,7 +55,7 @@ def dequantize_affine(
     if codes.dtype not in (torch.uint8, torch.int8):
         raise TypeError(f"codes must be torch.uint8 or torch.int8, got {codes.dtype}")
     require_subnormals("dequantize_affine")
-    compute = torch.float64 if torch.float64 in (scale.dtype, dtype) else compute_dtype(dtype)
+    compute = product_dtype(scale.dtype, dtype)
     factor = scale_values(require_scale("scale", scale, codes.shape, granularity), compute)
     offset = None
     if zero_point is not None:
@@ -68,5 +68,5 @@ def dequantize_affine(
         if offset is not None:
             shifted = to_blocks(piece, inner) - per_element(offset[scales], codes.ndim)
             piece = from_blocks(shifted, piece.shape)
-        values[part] = per_block_map(piece, factor[scales], inner, divide=False)
+        values[part] = round_to_half(per_block_map(piece, factor[scales], inner, divide=False), dtype)
     return values

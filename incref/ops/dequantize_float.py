@@ -9,7 +9,7 @@ from incref.numerics.checks import require_subnormals
 from incref.numerics.codes import code_dtype
 from incref.numerics.decode import decode_codes, value_table
 from incref.numerics.granularity import PER_TENSOR, Granularity
-from incref.numerics.scaled import compute_dtype, per_block_map, require_scale, scale_values
+from incref.numerics.scaled import per_block_map, product_dtype, require_scale, round_to_half, scale_values
 from incref.ops.contract import Arg, Exactness, op
 from incref.ops.quantize_float import get_float_format
 
@@ -58,11 +58,11 @@ def dequantize_float(
     if codes.dtype is not code_dtype(source):
         raise TypeError(f"codes of {source.name} must be {code_dtype(source)}, got {codes.dtype}")
     require_subnormals("dequantize_float")
-    compute = torch.float64 if torch.float64 in (scale.dtype, dtype) else compute_dtype(dtype)
+    compute = product_dtype(scale.dtype, dtype)
     factor = scale_values(require_scale("scale", scale, codes.shape, granularity), compute)
     table = value_table(source, compute, codes.device)
     values = torch.empty(codes.shape, dtype=dtype, device=codes.device)
     for part, scales, inner in block_parts(tuple(codes.shape), granularity.block_shape(codes.shape), compute.itemsize):
         piece = decode_codes(codes[part], source, compute, table)
-        values[part] = per_block_map(piece, factor[scales], inner, divide=False)
+        values[part] = round_to_half(per_block_map(piece, factor[scales], inner, divide=False), dtype)
     return values

@@ -114,8 +114,8 @@ def quantize_mx(
         NVFP4: `(codes, scale, tensor_scale)`, in float32 arithmetic, every operation rounded to nearest:
         `tensor_scale = amax(x) / (6 * 448)` over finite elements; `scale = encode(amax(block) / 6 / tensor_scale,
         e4m3fn)`, ties to even, saturating; elements are `encode(x / (scale * tensor_scale))`, or
-        `encode(x * (1 / tensor_scale / scale))` for RECIPROCAL, the factor being at most the largest float32. A scale that
-        rounds to zero makes its block zero.
+        `encode(x * (1 / tensor_scale / scale))` for RECIPROCAL, the factor being at most the largest float32. A scale
+        that rounds to zero makes its block zero.
 
     Raises:
         NanError: for an element that is or becomes NaN, in a format without, if `nan` is ERROR.

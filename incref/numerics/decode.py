@@ -67,7 +67,7 @@ def _reread(value: float, write: str, read: str) -> int:
 
 
 def decode_into(out: Tensor, codes: Tensor, fmt: ElementFormat, table: Tensor | None) -> None:
-    """Write the values of `codes` to `out`, a tensor of their shape, without a pass in between where it is contiguous."""
+    """Write the values of `codes` to `out`, a tensor of their shape; in one pass where it is contiguous."""
     if fmt.bits <= _TABLE_BITS and out.is_contiguous() and not torch.compiler.is_compiling():
         assert table is not None
         torch.index_select(table, 0, _byte_index(codes), out=out.view(-1))

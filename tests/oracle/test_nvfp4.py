@@ -73,7 +73,7 @@ def test_a_reciprocal_beyond_float32_counts_as_its_largest_value() -> None:
 
 
 @pytest.mark.parametrize("arithmetic", ScaleArithmetic)
-@pytest.mark.parametrize("exponent", [-120, -3, 0, 100])
+@pytest.mark.parametrize("exponent", [-110, -3, 0, 100])
 def test_every_step_is_one_float32_operation(arithmetic: ScaleArithmetic, exponent: int) -> None:
     f32 = np.float32
     generator = np.random.default_rng(7)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import benchmark_tables
 import command_tables
 import conformance_tables
 import format_tables
@@ -11,7 +12,15 @@ import scheme_tables
 
 __all__ = ["TABLES"]
 
-_MODULES = (command_tables, conformance_tables, format_tables, op_tables, preset_tables, scheme_tables)
+_MODULES = (
+    benchmark_tables,
+    command_tables,
+    conformance_tables,
+    format_tables,
+    op_tables,
+    preset_tables,
+    scheme_tables,
+)
 
 TABLES: Mapping[str, Callable[[], str]] = {
     name: getattr(module, name) for module in _MODULES for name in module.__all__

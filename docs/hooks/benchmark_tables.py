@@ -1,0 +1,54 @@
+"""What the demonstration and the speed measurement found, from the files in benchmarks/results."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from markdown_cells import code, table
+
+__all__ = ["demo_results", "speed_machine", "speed_results"]
+
+_RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+_COLUMNS = ("encode", "incref", "ml_dtypes", "torchao")
+
+
+def demo_results() -> str:
+    """Size and perplexity of a language model under every scheme."""
+    rows = json.loads((_RESULTS / "smollm2.json").read_text())["rows"]
+    header = ["scheme", "bits per weight", "file, MB", "perplexity", "loss against float32, nats a token"]
+    return table(header, map(_demo_row, rows))
+
+
+def _demo_row(row: dict[str, Any]) -> list[str]:
+    error = row["delta_nll_standard_error"]
+    return [
+        code(row["scheme"]),
+        f"{row['bits_per_weight']:.3f}",
+        f"{row['file_bytes'] / 1e6:.1f}",
+        f"{row['perplexity']:.2f}",
+        f"{row['delta_nll']:.4f} &plusmn; {error:.4f}" if error else "",
+    ]
+
+
+def speed_results() -> str:
+    """Time of every conversion, as a multiple of the time that copying the tensor takes."""
+    rows = _speed()["rows"].items()
+    header = ["", "encode", "encode and decode", "ml_dtypes", "torchao"]
+    return table(header, [[name, *(_ratio(row, who) for who in _COLUMNS)] for name, row in rows])
+
+
+def _ratio(row: dict[str, Any], who: str) -> str:
+    return f"{row[who]['ratio']:.1f}" if who in row else ""
+
+
+def speed_machine() -> str:
+    """What the speed was measured with."""
+    measured = _speed()
+    made = measured["environment"]
+    peers = ", ".join(f"{name} {version}" for name, version in measured["peers"].items())
+    return f"{made['processor']}, {made['cores']} cores; PyTorch {made['torch']}; {peers}."
+
+
+def _speed() -> dict[str, Any]:
+    measured: dict[str, Any] = json.loads((_RESULTS / "speed.json").read_text())["float32, 64 MiB"]
+    return measured

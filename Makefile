@@ -52,8 +52,13 @@ readme: env ## bring the tables of README.md up to date
 demo: env ## compare formats on a small model, in a few minutes
 	$(BIN)/python -m benchmarks.demo
 
-bench: env ## measure the speed of the operations, after checking that they are right
-	$(BIN)/python -m benchmarks.speed
+# Apart from .venv: transformers would import this peer wherever it is installed.
+build/peers: $(CONSTRAINTS) | env
+	$(BIN)/python -m pip install -qq --constraint $(CONSTRAINTS) --no-deps --upgrade --target $@ torchao
+	touch $@
+
+bench: env build/peers ## measure the speed of the operations, after checking that they are right
+	PYTHONPATH=build/peers $(BIN)/python -m benchmarks.speed
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -39,6 +39,7 @@ def block_classes(fmt: BlockFormat, *, scale: float = 1.0, seed: int = 0) -> dic
         "scale thresholds": draw.with_amax(_scale_thresholds(fmt)),
         "element ties": draw.ties(fmt, draw.count(1500)),
         "subnormal": draw.patterns(draw.count(700), 0, _SMALLEST_NORMAL - 1),
+        "subnormal and zero": draw.patterns(draw.count(300), 0, _SMALLEST_NORMAL - 1, zeros=0.25),
         "least normal": draw.patterns(draw.count(500), _SMALLEST_NORMAL - 8, _pattern(Fraction(2) ** -110)),
         "top of range": draw.patterns(draw.count(500), _pattern(Fraction(2) ** 118), _INF - 1),
         "top powers": draw.with_amax([amax + ulps for amax in top for ulps in (-1, 0, 1)]),
@@ -87,10 +88,11 @@ class _Draw:
         """How many blocks to make where `usual` is the whole number."""
         return max(1, round(usual * self._scale))
 
-    def patterns(self, count: int, least: int, most: int) -> Tensor:
-        """Values of either sign whose magnitude patterns are uniform from `least` to `most`."""
+    def patterns(self, count: int, least: int, most: int, *, zeros: float = 0.0) -> Tensor:
+        """Values of either sign, a share of `zeros` among them, others with uniform patterns of magnitude."""
         magnitude = torch.randint(least, most + 1, (count, self.size), generator=self.generator)
-        return self._signed(magnitude)
+        is_zero = torch.rand(magnitude.shape, generator=self.generator) < zeros
+        return self._signed(magnitude.masked_fill(is_zero, 0))
 
     def with_amax(self, amax: list[int]) -> Tensor:
         """Blocks that have the given magnitude patterns as largest ones, at a random place, beside random values."""

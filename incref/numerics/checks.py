@@ -32,6 +32,6 @@ def require_subnormals(op: str) -> None:
     smallest = torch.tensor(_SUBNORMAL_PATTERN, dtype=torch.int32).view(torch.float32)
     if (smallest * 1.0).view(torch.int32).item() != _SUBNORMAL_PATTERN:
         raise FlushDenormalError(
-            f"{op} multiplies or divides floats and needs subnormals, but this thread flushes them to zero; "
+            f"{op} computes with floats and needs subnormals, but this thread flushes them to zero; "
             "call torch.set_flush_denormal(False)"
         )

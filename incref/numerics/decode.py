@@ -1,6 +1,7 @@
 """Codes to values, exactly."""
 
-import struct
+import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -49,21 +50,37 @@ _PATTERN_DTYPES = {
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _value_patterns(fmt: ElementFormat, dtype: torch.dtype) -> list[int]:
-    """Bit patterns of the values of a format: a conversion between float dtypes could flush a subnormal one to zero."""
-    match dtype:
-        case torch.float64:
-            return [_reread(value, "<d", "<q") for value in fmt.values]
-        case torch.float16:
-            return [_reread(value, "<e", "<h") for value in fmt.values]
-        case torch.bfloat16:
-            return [_reread(value, "<f", "<i") >> 16 for value in fmt.values]
-        case _:
-            return [_reread(value, "<f", "<i") for value in fmt.values]
+    return list(_patterns_of_values(fmt, float_format_of(dtype)))
 
 
-def _reread(value: float, write: str, read: str) -> int:
-    (pattern,) = struct.unpack(read, struct.pack(write, value))
-    return int(pattern)
+@cache
+def _patterns_of_values(fmt: ElementFormat, layout: FloatFormat) -> tuple[int, ...]:
+    """Bit patterns, as signed integers, of the values of `fmt`, which `layout` holds.
+
+    In integers: a conversion between float types, `struct.pack` too, flushes subnormals where the processor does.
+    """
+    patterns = (_pattern(abs(value), layout) - (layout.sign_code if _is_negative(value) else 0) for value in fmt.values)
+    return tuple(patterns)
+
+
+def _pattern(size: float, layout: FloatFormat) -> int:
+    """Bit pattern of a value that is not negative."""
+    assert layout.nan_code is not None
+    assert layout.inf_code is not None
+    if math.isnan(size):
+        return layout.nan_code
+    if math.isinf(size):
+        return layout.inf_code
+    if size == 0:
+        return 0
+    # frexp counts from 1/2. Below the smallest normal value the steps stay what they are there, without a leading one.
+    binade = max(math.frexp(size)[1] - 1, layout.emin) - layout.emin
+    steps = int(math.ldexp(size, layout.mantissa_bits - layout.emin - binade))
+    return steps + (binade << layout.mantissa_bits)
+
+
+def _is_negative(value: float) -> bool:
+    return math.copysign(1.0, value) < 0
 
 
 def decode_into(out: Tensor, codes: Tensor, fmt: ElementFormat, table: Tensor | None) -> None:

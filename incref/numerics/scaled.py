@@ -89,9 +89,23 @@ def per_block_map(x: Tensor, scale: Tensor, block: tuple[int, ...], *, divide: b
 
 
 def divide_by_scale(x: Tensor, scale: Tensor, block: tuple[int, ...], arithmetic: ScaleArithmetic) -> Tensor:
-    """Compute `x / scale`, or `x * (1 / scale)`, block by block; see `ScaleArithmetic`."""
-    if arithmetic is ScaleArithmetic.DIVIDE:
-        return per_block_map(x, scale, block, divide=True)
-    product = per_block_map(x, 1.0 / scale, block, divide=False)
-    # Of two NaNs either may be the product; the quotient is the first one.
-    return torch.where(x.isnan(), x, product)
+    """Compute `x / scale`, or `x * (1 / scale)`, block by block; see `ScaleArithmetic`.
+
+    A NaN in x is the quotient, else a NaN in its scale; `0 / 0`, `Inf / Inf` and `0 * Inf` are NaN with sign bit 0.
+    """
+    is_division = arithmetic is ScaleArithmetic.DIVIDE
+    factor = scale if is_division else 1.0 / scale
+    if _keeps_signs(factor, x.device):
+        return per_block_map(x, factor, block, divide=is_division)
+    blocks, factors = to_blocks(x, block), per_element(factor, x.ndim)
+    quotient = blocks / factors if is_division else blocks * factors
+    new = torch.where(factors.isnan(), factors, torch.nan)
+    quotient = torch.where(blocks.isnan(), blocks, torch.where(quotient.isnan(), new, quotient))
+    return from_blocks(quotient, x.shape)
+
+
+def _keeps_signs(factor: Tensor, device: torch.device) -> bool:
+    """Whether no NaN is made or met but those in x, which division and multiplication on a CPU keep as they are."""
+    if torch.compiler.is_compiling() or device.type != "cpu":
+        return False
+    return bool((factor.isfinite() & (factor != 0)).all())

@@ -93,7 +93,8 @@ def float_scale(amax: Tensor, limit: float, rule: ScaleRule) -> Tensor:
     scale = scale.clamp(min=float_format_of(amax.dtype).smallest_normal)
     # Compared as an integer, since a processor may take a subnormal for zero.
     is_zero = amax.view(torch.int64 if amax.itemsize == 8 else torch.int32) == 0
-    return torch.where(is_zero, 1.0, torch.where(amax.isinf(), torch.nan, scale))
+    # The NaN is written, not computed: what sign a computed one has is the processor's choice.
+    return torch.where(is_zero, 1.0, torch.where(amax.isfinite(), scale, torch.nan))
 
 
 def affine_scale(below: Tensor, above: Tensor, fmt: IntFormat, rule: ScaleRule) -> tuple[Tensor, Tensor]:

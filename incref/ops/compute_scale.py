@@ -67,7 +67,8 @@ def compute_scale(
     Raises:
         ValueError: for an unknown or block format; a symmetric scale of an unsigned format; an asymmetric one of a
             format that is not an integer, or by a rule that gives powers of two.
-        FlushDenormalError: for an asymmetric scale, if the processor flushes subnormals.
+        FlushDenormalError: for an asymmetric scale, or one by the reciprocal of a limit so great that this is
+            subnormal, if the processor flushes subnormals.
 
     Source: OCP MX 1.0, 6.3 (FLOOR); arXiv 2210.17323 (SPAN); `ScaleRule` and `SymmetricScale` have the formulas.
 
@@ -93,6 +94,8 @@ def compute_scale(
         exponent = scale_exponent(amax, layout, target, rule).clamp(E8M0.emin, E8M0.emax)
         assert layout.inf_code is not None
         return scale_codes(exponent, amax >= layout.inf_code, E8M0)
+    if rule is ScaleRule.RECIPROCAL and limit * layout.smallest_normal > 1:
+        require_subnormals(f"compute_scale by the reciprocal of {limit}")
     if symmetric_scale is SymmetricScale.EXTREME and isinstance(target, IntFormat):
         below = _amax_of_blocks(x, granularity, negative_magnitudes)
         above = _amax_of_blocks(x, granularity, positive_magnitudes)

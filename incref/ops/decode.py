@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from incref.formats import Format
+from incref.numerics.checks import require_subnormals
 from incref.numerics.chunks import chunk_slices
 from incref.numerics.codes import code_dtype
 from incref.numerics.decode import decode_into, require_exact, value_table
@@ -33,12 +34,15 @@ def decode(codes: Tensor, fmt: str | Format, *, dtype: torch.dtype = torch.float
     Raises:
         TypeError: if `codes` has another dtype.
         ValueError: for an unknown format, a block format, or a `dtype` that does not hold every value of `fmt`.
+        FlushDenormalError: for a float64 `dtype` of a format of more than 8 bits, if the processor flushes subnormals.
 
     >>> decode(torch.tensor([42, 176, 76], dtype=torch.uint8), "e4m3fn")
     tensor([ 0.3125, -0.5000,  6.0000])
     """
     source = get_element_format(fmt)
     require_exact(source, dtype)
+    if source.bits > 8 and dtype is torch.float64:
+        require_subnormals("decode to float64")
     if codes.dtype is not code_dtype(source):
         raise TypeError(f"codes of {source.name} must be {code_dtype(source)}, got {codes.dtype}")
     out = torch.empty(codes.shape, dtype=dtype, device=codes.device)

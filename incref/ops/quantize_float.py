@@ -113,7 +113,8 @@ def quantize_float(
         quotient = divide_by_scale(piece, factor[scales], inner, arithmetic)
         if overflow is Overflow.SATURATE_FINITE:
             largest = float_format_of(compute).qmax
-            quotient = torch.where(piece.isfinite(), quotient.clamp(-largest, largest), quotient)
+            is_lost = piece.isfinite() & quotient.isinf()
+            quotient = torch.where(is_lost, quotient.clamp(-largest, largest), quotient)
         random = None if random_bits is None else random_bits[part]
         codes[part] = encode_values(quotient, to, table, random_bits=random)
     return codes, scale

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from conformance.judge import assert_same_bits
 from conformance.samples import block_rows
-from incref.formats import NanRule, Overflow, ScaleRule
+from incref.formats import NanRule, Overflow, ScaleArithmetic, ScaleRule
 from incref.numerics.granularity import PER_TOKEN, per_group
 from incref.ops import (
     compute_scale,
@@ -24,14 +24,24 @@ from incref.ops import (
     quantize_mx,
 )
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"),
+    # PyTorch's own modules warn of each other while Inductor is imported.
+    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
+]
 
 SIGNED_ZEROS_AND_SPECIALS = block_rows(torch.float32, 48)
 
 
+@pytest.fixture(scope="module")
+def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all of them: the headers of PyTorch are compiled into it once."""
+    return tmp_path_factory.mktemp("inductor")
+
+
 @pytest.fixture(autouse=True)
-def fresh_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+def fresh_compiler(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(empty_cache))
     torch.compiler.reset()
     yield
     torch.compiler.reset()
@@ -63,6 +73,22 @@ def scaled_float(x: Tensor) -> tuple[Tensor, ...]:
     return codes, scale, dequantize_float(codes, scale, "e4m3fn", granularity=PER_TOKEN, dtype=torch.bfloat16)
 
 
+def scaled_e5m2(x: Tensor) -> tuple[Tensor, ...]:
+    return quantize_float(
+        x,
+        "e5m2",
+        granularity=PER_TOKEN,
+        rule=ScaleRule.RECIPROCAL,
+        arithmetic=ScaleArithmetic.RECIPROCAL,
+        overflow=Overflow.SATURATE_FINITE,
+    )
+
+
+def given_scale(x: Tensor) -> tuple[Tensor, ...]:
+    scale = x.new_tensor([[0.0], [-0.0], [torch.inf], [-torch.nan], [2.0**-126]]).repeat(x.shape[0], 1)[: x.shape[0]]
+    return quantize_float(x, "e4m3fn", scale, granularity=PER_TOKEN)
+
+
 def powers_of_two(x: Tensor) -> Tensor:
     return compute_scale(x, "e2m1", PER_TOKEN, rule=ScaleRule.EVEN)
 
@@ -87,6 +113,8 @@ def nvfp4(x: Tensor) -> tuple[Tensor, ...]:
         (powers_of_two, SIGNED_ZEROS_AND_SPECIALS),
         (affine, SIGNED_ZEROS_AND_SPECIALS),
         (scaled_float, SIGNED_ZEROS_AND_SPECIALS),
+        (scaled_e5m2, SIGNED_ZEROS_AND_SPECIALS),
+        (given_scale, SIGNED_ZEROS_AND_SPECIALS),
         (mxfp4, SIGNED_ZEROS_AND_SPECIALS),
         (nvfp4, SIGNED_ZEROS_AND_SPECIALS),
     ],

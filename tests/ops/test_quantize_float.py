@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from conformance.block_judge import float_codes, scales
 from conformance.judge import assert_same_bits
-from conformance.samples import NARROW, block_rows, boundaries, random_patterns
+from conformance.samples import NARROW, block_rows, boundaries, random_patterns, specials
 from incref.errors import NanError
 from incref.formats import (
     CodebookFormat,
@@ -104,8 +104,7 @@ def test_random_patterns(seed: int, arithmetic: ScaleArithmetic, overflow: Overf
     fmt = FLOATS[seed % len(FLOATS)]
     dtype = torch.float64 if seed % 5 == 0 else torch.float32
     x = random_patterns(96, dtype, seed=seed).view(8, 12)
-    scale = random_patterns(8, dtype, seed=seed + 1).view(8, 1).nan_to_num(1.0, 1.0, 1.0)
-    scale = torch.where(scale == 0, 1.0, scale)
+    scale = random_patterns(8, dtype, seed=seed + 1).view(8, 1)
     x[::2] = scale[::2] * (torch.arange(48).view(4, 12) - 20) / 4
     rules = ElementRules(overflow=overflow, nan=NanRule.MAX)
     codes, _ = quantize_float(
@@ -179,3 +178,15 @@ def test_wrong_tensors_are_refused() -> None:
         quantize_float(x, "e4m3fn", torch.ones((), dtype=torch.float64))
     with pytest.raises(ValueError, match=r"random_bits must have the shape of x, \(2, 3\), got \(3,\)"):
         quantize_float(x, "e4m3fn", rounding=Rounding.STOCHASTIC, random_bits=torch.zeros(3, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("arithmetic", ScaleArithmetic, ids=name_of)
+@pytest.mark.parametrize("name", ["e4m3fn", "e5m2", "e2m1"])
+def test_no_processor_chooses_the_sign_of_a_nan(name: str, arithmetic: ScaleArithmetic) -> None:
+    fmt = element_format(name)
+    scale = torch.tensor([0.0, -0.0, torch.inf, -torch.inf, torch.nan, -torch.nan, 2.0**-140, 3e38]).view(-1, 1)
+    x = specials(torch.float32).repeat(len(scale), 1)
+    codes, _ = quantize_float(x, fmt, scale, granularity=PER_TOKEN, arithmetic=arithmetic, nan=NanRule.MAX)
+    rules = ElementRules(nan=NanRule.MAX)
+    want = float_codes(x, fmt, scale, PER_TOKEN, arithmetic=arithmetic, rules=rules)
+    assert_same_bits(codes, want.to(torch.uint8), x)

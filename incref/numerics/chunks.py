@@ -5,21 +5,27 @@ from itertools import product
 
 import torch
 
-__all__ = ["CHUNK_BYTES", "Slices", "chunk_slices"]
+__all__ = ["CHUNK_BYTES", "STRETCH_BYTES", "Slices", "chunk_slices"]
 
 Slices = tuple[slice, ...]
 
 CHUNK_BYTES = 1 << 21
 """Bytes of one temporary of a piece: small enough that a dozen of them stay in a second-level cache."""
 
+STRETCH_BYTES = 1 << 24
+"""Bytes of a stretch of pieces whose blocks are looked through before any of its elements is encoded."""
 
-def chunk_slices(shape: Sequence[int], unit: Sequence[int], itemsize: int) -> Iterator[Slices]:
-    """Cover `shape` with slices whose temporaries take about `CHUNK_BYTES` each.
+
+def chunk_slices(
+    shape: Sequence[int], unit: Sequence[int], itemsize: int, *, limit: int | None = None
+) -> Iterator[Slices]:
+    """Cover `shape` with slices whose temporaries take about `limit` bytes each.
 
     Args:
         shape: extents of the tensor.
         unit: per dimension, what the start of every slice is a multiple of.
         itemsize: bytes that a temporary takes for an element.
+        limit: None for `CHUNK_BYTES`.
 
     Returns:
         The slices in row-major order; nothing for an empty tensor. One that covers all while `torch.compile` traces,
@@ -30,7 +36,7 @@ def chunk_slices(shape: Sequence[int], unit: Sequence[int], itemsize: int) -> It
     if torch.compiler.is_compiling():
         yield tuple(slice(0, extent) for extent in shape)
         return
-    left = CHUNK_BYTES // itemsize
+    left = (limit or CHUNK_BYTES) // itemsize
     steps = []
     for extent, least in zip(reversed(shape), reversed(unit), strict=True):
         step = min(extent, max(left // least, 1) * least)

@@ -1,20 +1,30 @@
 """Blocks with a power-of-two scale: shared exponents and elements, on bit patterns alone."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from incref.formats import BlockFormat, BlockRule, FloatFormat, NanRule, Overflow, Rounding, ScaleRule
+from incref.numerics.chunks import Slices, chunk_slices
 from incref.numerics.encode import Encoding, encode_patterns
-from incref.numerics.patterns import Patterns
+from incref.numerics.patterns import Patterns, patterns_of, widen
 from incref.numerics.scales import scale_codes, scale_exponent
 from incref.numerics.tabulated import CodeTable
 
-__all__ = ["BlockSpecials", "BlockState", "block_state", "encode_mx_blocks", "nan_element_code", "supports_table"]
+__all__ = [
+    "BlockSpecials",
+    "BlockState",
+    "block_pieces",
+    "block_state",
+    "encode_mx_blocks",
+    "nan_element_code",
+    "supports_table",
+]
 
-# 2**(-125 - exponent) is then below half the smallest positive value of every element format; E5M2 has the least,
-# 2**-16.
+# Dividing by 2**-100, what is below the normal numbers stays below half the smallest positive value of every element
+# format; E5M2 has the least, 2**-16.
 _LEAST_TABLE_EXPONENT = -100
 
 
@@ -46,13 +56,25 @@ class BlockState:
     is_top: Tensor | None
 
 
-def block_state(source: Patterns, specials: BlockSpecials) -> BlockState:
-    """Look through blocks that lie along the last dimension."""
+def block_pieces(x: Tensor) -> Iterator[Slices]:
+    """Cover blocks [..., blocks, block_size] with pieces of whole blocks."""
+    return chunk_slices(x.shape[:-1], (1,) * (x.ndim - 1), x.shape[-1] * max(x.itemsize, 4))
+
+
+def block_state(x: Tensor, specials: BlockSpecials) -> BlockState:
+    """Look through blocks that lie along the last dimension of `x`, which has elements."""
+    inf = patterns_of(x[:0]).inf
     if specials.are_nan_blocks:
-        amax = source.magnitude.amax(-1)
-        return BlockState(amax=amax, is_nan=amax >= source.inf, is_top=None)
-    has_nan = (source.magnitude > source.inf).any(-1)
-    has_inf = (source.magnitude == source.inf).any(-1)
+        (amax,) = _map_pieces(x, lambda source: (source.magnitude.amax(-1),))
+        return BlockState(amax=amax, is_nan=amax >= inf, is_top=None)
+    amax, has_nan, has_inf = _map_pieces(
+        x,
+        lambda source: (
+            torch.where(source.magnitude < inf, source.magnitude, 0).amax(-1),
+            (source.magnitude > inf).any(-1),
+            (source.magnitude == inf).any(-1),
+        ),
+    )
     is_nan = torch.zeros_like(has_nan)
     is_top = torch.zeros_like(has_nan)
     for has, rule in ((has_nan, specials.nan), (has_inf, specials.inf)):
@@ -60,8 +82,20 @@ def block_state(source: Patterns, specials: BlockSpecials) -> BlockState:
             is_nan = is_nan | has
         elif rule is BlockRule.SATURATE:
             is_top = is_top | has
-    finite = torch.where(source.magnitude < source.inf, source.magnitude, 0)
-    return BlockState(amax=finite.amax(-1), is_nan=is_nan, is_top=is_top)
+    return BlockState(amax=amax, is_nan=is_nan, is_top=is_top)
+
+
+def _map_pieces(x: Tensor, look: Callable[[Patterns], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Apply `look` to the patterns of every piece of `x`, and put together what it finds for each block."""
+    found: tuple[Tensor, ...] = ()
+    for part in block_pieces(x):
+        seen = look(patterns_of(x[part]))
+        if seen[0].shape == x.shape[:-1]:
+            return seen
+        found = found or tuple(one.new_empty(x.shape[:-1]) for one in seen)
+        for whole, one in zip(found, seen, strict=True):
+            whole[part] = one
+    return found
 
 
 def nan_element_code(fmt: BlockFormat) -> int:
@@ -70,7 +104,8 @@ def nan_element_code(fmt: BlockFormat) -> int:
 
 
 def encode_mx_blocks(
-    source: Patterns,
+    out: Tensor,
+    x: Tensor,
     fmt: BlockFormat,
     to: Encoding,
     *,
@@ -78,41 +113,53 @@ def encode_mx_blocks(
     specials: BlockSpecials,
     table: CodeTable | None,
     random_bits: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Encode blocks that lie along the last dimension.
 
     Args:
-        source: patterns [..., blocks, block_size].
+        out: where the element codes are written, in the shape of `x`. An element is `x / 2**exponent` exactly, rounded
+            once.
+        x: values [..., blocks, block_size], of which there are some.
         fmt: a block format whose scales are powers of two.
         to: how elements are encoded; its format is that of the elements.
         rule: one that gives powers of two.
         specials: what NaN and Inf do to a block.
-        table: of the elements' codes, for blocks of binary32, or None.
-        random_bits: for stochastic rounding, in the shape of `source`.
+        table: of the codes of float32 elements, or None.
+        random_bits: for stochastic rounding, in the shape of `x`.
 
     Returns:
-        Element codes [..., blocks, block_size] and scale codes [..., blocks]. An element is `x / 2**exponent` exactly,
-        rounded once.
+        Scale codes [..., blocks].
     """
-    state = block_state(source, specials)
-    exponent = scale_exponent(state.amax, source.layout, fmt.element, rule).clamp(fmt.scale.emin, fmt.scale.emax)
+    layout = patterns_of(x[:0]).layout
+    state = block_state(x, specials)
+    exponent = scale_exponent(state.amax, layout, fmt.element, rule).clamp(fmt.scale.emin, fmt.scale.emax)
     if state.is_top is not None:
         exponent = torch.where(state.is_top, fmt.scale.emax, exponent)
     if specials.are_nan_blocks and to.overflow is Overflow.SATURATE:
         # NaN is met in NaN blocks alone, whose elements are replaced below.
         to = replace(to, nan=NanRule.ZERO)
-    elif to.nan is NanRule.ERROR:
-        # Elements of NaN blocks must not be taken for ones that have no code.
-        kept = torch.where(state.is_nan.unsqueeze(-1), 0, source.magnitude)
-        source = Patterns(signed=source.signed, magnitude=kept, layout=source.layout)
-    if table is not None and not _needs_arithmetic(state.amax, exponent):
-        codes = _look_up_elements(source, exponent.clamp(min=_LEAST_TABLE_EXPONENT).unsqueeze(-1), table)
-    else:
-        codes = encode_patterns(source, to, random_bits=random_bits, exponent=exponent.unsqueeze(-1))
+    factor = None
+    if table is not None and not _needs_arithmetic(state, exponent, layout):
+        factor = _reciprocal(exponent.clamp(_LEAST_TABLE_EXPONENT, -layout.emin), layout)
     # In eager mode the usual case, no NaN block at all, is spared a pass.
-    if torch.compiler.is_compiling() or bool(state.is_nan.any()):
-        codes = torch.where(state.is_nan.unsqueeze(-1), nan_element_code(fmt), codes)
-    return codes, scale_codes(exponent, state.is_nan, fmt.scale)
+    has_nan_block = torch.compiler.is_compiling() or bool(state.is_nan.any())
+    for part in block_pieces(x):
+        is_nan = state.is_nan[part].unsqueeze(-1)
+        if factor is not None:
+            assert table is not None
+            table.write(out[part], widen(x[part]) * factor[part].unsqueeze(-1))
+            if has_nan_block:
+                out[part].masked_fill_(is_nan, nan_element_code(fmt))
+            continue
+        source = patterns_of(x[part])
+        if to.nan is NanRule.ERROR:
+            # Elements of NaN blocks must not be taken for ones that have no code.
+            kept = torch.where(is_nan, 0, source.magnitude)
+            source = Patterns(signed=source.signed, magnitude=kept, layout=layout)
+        random = None if random_bits is None else random_bits[part]
+        codes = encode_patterns(source, to, random_bits=random, exponent=exponent[part].unsqueeze(-1))
+        out[part] = torch.where(is_nan, nan_element_code(fmt), codes) if has_nan_block else codes
+    return scale_codes(exponent, state.is_nan, fmt.scale)
 
 
 def supports_table(to: Encoding, specials: BlockSpecials) -> bool:
@@ -121,14 +168,15 @@ def supports_table(to: Encoding, specials: BlockSpecials) -> bool:
     return is_symmetric and to.overflow is Overflow.SATURATE and specials.are_nan_blocks
 
 
-def _needs_arithmetic(amax: Tensor, exponent: Tensor) -> bool:
-    """Whether some block is so small that its subnormal elements matter; blocks of zeros are not."""
-    return bool(((exponent < _LEAST_TABLE_EXPONENT) & (amax != 0)).any())
+def _needs_arithmetic(state: BlockState, exponent: Tensor, layout: FloatFormat) -> bool:
+    """Whether some block is so small that its subnormal elements matter, or so large that its reciprocal is one.
+
+    Blocks of zeros are not, nor are those that become NaN.
+    """
+    is_small = (exponent < _LEAST_TABLE_EXPONENT) & (state.amax != 0)
+    return bool(((is_small | (exponent > -layout.emin)) & ~state.is_nan).any())
 
 
-def _look_up_elements(source: Patterns, exponent: Tensor, table: CodeTable) -> Tensor:
-    """Look up the codes of `x / 2**exponent` for exponents of at least `_LEAST_TABLE_EXPONENT`."""
-    # Dividing a normal number by 2**exponent takes that from the exponent field. What leaves the field below, and what
-    # this makes of zeros and subnormals, is less than 2**(-125 - _LEAST_TABLE_EXPONENT): it rounds to zero.
-    quotient = (source.magnitude - (exponent << source.layout.mantissa_bits)).clamp_(min=0)
-    return table.of_patterns(quotient, source.signed)
+def _reciprocal(exponent: Tensor, layout: FloatFormat) -> Tensor:
+    """Make `2**-exponent`, a normal number. A product with it is exact, or below all normal numbers."""
+    return ((layout.bias - exponent.to(torch.int32)) << layout.mantissa_bits).view(torch.float32)

@@ -9,10 +9,10 @@ from incref.formats import BlockFormat, NanRule, Overflow, Rounding, ScaleArithm
 from incref.numerics.amax import finite_magnitudes, reduce_amax
 from incref.numerics.decode import decode_codes, value_table
 from incref.numerics.encode import Encoding, encode_patterns
-from incref.numerics.mx import BlockSpecials, block_state, nan_element_code
-from incref.numerics.patterns import float_format_of, patterns_of
+from incref.numerics.mx import BlockSpecials, block_pieces, block_state, nan_element_code
+from incref.numerics.patterns import float_format_of, patterns_of, widen
 from incref.numerics.scales import float_scale
-from incref.numerics.tabulated import CodeTable, encode_values
+from incref.numerics.tabulated import CodeTable, encode_into
 
 __all__ = ["encode_nvfp4_blocks", "nvfp4_tensor_scale"]
 
@@ -30,6 +30,7 @@ def nvfp4_tensor_scale(x: Tensor, fmt: BlockFormat) -> Tensor:
 
 
 def encode_nvfp4_blocks(
+    out: Tensor,
     x: Tensor,
     tensor_scale: Tensor,
     fmt: BlockFormat,
@@ -39,11 +40,12 @@ def encode_nvfp4_blocks(
     specials: BlockSpecials,
     table: CodeTable | None,
     random_bits: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Encode blocks that lie along the last dimension.
 
     Args:
-        x: float32 [..., blocks, block_size].
+        out: where the element codes are written, in the shape of `x`.
+        x: values [..., blocks, block_size], of which there are some; not float64.
         tensor_scale: float32, shape ().
         fmt: NVFP4.
         to: how elements are encoded; its format is that of the elements.
@@ -53,9 +55,9 @@ def encode_nvfp4_blocks(
         random_bits: for stochastic rounding, in the shape of `x`.
 
     Returns:
-        Element codes [..., blocks, block_size] and scale codes [..., blocks].
+        Scale codes [..., blocks].
     """
-    state = block_state(patterns_of(x), specials)
+    state = block_state(x, specials)
     element_max = torch.tensor(fmt.element.qmax, device=x.device)
     wanted = state.amax.view(torch.float32) / element_max / tensor_scale
     scale_to = Encoding(fmt=fmt.scale, rounding=Rounding.NEAREST_EVEN, overflow=Overflow.SATURATE, nan=NanRule.ERROR)
@@ -68,17 +70,23 @@ def encode_nvfp4_blocks(
     # Below half the smallest scale a block vanishes; the elements of NaN blocks are replaced below.
     vanishes = (scale == 0) | state.is_nan
     if arithmetic is ScaleArithmetic.DIVIDE:
-        quotient = x / torch.where(vanishes, torch.inf, scale * tensor_scale).unsqueeze(-1)
+        factor = torch.where(vanishes, torch.inf, scale * tensor_scale)
     else:
         # Beneath tiny scales the reciprocal would overflow, and make NaN of every zero.
         inverse = (1.0 / tensor_scale / scale).clamp(max=float_format_of(torch.float32).qmax)
-        quotient = x * torch.where(vanishes, 0.0, inverse).unsqueeze(-1)
-    if specials.are_nan_blocks and to.overflow is Overflow.SATURATE:
-        # NaN is met in NaN blocks alone.
+        factor = torch.where(vanishes, 0.0, inverse)
+    # With both, NaN is met in NaN blocks alone.
+    is_plain = specials.are_nan_blocks and to.overflow is Overflow.SATURATE
+    if is_plain:
         to = replace(to, nan=NanRule.ZERO)
-    else:
-        quotient = torch.where(vanishes.unsqueeze(-1), torch.zeros_like(x).copysign(x), quotient)
-    codes = encode_values(quotient, to, table, random_bits=random_bits)
-    if torch.compiler.is_compiling() or bool(state.is_nan.any()):
-        codes = torch.where(state.is_nan.unsqueeze(-1), nan_element_code(fmt), codes)
-    return codes, torch.where(state.is_nan, fmt.scale.nan_code, scale_code).to(torch.uint8)
+    has_nan_block = torch.compiler.is_compiling() or bool(state.is_nan.any())
+    for part in block_pieces(x):
+        piece, by = widen(x[part]), factor[part].unsqueeze(-1)
+        quotient = piece / by if arithmetic is ScaleArithmetic.DIVIDE else piece * by
+        if not is_plain:
+            zero = torch.zeros_like(piece).copysign(piece)
+            quotient = torch.where(vanishes[part].unsqueeze(-1), zero, quotient)
+        encode_into(out[part], quotient, to, table, random_bits=None if random_bits is None else random_bits[part])
+        if has_nan_block:
+            out[part].masked_fill_(state.is_nan[part].unsqueeze(-1), nan_element_code(fmt))
+    return torch.where(state.is_nan, fmt.scale.nan_code, scale_code).to(torch.uint8)

@@ -20,7 +20,7 @@ from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding, encode_patterns
 from incref.numerics.patterns import Patterns, float_format_of, patterns_of
 
-__all__ = ["CodeTable", "encode_values", "find_table"]
+__all__ = ["CodeTable", "encode_into", "encode_values", "find_table"]
 
 _LEAST_ELEMENTS = 1 << 16
 
@@ -38,28 +38,21 @@ class CodeTable:
     codes: Tensor
     dropped_bits: int | None
 
-    def of_values(self, x: Tensor) -> Tensor:
-        """Look up the codes of values of the dtype that the table is for."""
-        if self.dropped_bits is None:
-            index = x.view(torch.int16).to(torch.int32).bitwise_and_(len(self.codes) - 1)
+    def write(self, out: Tensor, x: Tensor) -> None:
+        """Write the codes of `x`, values of the dtype that the table is for, to `out`, of its shape."""
+        index = self._prefixes(x)
+        if out.is_contiguous() and index.is_contiguous():
+            torch.index_select(self.codes, 0, index.view(-1), out=out.view(-1))
         else:
-            bits = x.view(torch.int32)
-            index = self._with_sticky_bit(bits).bitwise_or_(bits).bitwise_right_shift_(self.dropped_bits)
-            index.bitwise_and_(len(self.codes) - 1)
-        return self.codes.index_select(0, index.view(-1) if index.is_contiguous() else index.reshape(-1)).view(x.shape)
+            out.copy_(self.codes.index_select(0, index.reshape(-1)).view(x.shape))
 
-    def of_patterns(self, magnitude: Tensor, signed: Tensor) -> Tensor:
-        """Look up the codes of binary32 numbers given by magnitude patterns and, for the signs, signed patterns."""
-        assert self.dropped_bits is not None
-        index = self._with_sticky_bit(magnitude).bitwise_or_(magnitude).bitwise_right_shift_(self.dropped_bits)
-        index.bitwise_or_((signed >> self.dropped_bits).bitwise_and_(len(self.codes) >> 1))
-        return self.codes.index_select(0, index.reshape(-1)).view(magnitude.shape)
-
-    def _with_sticky_bit(self, bits: Tensor) -> Tensor:
-        assert self.dropped_bits is not None
-        low = (1 << self.dropped_bits) - 1
+    def _prefixes(self, x: Tensor) -> Tensor:
+        if self.dropped_bits is None:
+            return x.view(torch.int16).to(torch.int32).bitwise_and_(len(self.codes) - 1)
+        bits, low = x.view(torch.int32), (1 << self.dropped_bits) - 1
         # The sum carries into the last bit of the prefix exactly if a dropped bit is set.
-        return (bits & low).add_(low)
+        index = (bits & low).add_(low).bitwise_or_(bits).bitwise_right_shift_(self.dropped_bits)
+        return index.bitwise_and_(len(self.codes) - 1)
 
 
 def find_table(to: Encoding, dtype: torch.dtype, numel: int, device: torch.device) -> CodeTable | None:
@@ -110,6 +103,18 @@ def encode_values(x: Tensor, to: Encoding, table: CodeTable | None, *, random_bi
     """Encode `x`, by `table` if there is one; see `encode_patterns`."""
     if table is None:
         return encode_patterns(patterns_of(x), to, random_bits=random_bits)
+    codes = torch.empty(x.shape, dtype=table.codes.dtype, device=x.device)
+    encode_into(codes, x, to, table)
+    return codes
+
+
+def encode_into(
+    out: Tensor, x: Tensor, to: Encoding, table: CodeTable | None, *, random_bits: Tensor | None = None
+) -> None:
+    """Write what `encode_values` gives to `out`, a tensor of the shape of `x`."""
+    if table is None:
+        out.copy_(encode_patterns(patterns_of(x), to, random_bits=random_bits))
+        return
     if to.nan is NanRule.ERROR and (not isinstance(to.fmt, FloatFormat) or to.fmt.nan_code is None):
         require_not_nan(x.isnan(), f"{to.fmt.name} has no NaN for the elements that are NaN")
-    return table.of_values(x)
+    table.write(out, x)

@@ -9,7 +9,7 @@ from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding
 from incref.numerics.patterns import float_format_of
 from incref.numerics.rounding import require_random_bits
-from incref.numerics.tabulated import encode_values, find_table
+from incref.numerics.tabulated import encode_into, find_table
 from incref.ops.contract import Arg, Exactness, op
 
 __all__ = ["encode", "get_element_format"]
@@ -89,5 +89,5 @@ def encode(
     table = find_table(to, x.dtype, x.numel(), x.device)
     for part in chunk_slices(source.shape, (1,) * source.ndim, max(x.itemsize, 4)):
         random = None if bits is None else bits[part]
-        flat[part] = encode_values(source[part], to, table, random_bits=random)
+        encode_into(flat[part], source[part], to, table, random_bits=random)
     return out

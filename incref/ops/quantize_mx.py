@@ -18,12 +18,12 @@ from incref.formats import (
     get_format,
 )
 from incref.numerics.checks import require_subnormals
-from incref.numerics.chunks import chunk_slices
+from incref.numerics.chunks import STRETCH_BYTES, chunk_slices
 from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding
 from incref.numerics.mx import BlockSpecials, encode_mx_blocks, supports_table
 from incref.numerics.nvfp4 import encode_nvfp4_blocks, nvfp4_tensor_scale
-from incref.numerics.patterns import float_format_of, patterns_of, widen
+from incref.numerics.patterns import float_format_of
 from incref.numerics.rounding import require_random_bits
 from incref.numerics.tabulated import find_table
 from incref.ops.contract import Arg, Exactness, op
@@ -156,18 +156,22 @@ def quantize_mx(
         # The narrower dtypes are widened to binary32; where blocks deal with NaN and Inf, the table need not.
         table_to = replace(to, nan=NanRule.ZERO) if supports_table(to, specials) else to
         table = find_table(table_to, torch.float32, x.numel(), x.device)
-    for part in chunk_slices(moved.shape, block, max(x.itemsize, 4)):
+    for part in chunk_slices(moved.shape, block, max(x.itemsize, 4), limit=STRETCH_BYTES):
         rows = (*part[:-1], slice(part[-1].start // target.block_size, -(-part[-1].stop // target.block_size)))
-        piece = moved[part]
+        piece, wanted = moved[part], codes_out[part]
         values = _as_blocks(piece, target.block_size)
         bits = None if random is None else _as_blocks(random[part], target.block_size)
+        is_ragged = torch.compiler.is_compiling() or piece.shape[-1] % target.block_size != 0
+        # Whole blocks are encoded where they belong.
+        out = codes.new_empty(values.shape) if is_ragged else _as_blocks(wanted, target.block_size)
         if tensor_scale is None:
-            found, found_scale = encode_mx_blocks(
-                patterns_of(values), target, to, rule=rule, specials=specials, table=table, random_bits=bits
+            scale_out[rows] = encode_mx_blocks(
+                out, values, target, to, rule=rule, specials=specials, table=table, random_bits=bits
             )
         else:
-            found, found_scale = encode_nvfp4_blocks(
-                widen(values),
+            scale_out[rows] = encode_nvfp4_blocks(
+                out,
+                values,
                 tensor_scale,
                 target,
                 to,
@@ -176,8 +180,8 @@ def quantize_mx(
                 table=table,
                 random_bits=bits,
             )
-        codes_out[part] = found.flatten(-2)[..., : piece.shape[-1]]
-        scale_out[rows] = found_scale
+        if is_ragged:
+            wanted.copy_(out.flatten(-2)[..., : piece.shape[-1]])
     return (codes, scale) if tensor_scale is None else (codes, scale, tensor_scale)
 
 

@@ -5,9 +5,14 @@ from torch import Tensor
 
 from incref.errors import FlushDenormalError, NanError
 
-__all__ = ["require_not_nan", "require_subnormals"]
+__all__ = ["is_eager", "require_not_nan", "require_subnormals"]
 
 _SUBNORMAL_PATTERN = 1 << 22
+
+
+def is_eager() -> bool:
+    """Whether a tensor made now has values that may be kept: no graph is being built, and no mode fakes tensors."""
+    return not torch.compiler.is_compiling() and type(torch.empty(0)) is Tensor
 
 
 def require_not_nan(is_bad: Tensor, message: str) -> None:

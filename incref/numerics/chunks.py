@@ -1,5 +1,6 @@
 """Walks over large tensors in pieces, so that temporaries stay in the cache and the working memory is bounded."""
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import product
 
@@ -36,12 +37,14 @@ def chunk_slices(
     if torch.compiler.is_compiling():
         yield tuple(slice(0, extent) for extent in shape)
         return
-    left = (limit or CHUNK_BYTES) // itemsize
+    # The least extents of all dimensions come first; what is left goes to the last dimension, then to the one before.
+    units = [min(extent, least) for extent, least in zip(shape, unit, strict=True)]
+    left = (limit or CHUNK_BYTES) // itemsize // math.prod(units)
     steps = []
-    for extent, least in zip(reversed(shape), reversed(unit), strict=True):
-        step = min(extent, max(left // least, 1) * least)
-        steps.append(step)
-        left //= step
+    for extent, least in zip(reversed(shape), reversed(units), strict=True):
+        many = max(1, min(left, -(-extent // least)))
+        steps.append(min(extent, many * least))
+        left //= many
     ranges = [range(0, extent, step) for extent, step in zip(shape, reversed(steps), strict=True)]
     for starts in product(*ranges):
         yield tuple(

@@ -1,12 +1,13 @@
 """Codes to values, exactly."""
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
 
 from incref.formats import CodebookFormat, ElementFormat, FloatFormat, IntFormat
+from incref.numerics.checks import is_eager
 from incref.numerics.patterns import float_format_of, widen
 
 __all__ = ["decode_codes", "decode_into", "require_exact", "value_table"]
@@ -85,11 +86,33 @@ def _is_negative(value: float) -> bool:
 
 def decode_into(out: Tensor, codes: Tensor, fmt: ElementFormat, table: Tensor | None) -> None:
     """Write the values of `codes` to `out`, a tensor of their shape; in one pass where it is contiguous."""
-    if fmt.bits <= _TABLE_BITS and out.is_contiguous() and not torch.compiler.is_compiling():
+    if fmt.bits > _TABLE_BITS or not out.is_contiguous() or not is_eager():
+        out.copy_(decode_codes(codes, fmt, out.dtype, table))
+    elif _come_in_pairs(out, codes):
+        pairs = _pair_table(fmt, out.dtype, out.device)
+        index = codes.view(-1).view(torch.int16).to(torch.int32).bitwise_and_(len(pairs) - 1)
+        torch.index_select(pairs, 0, index, out=out.view(-1).view(pairs.dtype))
+    else:
         assert table is not None
         torch.index_select(table, 0, _byte_index(codes), out=out.view(-1))
-    else:
-        out.copy_(decode_codes(codes, fmt, out.dtype, table))
+
+
+_PAIR_DTYPES = {torch.float32: torch.int64, torch.bfloat16: torch.int32, torch.float16: torch.int32}
+_LEAST_PAIRED = 1 << 16
+
+
+def _come_in_pairs(out: Tensor, codes: Tensor) -> bool:
+    """Whether codes can be read, and values written, two at a time, and there are enough of them to pay for a table."""
+    is_even = codes.numel() % 2 == 0 and codes.storage_offset() % 2 == 0 and out.storage_offset() % 2 == 0
+    return is_even and codes.is_contiguous() and codes.numel() >= _LEAST_PAIRED and out.dtype in _PAIR_DTYPES
+
+
+@lru_cache(maxsize=16)
+def _pair_table(fmt: ElementFormat, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Both values of every two bytes, as one integer, in the order of the two bytes read as one unsigned number."""
+    both = torch.arange(1 << 16, dtype=torch.int32, device=device).to(torch.int16).view(torch.uint8)
+    values = value_table(fmt, dtype, device).index_select(0, both.to(torch.int32))
+    return values.view(_PAIR_DTYPES[dtype])
 
 
 def _byte_index(codes: Tensor) -> Tensor:

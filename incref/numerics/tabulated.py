@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from incref.formats import CodebookFormat, FloatFormat, NanRule, Overflow, Rounding
-from incref.numerics.checks import require_not_nan
+from incref.numerics.checks import is_eager, require_not_nan
 from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding, encode_patterns
 from incref.numerics.patterns import Patterns, float_format_of, patterns_of
@@ -58,7 +58,7 @@ class CodeTable:
 def find_table(to: Encoding, dtype: torch.dtype, numel: int, device: torch.device) -> CodeTable | None:
     """Find the table for `numel` values of `dtype`; None where there is none or it does not pay."""
     if (
-        torch.compiler.is_compiling()
+        not is_eager()
         or numel < _LEAST_ELEMENTS
         or to.rounding is Rounding.STOCHASTIC
         or to.fmt.bits > 8

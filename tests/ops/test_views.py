@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 
 from conformance.judge import assert_same_bits
 from incref.formats import NanRule, Rounding, ScaleRule
@@ -117,3 +118,20 @@ def test_meta_tensors_need_no_values() -> None:
         assert (codes.device.type, codes.shape, codes.dtype) == ("meta", part.shape, torch.uint8)
         assert decode(codes, "e4m3fn").device.type == "meta"
         assert compute_scale(part, "int8", PER_TOKEN).device.type == "meta"
+
+
+def test_faked_tensors_leave_nothing_behind() -> None:
+    x = torch.randn(1 << 17, generator=torch.Generator().manual_seed(0))
+    fmt = "float8_e3m4"
+    with FakeTensorMode():
+        fake = decode(encode(torch.empty(1 << 17), fmt), fmt)
+        assert fake.shape == x.shape
+    assert torch.equal(decode(encode(x, fmt), fmt)[:100], decode(encode(x[:100], fmt), fmt))
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_large_and_small_tensors_decode_alike(dtype: torch.dtype, offset: int) -> None:
+    codes = torch.randint(0, 256, ((1 << 17) + 3,), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    large = decode(codes[offset:], "e5m2", dtype=dtype)
+    assert_same_bits(large, torch.cat([decode(part, "e5m2", dtype=dtype) for part in codes[offset:].split(1000)]))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from incref.formats import BlockFormat, NanRule, Overflow, Rounding, ScaleArithmetic, ScaleRule
 from incref.numerics.amax import finite_magnitudes, reduce_amax
+from incref.numerics.checks import is_eager
 from incref.numerics.decode import decode_codes, value_table
 from incref.numerics.encode import Encoding, encode_patterns
 from incref.numerics.mx import BlockSpecials, block_pieces, block_state, nan_element_code
@@ -23,7 +24,11 @@ def nvfp4_tensor_scale(x: Tensor, fmt: BlockFormat) -> Tensor:
     Returns:
         float32, shape (); 1 where all finite elements are zero, at least the smallest normal value elsewhere.
     """
-    amax = reduce_amax(x, tuple(max(1, size) for size in x.shape), finite_magnitudes)
+    whole = tuple(max(1, size) for size in x.shape)
+    # In eager mode the usual case, a finite tensor, is spared two passes.
+    amax = reduce_amax(x, whole) if is_eager() and not x.is_meta else None
+    if amax is None or bool((amax >= patterns_of(x[:0]).inf).any()):
+        amax = reduce_amax(x, whole, finite_magnitudes)
     if amax.numel() == 0:
         amax = torch.zeros((), dtype=amax.dtype, device=amax.device)
     return float_scale(amax.view(()).view(torch.float32), fmt.element.qmax * fmt.scale.qmax, ScaleRule.DIVIDE)

@@ -58,7 +58,7 @@ build/peers: $(CONSTRAINTS) | env
 	touch $@
 
 bench: env build/peers ## measure the speed of the operations, after checking that they are right
-	PYTHONPATH=build/peers $(BIN)/python -m benchmarks.speed
+	THP_MEM_ALLOC_ENABLE=1 PYTHONPATH=build/peers $(BIN)/python -m benchmarks.speed --json benchmarks/results
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -9,7 +9,7 @@ from markdown_cells import code, table
 __all__ = ["demo_results", "speed_machine", "speed_results"]
 
 _RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-_COLUMNS = ("encode", "incref", "ml_dtypes", "torchao")
+_COLUMNS = ("clone", "encode", "incref", "ml_dtypes", "torchao")
 
 
 def demo_results() -> str:
@@ -33,7 +33,7 @@ def _demo_row(row: dict[str, Any]) -> list[str]:
 def speed_results() -> str:
     """Time of every conversion, as a multiple of the time that copying the tensor takes."""
     rows = _speed()["rows"].items()
-    header = ["", "encode", "encode and decode", "ml_dtypes", "torchao"]
+    header = ["", "clone", "encode", "encode and decode", "ml_dtypes", "torchao"]
     return table(header, [[name, *(_ratio(row, who) for who in _COLUMNS)] for name, row in rows])
 
 

@@ -10,8 +10,8 @@ __all__ = ["CHUNK_BYTES", "STRETCH_BYTES", "Slices", "chunk_slices"]
 
 Slices = tuple[slice, ...]
 
-CHUNK_BYTES = 1 << 21
-"""Bytes of one temporary of a piece: small enough that a dozen of them stay in a second-level cache."""
+CHUNK_BYTES = 3 << 19
+"""Bytes of one temporary of a piece: a dozen of them stay in a cache, and none is of a size that is mapped anew."""
 
 STRETCH_BYTES = 1 << 24
 """Bytes of a stretch of pieces whose blocks are looked through before any of its elements is encoded."""

@@ -8,7 +8,15 @@ from typing import Any
 
 from markdown_cells import code, table
 
-__all__ = ["conformance_block_kinds", "conformance_blocks", "conformance_scales", "conformance_sweeps"]
+from conformance.known_differences import KNOWN_DIFFERENCES
+
+__all__ = [
+    "conformance_block_kinds",
+    "conformance_blocks",
+    "conformance_scales",
+    "conformance_sweeps",
+    "witness_differences",
+]
 
 _RESULTS = Path(__file__).parents[2] / "conformance" / "results"
 
@@ -45,6 +53,14 @@ def conformance_block_kinds() -> str:
         bad.update(result["bad"])
     rows = [[kind, f"{count:,}", f"{bad[kind]:,}"] for kind, count in blocks.items()]
     return table(["kind of block", "blocks compared", "bad blocks"], rows)
+
+
+def witness_differences() -> str:
+    """Where other libraries give other codes."""
+    rows = [
+        [row.witness, ", ".join(map(code, row.formats)), row.inputs, row.theirs, row.cause] for row in KNOWN_DIFFERENCES
+    ]
+    return table(["library", "formats", "inputs", "its result", "cause"], rows)
 
 
 def _load(kind: str) -> dict[str, dict[str, Any]]:

@@ -37,7 +37,7 @@ _QUESTION = "What is the capital of France?"
 
 def demo(
     text: TextFile = None,
-    windows: Windows = 16,
+    windows: Windows = 8,
     window: Window = 512,
     quiet: Quiet = False,  # noqa: FBT002  # typer makes a flag of it
 ) -> None:

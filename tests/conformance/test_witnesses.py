@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.known_differences import KNOWN_DIFFERENCES
+from conformance.known_differences import KNOWN_DIFFERENCES, KnownDifference
 from conformance.samples import all_codes
 from conformance.witnesses import INPUTS, WITNESSES, Witness, differing_inputs, sources
 from incref.formats import FORMATS, FloatFormat
@@ -39,12 +39,11 @@ def test_every_difference_is_known(witness: Witness, name: str, x: Tensor) -> No
 
 
 @pytest.mark.parametrize("row", KNOWN_DIFFERENCES, ids=lambda row: f"{row.witness}-{row.inputs}")
-def test_every_known_difference_shows(row: object) -> None:
-    known = next(one for one in KNOWN_DIFFERENCES if one is row)
-    witness = next(one for one in WITNESSES if one.name == known.witness)
-    for name in known.formats:
+def test_every_known_difference_shows(row: KnownDifference) -> None:
+    witness = next(one for one in WITNESSES if one.name == row.witness)
+    for name in row.formats:
         shown = [
-            int((differing_inputs(witness, name, x) & INPUTS[known.inputs](x, float_format(name))).sum())
+            int((differing_inputs(witness, name, x) & INPUTS[row.inputs](x, float_format(name))).sum())
             for x in sources().values()
         ]
         assert sum(shown) > 0, name

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
-from incref.config.scheme import RTN, LayerScheme
+from incref.config.method import RTN
+from incref.config.scheme import LayerScheme
 from incref.errors import UnsupportedError
 from incref.formats import FORMATS, BlockFormat, FloatFormat, Format, IntFormat, SymmetricScale, get_format
 from incref.numerics.granularity import Granularity, per_channel, per_group

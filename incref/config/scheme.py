@@ -2,26 +2,11 @@
 
 from dataclasses import dataclass
 
+from incref.config.method import RTN, Method
 from incref.formats import FloatFormat, Rounding
 from incref.qtensor.spec import QuantSpec
 
-__all__ = ["RTN", "Elementwise", "LayerScheme", "Method"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RTN:
-    """Round every weight to nearest, without looking at data.
-
-    Attributes:
-        use_mse_search: whether the range of the weights is shrunk by the one of 40 ratios, `1 - i / 200`, that gives
-            the least squared error over the layer.
-    """
-
-    use_mse_search: bool = False
-
-
-Method = RTN
-"""How the codes of a weight are found."""
+__all__ = ["Elementwise", "LayerScheme"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,5 +35,5 @@ class LayerScheme:
 
     weight: QuantSpec
     activation: QuantSpec | None = None
-    method: Method = RTN()
+    method: Method = RTN()  # noqa: RUF009  # it is frozen
     elementwise: Elementwise | None = None

@@ -79,6 +79,7 @@ class QuantLinear(nn.Module):
             scale=tensors["scale"],
             zero_point=tensors.get("zero_point"),
             tensor_scale=tensors.get("tensor_scale"),
+            order=tensors.get("order"),
             spec=self._spec,
             shape=self._shape,
             dtype=self._dtype,

@@ -17,7 +17,10 @@ from incref.qtensor.format_json import Json
 from incref.qtensor.parts import Parts, dequantize_parts, quantize_parts
 from incref.qtensor.spec import QuantSpec
 
-__all__ = ["QTensor"]
+__all__ = ["TENSORS", "QTensor"]
+
+TENSORS = ("packed", "scale", "zero_point", "tensor_scale", "order")
+"""The fields that are tensors."""
 
 _VERSION = 1
 _DTYPES = {name: dtype for dtype, name in FLOAT_DTYPES.items()}
@@ -33,6 +36,8 @@ class QTensor:
         scale: of every block, as the operations give it.
         zero_point: of every block, packed like codes; None if symmetric.
         tensor_scale: one for all, of formats that have it, or None.
+        order: int32; where the codes hold the columns (indices of the last dimension) in another order than the tensor,
+            the column of the tensor that each of theirs is. Scales are those of the codes as they stand. Or None.
         spec: how the tensor was quantized.
         shape: of the tensor.
         dtype: that the tensor had.
@@ -45,6 +50,7 @@ class QTensor:
     scale: Tensor
     zero_point: Tensor | None = None
     tensor_scale: Tensor | None = None
+    order: Tensor | None = None
     spec: QuantSpec
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -64,6 +70,8 @@ class QTensor:
             raise ValueError(f"{fmt.name} {'needs a' if has_tensor_scale else 'has no'} tensor_scale")
         if self.tensor_scale is not None:
             _check("tensor_scale", self.tensor_scale, [torch.float32], ())
+        if self.order is not None:
+            _check("order", self.order, [torch.int32], tuple(self.shape[-1:]))
 
     @classmethod
     def quantize(
@@ -79,12 +87,14 @@ class QTensor:
         return cls.from_parts(quantize_parts(x, spec, scale, zero_point, random_bits=random_bits), spec, x.dtype)
 
     @classmethod
-    def from_parts(cls, parts: Parts, spec: QuantSpec, dtype: torch.dtype) -> "QTensor":
-        """Pack what the operations gave for a tensor of `dtype`.
+    def from_parts(cls, parts: Parts, spec: QuantSpec, dtype: torch.dtype, *, order: Tensor | None = None) -> "QTensor":
+        """Pack what the operations gave for a tensor of `dtype`, or for its columns in `order`.
 
         Raises:
-            ValueError: if a zero point is not a code of the format.
+            ValueError: if a zero point is not a code of the format, or `order` is not a permutation.
         """
+        if order is not None:
+            _require_permutation(order)
         zero_point = parts.zero_point
         if zero_point is not None:
             assert isinstance(spec.fmt, IntFormat)
@@ -97,6 +107,7 @@ class QTensor:
             scale=parts.scale,
             zero_point=zero_point,
             tensor_scale=parts.tensor_scale,
+            order=order,
             spec=spec,
             shape=tuple(parts.codes.shape),
             dtype=dtype,
@@ -104,7 +115,7 @@ class QTensor:
 
     @property
     def parts(self) -> Parts:
-        """Codes and scales as the operations take them, unpacked."""
+        """Codes and scales as the operations take them, unpacked; of the columns in `order` if there is one."""
         zero_point = self.zero_point
         if zero_point is not None:
             shape = self.spec.scale_shape(self.shape)
@@ -113,7 +124,7 @@ class QTensor:
 
     @property
     def codes(self) -> Tensor:
-        """One code an element, in the shape of the tensor."""
+        """One code an element, in the shape of the tensor; the columns in `order` if there is one."""
         return _unpack(self.packed, self.spec.element, self.shape)
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
@@ -122,7 +133,10 @@ class QTensor:
         Args:
             dtype: of the values; None for the dtype that the tensor had.
         """
-        return dequantize_parts(self.parts, self.spec, dtype or self.dtype)
+        values = dequantize_parts(self.parts, self.spec, dtype or self.dtype)
+        if self.order is None:
+            return values
+        return torch.empty_like(values).index_copy_(-1, self.order.to(torch.int64), values)
 
     @property
     def device(self) -> torch.device:
@@ -146,7 +160,7 @@ class QTensor:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """The tensors by the name of their field, without those that are None."""
-        named = {name: getattr(self, name) for name in ("packed", "scale", "zero_point", "tensor_scale")}
+        named = {name: getattr(self, name) for name in TENSORS}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def metadata(self) -> dict[str, Json]:
@@ -169,6 +183,8 @@ class QTensor:
         """
         try:
             spec, shape, dtype = _read_metadata(metadata)
+            if "order" in tensors:
+                _require_permutation(tensors["order"])
             return cls(**tensors, spec=spec, shape=shape, dtype=dtype)
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"a quantized tensor can't be restored: {error}") from error
@@ -217,6 +233,16 @@ def _unpack(packed: Tensor, element: ElementFormat, shape: tuple[int, ...]) -> T
         return packed
     length = shape[-1] if shape else 1
     return unpack(packed, element, layout=PackLayout.DENSE, length=length).reshape(shape)
+
+
+def _require_permutation(order: Tensor) -> None:
+    """Check that every column stands in `order` once; ones on the meta device have no values to check."""
+    if order.is_meta:
+        return
+    if order.ndim != 1 or not torch.equal(
+        order.sort().values.to(torch.int64), torch.arange(len(order), device=order.device)
+    ):
+        raise ValueError(f"order must name each column once, got {order}")
 
 
 def _check(name: str, tensor: Tensor, dtypes: list[torch.dtype], shape: tuple[int, ...]) -> None:

@@ -2,8 +2,8 @@ import inspect
 
 import pytest
 
+from incref.config.method import RTN
 from incref.config.rtn import RTNConfig, get_default_rtn_config
-from incref.config.scheme import RTN
 from incref.errors import UnsupportedError
 from incref.formats import FORMATS, IntRange, Rounding, ScaleRule, SymmetricScale
 from incref.numerics.granularity import per_channel, per_group

@@ -1,5 +1,6 @@
 """A bit-exact numerical reference for low-precision deep learning."""
 
+from incref.config.gptq import GPTQConfig, get_default_gptq_config
 from incref.config.mx import MXQuantConfig, get_default_mx_config
 from incref.config.rtn import RTNConfig, get_default_rtn_config
 from incref.config.scheme import LayerScheme
@@ -14,12 +15,14 @@ from incref.workflow.save import save
 
 __all__ = [
     "SCHEMES",
+    "GPTQConfig",
     "LayerScheme",
     "MXQuantConfig",
     "QTensor",
     "QuantSpec",
     "RTNConfig",
     "convert",
+    "get_default_gptq_config",
     "get_default_mx_config",
     "get_default_rtn_config",
     "load",

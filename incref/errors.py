@@ -1,14 +1,26 @@
-"""The exceptions that incref raises beside `ValueError` and `TypeError`.
+"""The exceptions that incref raises beside `ValueError` and `TypeError`, and its warnings.
 
 `ValueError` is raised for a value that no call of that kind can take, `TypeError` for a wrong type. The types here say
 more than that, so that a caller can tell them apart.
 """
 
-__all__ = ["CheckpointError", "FlushDenormalError", "IncrefError", "LayerError", "NanError", "UnsupportedError"]
+__all__ = [
+    "CalibrationWarning",
+    "CheckpointError",
+    "FlushDenormalError",
+    "IncrefError",
+    "LayerError",
+    "NanError",
+    "UnsupportedError",
+]
 
 
 class IncrefError(Exception):
     """Base of the exceptions below."""
+
+
+class CalibrationWarning(UserWarning):
+    """Calibration data left something open, and a documented choice was made; the message names the layer."""
 
 
 class UnsupportedError(IncrefError):

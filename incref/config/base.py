@@ -48,7 +48,9 @@ class BaseConfig(ABC):
         """Check the type of every field, and that together they make a scheme."""
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.type in (str, int, bool) and type(value) is not f.type:
+            if f.type is float and type(value) is int:
+                object.__setattr__(self, f.name, float(value))
+            elif f.type in (str, int, bool, float) and type(value) is not f.type:
                 raise TypeError(f"{f.name} must be {getattr(f.type, '__name__', f.type)}, got {value!r}")
         if not (self.white_list is None or self.white_list == EVERYTHING):
             if isinstance(self.white_list, str):

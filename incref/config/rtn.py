@@ -1,23 +1,17 @@
 """`RTNConfig`: weights rounded to nearest in any format."""
 
-import re
 from dataclasses import dataclass
 from typing import ClassVar
 
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
 from incref.config.method import RTN
 from incref.config.scheme import LayerScheme
+from incref.config.weight_format import SKIP, group_granularity, weight_format
 from incref.errors import UnsupportedError
-from incref.formats import FORMATS, BlockFormat, FloatFormat, Format, IntFormat, SymmetricScale, get_format
-from incref.numerics.granularity import Granularity, per_channel, per_group
+from incref.formats import BlockFormat, IntFormat, SymmetricScale
 from incref.qtensor.spec import QuantSpec
 
 __all__ = ["RTNConfig", "get_default_rtn_config"]
-
-_SKIP = ("fp32", "float32")
-_INT = re.compile(r"int(\d*)")
-# The names of 4-bit floats that users of Neural Compressor know; see "Coming from Neural Compressor" for the tables.
-_ALIASES = {"fp4": "float4_e2m1fn"}
 
 
 @dataclass(frozen=True)
@@ -83,9 +77,9 @@ class RTNConfig(BaseConfig):
             )
         if not 1 <= self.bits <= 8:
             raise ValueError(f"bits must be 1 to 8, got {self.bits}")
-        if self.dtype in _SKIP:
+        if self.dtype in SKIP:
             return None
-        fmt = self._format()
+        fmt = weight_format(self.dtype, self.bits, use_sym=self.use_sym)
         if isinstance(fmt, BlockFormat):
             if self.use_mse_search:
                 raise ValueError(f"use_mse_search needs scales that are floats, and those of {fmt.name} are not")
@@ -94,38 +88,16 @@ class RTNConfig(BaseConfig):
             raise ValueError(f"use_full_range needs symmetric integers, got {fmt.name} with use_sym={self.use_sym}")
         weight = QuantSpec(
             fmt=fmt,
-            granularity=self._granularity(),
+            granularity=group_granularity(self.group_size, self._axis()),
             symmetric=self.use_sym,
             symmetric_scale=SymmetricScale.EXTREME if self.use_full_range else SymmetricScale.QMAX,
         )
         return LayerScheme(weight=weight, method=RTN(use_mse_search=self.use_mse_search))
 
-    def _format(self) -> Format:
-        integer = _INT.fullmatch(self.dtype)
-        if integer is not None:
-            bits = int(integer[1]) if integer[1] else self.bits
-            if not 1 + self.use_sym <= bits <= 8:
-                raise ValueError(f"integers have {1 + self.use_sym} to 8 bits if use_sym={self.use_sym}, got {bits}")
-            return FORMATS[f"{'int' if self.use_sym else 'uint'}{bits}"]
-        fmt = get_format(_ALIASES.get(self.dtype, self.dtype))
-        if isinstance(fmt, IntFormat) or (isinstance(fmt, FloatFormat) and fmt.bits > 8):
-            raise ValueError(f'dtype must be "int", "int1" to "int8", or a float or block format, got {self.dtype!r}')
-        if not self.use_sym:
-            raise ValueError(f"only integers have zero points; {fmt.name} needs use_sym=True")
-        return fmt
-
     def _axis(self) -> int:
         if self.group_dim not in (0, 1):
             raise ValueError(f"group_dim must be 0 (output features) or 1 (input features), got {self.group_dim}")
         return self.group_dim - 2
-
-    def _granularity(self) -> Granularity:
-        axis = self._axis()
-        if self.group_size == -1:
-            return per_channel(0 if axis == -1 else 1)
-        if self.group_size < 1:
-            raise ValueError(f"group_size must be positive, or -1 for a whole row, got {self.group_size}")
-        return per_group(self.group_size, axis)
 
 
 def get_default_rtn_config(processor_type: str | None = None) -> RTNConfig:

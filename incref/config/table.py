@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from incref.config.base import BaseConfig
+from incref.config.gptq import GPTQConfig
 from incref.config.mx import MXQuantConfig
 from incref.config.rtn import RTNConfig
 from incref.qtensor.format_json import Json
 
 __all__ = ["CONFIGS", "config_from_dict"]
 
-CONFIGS: Mapping[str, type[BaseConfig]] = MappingProxyType({cls.name: cls for cls in (RTNConfig, MXQuantConfig)})
+CONFIGS: Mapping[str, type[BaseConfig]] = MappingProxyType(
+    {cls.name: cls for cls in (RTNConfig, GPTQConfig, MXQuantConfig)}
+)
 """Every configuration class by its name."""
 
 

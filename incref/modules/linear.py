@@ -8,14 +8,11 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from incref.config.scheme import Elementwise
-from incref.formats import Overflow
-from incref.ops.decode import decode
-from incref.ops.encode import encode
-from incref.qtensor.parts import draw_random_bits, fake_quantize
+from incref.modules.input import InputQuantizer, round_elementwise
 from incref.qtensor.qtensor import QTensor
 from incref.qtensor.spec import QuantSpec
 
-__all__ = ["QuantLinear", "round_elementwise"]
+__all__ = ["QuantLinear"]
 
 
 class QuantLinear(nn.Module):
@@ -92,10 +89,7 @@ class QuantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer to x [..., K]."""
-        if self.elementwise is not None:
-            x = round_elementwise(x, self.elementwise)
-        if self.activation is not None:
-            x = fake_quantize(x, self.activation, random_bits=draw_random_bits(x, self.activation.rounding))
+        x = InputQuantizer(elementwise=self.elementwise, activation=self.activation)(x)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         if self.elementwise is None:
             return F.linear(x, self._dequantized(x.dtype), bias)
@@ -134,18 +128,6 @@ class QuantLinear(nn.Module):
                 self._buffers[name] = old.to(moved.device)
         self._cached = None
         return self
-
-
-def round_elementwise(x: Tensor, elementwise: Elementwise) -> Tensor:
-    """Round every element of x to the format of `elementwise`, and give it in the dtype of x."""
-    codes = encode(
-        x,
-        elementwise.fmt,
-        rounding=elementwise.rounding,
-        overflow=Overflow.NONSATURATE,
-        random_bits=draw_random_bits(x, elementwise.rounding),
-    )
-    return decode(codes, elementwise.fmt, dtype=torch.float32).to(x.dtype)
 
 
 def _as_parameter(bias: Tensor) -> nn.Parameter:

@@ -1,23 +1,20 @@
 """`convert`: quantize the weights of a model, layer by layer."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from incref.algorithms.rtn import rtn
 from incref.config.resolve import QuantConfig, resolve
 from incref.config.scheme import LayerScheme
 from incref.errors import LayerError
-from incref.modules.linear import QuantLinear, round_elementwise
-from incref.modules.replace import disable_fast_paths, find_holders, replace_layer
+from incref.modules.replace import disable_fast_paths
+from incref.workflow.blockwise import replace_blockwise
+from incref.workflow.layers import LayerReplacer, Progress, needs_calibration
 from incref.workflow.prepare import drop_plan, find_plan
 
-__all__ = ["Progress", "convert"]
-
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a layer that was converted, how many are, and how many there are in all."""
+__all__ = ["convert"]
 
 
 def convert(
@@ -39,49 +36,49 @@ def convert(
         The converted model.
 
     Raises:
-        ValueError: if there is no configuration, or one for a model that was prepared with another.
-        LayerError: if the weight of a layer is not finite or has no values. Nothing is converted then.
+        ValueError: if there is no configuration, or one for a model that was prepared with another; or if a layer needs
+            calibration data, and the prepared model was not called.
+        LayerError: if the weight of a layer is not finite or has no values, before anything is converted; or if
+            calibration data is not finite.
+
+    Warns:
+        CalibrationWarning: if a layer that needs calibration was never called, or its Hessian had to be damped more.
     """
     schemes = _schemes(model, quant_config)
+    plan = find_plan(model)
+    recorder = None if plan is None else plan.recorder
+    calibrated = [name for name, scheme in schemes.items() if needs_calibration(scheme)]
+    if calibrated and (recorder is None or not recorder.calls):
+        raise ValueError(
+            f"{calibrated[0]} is quantized with the help of calibration data, and there is none; "
+            "call prepare, then the prepared model on some batches, then convert"
+        )
     layers = {name: model.get_submodule(name) for name in schemes}
     for name, layer in layers.items():
         _require_finite(name, layer)
+    if recorder is not None:
+        recorder.detach()
     if not inplace:
-        # The weights that are to be replaced need no copy.
-        memo: dict[int, object] = {id(layer.weight): layer.weight for layer in layers.values()}
-        model = copy.deepcopy(model, memo)
+        original, model = model, _copy(model, layers)
+        if recorder is not None:
+            recorder.attach(original)
     drop_plan(model)
-    holders = find_holders(model)
     del layers
-    for done, (name, scheme) in enumerate(schemes.items(), start=1):
-        layer = model.get_submodule(name)
-        assert isinstance(layer, nn.Linear)
-        replace_layer(holders, layer, quantize_layer(name, layer, scheme))
-        if progress is not None:
-            progress(name, done, len(schemes))
+    replacer = LayerReplacer(model, schemes, progress)
+    if recorder is not None:
+        replace_blockwise(model, recorder, replacer)
+    for name in list(replacer.left):
+        replacer.replace(name)
     disable_fast_paths(model)
     return model
 
 
-@torch.no_grad()
-def quantize_layer(name: str, layer: nn.Linear, scheme: LayerScheme) -> QuantLinear:
-    """Make what `layer`, called `name`, becomes under `scheme`.
-
-    Raises:
-        LayerError: if the weight can't be quantized so.
-    """
-    weight = layer.weight.detach()
-    if scheme.elementwise is not None:
-        weight = round_elementwise(weight, scheme.elementwise)
-    try:
-        qweight = rtn(weight, scheme.weight, use_mse_search=scheme.method.use_mse_search)
-    except (TypeError, ValueError) as error:
-        raise LayerError(
-            f"{name}: a weight of shape {tuple(weight.shape)} and {weight.dtype} can't become "
-            f"{scheme.weight.fmt.name}: {error}"
-        ) from error
-    new = QuantLinear(qweight, layer.bias, scheme.activation, elementwise=scheme.elementwise)
-    return new.train(layer.training)
+def _copy(model: nn.Module, layers: Mapping[str, nn.Module]) -> nn.Module:
+    """Copy `model`, but for what it was prepared with and for the weights of `layers`, which are to be replaced."""
+    memo: dict[int, object] = {id(layer.weight): layer.weight for layer in layers.values()}
+    plan = find_plan(model)
+    memo[id(plan)] = plan
+    return copy.deepcopy(model, memo)
 
 
 def _schemes(model: nn.Module, quant_config: QuantConfig | None) -> dict[str, LayerScheme]:

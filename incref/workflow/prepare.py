@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from incref.calibration.blocks import find_blocks
+from incref.calibration.recorder import CallRecorder
 from incref.config.resolve import QuantConfig, resolve
 from incref.config.scheme import LayerScheme
+from incref.workflow.layers import needs_calibration
 
 __all__ = ["ExampleInputs", "Plan", "drop_plan", "find_plan", "prepare"]
 
@@ -23,10 +26,12 @@ class Plan:
     Attributes:
         schemes: what every layer that changes becomes, by its name.
         example_inputs: as given.
+        recorder: of the calls that calibrate the model; None where no scheme needs that.
     """
 
     schemes: dict[str, LayerScheme]
     example_inputs: ExampleInputs = None
+    recorder: CallRecorder | None = None
 
 
 def prepare(
@@ -36,6 +41,10 @@ def prepare(
     example_inputs: ExampleInputs = None,
 ) -> nn.Module:
     """Prepare `model` for calibration and `convert`.
+
+    If a layer is quantized with the help of calibration data, every call of the prepared model is recorded: its
+    arguments, and what the first of its blocks gets. The model still computes what it did, but that models of
+    transformers don't fill a cache.
 
     Args:
         model: any model; it has to be prepared once only.
@@ -55,7 +64,10 @@ def prepare(
     schemes = resolve(model, quant_config)
     if not inplace:
         model = copy.deepcopy(model)
-    setattr(model, _ATTRIBUTE, Plan(schemes=schemes, example_inputs=example_inputs))
+    recorder = None
+    if any(needs_calibration(scheme) for scheme in schemes.values()):
+        recorder = CallRecorder(model, find_blocks(model))
+    setattr(model, _ATTRIBUTE, Plan(schemes=schemes, example_inputs=example_inputs, recorder=recorder))
     return model
 
 

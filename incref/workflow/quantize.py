@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from incref.config.resolve import QuantConfig
-from incref.workflow.convert import Progress, convert
+from incref.workflow.convert import convert
+from incref.workflow.layers import Progress
 from incref.workflow.prepare import ExampleInputs, prepare
 
 __all__ = ["quantize"]

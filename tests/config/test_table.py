@@ -1,5 +1,7 @@
 import pytest
 
+from incref.config.base import BaseConfig
+from incref.config.gptq import GPTQConfig
 from incref.config.mx import MXQuantConfig
 from incref.config.rtn import RTNConfig
 from incref.config.table import CONFIGS, config_from_dict
@@ -7,11 +9,11 @@ from incref.qtensor.format_json import Json
 
 
 def test_every_configuration_is_found_by_its_name() -> None:
-    assert {"rtn": RTNConfig, "mx_quant": MXQuantConfig} == CONFIGS
+    assert {"rtn": RTNConfig, "gptq": GPTQConfig, "mx_quant": MXQuantConfig} == CONFIGS
 
 
 @pytest.mark.parametrize("cls", CONFIGS.values())
-def test_reads_what_to_dict_gives(cls: type[RTNConfig]) -> None:
+def test_reads_what_to_dict_gives(cls: type[BaseConfig]) -> None:
     assert config_from_dict(cls().to_dict()) == cls()
 
 
@@ -24,7 +26,7 @@ def test_reads_the_nested_form() -> None:
     "described", [{}, {"name": "magic"}, {"bits": 8, "dtype": "int"}, {"magic": {}}, {"rtn": 3, "b": 1}]
 )
 def test_other_dicts_are_refused(described: Json) -> None:
-    with pytest.raises(ValueError, match="a configuration is named rtn or mx_quant, got"):
+    with pytest.raises(ValueError, match="a configuration is named rtn or gptq or mx_quant, got"):
         config_from_dict(described)
 
 

@@ -6,7 +6,8 @@ from torch.nn import functional as F
 from incref.config.scheme import Elementwise
 from incref.config.schemes import SCHEMES
 from incref.formats import FORMATS, FloatFormat, Rounding
-from incref.modules.linear import QuantLinear, round_elementwise
+from incref.modules.input import round_elementwise
+from incref.modules.linear import QuantLinear
 from incref.numerics.granularity import PER_TOKEN
 from incref.qtensor.parts import fake_quantize
 from incref.qtensor.qtensor import QTensor

@@ -1,0 +1,136 @@
+"""Collects statistics of what layers are fed while something runs."""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from incref.calibration.hessian import Hessian
+
+__all__ = ["HessianCollector", "Transform"]
+
+Transform = Callable[[Tensor], Tensor]
+"""What a layer does to its input before it multiplies; two that are equal do the same."""
+
+_MOST_PENDING = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pending:
+    """A tensor that was fed to some layers, and may be fed to more.
+
+    Attributes:
+        x: the tensor; kept, so that no other one gets its identity.
+        version: how often it was written to.
+        transform: what the layers do to it first.
+        hessian: of this tensor alone.
+        names: of the layers, in the order of their calls.
+    """
+
+    x: Tensor
+    version: int
+    transform: Transform | None
+    hessian: Hessian
+    names: list[str]
+
+
+class HessianCollector:
+    """Sums up the Hessian of every layer until it is detached.
+
+    A tensor that several layers are fed, such as the projections of attention, is multiplied once for all of them:
+    there is a sum for every set of layers that got something together.
+    """
+
+    def __init__(self, layers: Mapping[str, nn.Linear], transforms: Mapping[str, Transform] | None = None) -> None:
+        """Hook into `layers`.
+
+        Args:
+            layers: by name.
+            transforms: for layers that will quantize their input, how.
+        """
+        self._transforms = transforms or {}
+        self._pending: list[_Pending] = []
+        self._sums: dict[tuple[str, ...], Hessian] = {}
+        self._handles = [layer.register_forward_pre_hook(self._hook(name)) for name, layer in layers.items()]
+
+    @property
+    def fed_together(self) -> list[list[str]]:
+        """Names of the layers that were called, grouped by what they got the same tensor; in the order of the calls."""
+        groups: list[list[str]] = []
+        for names in self._sums:
+            new = [name for name in names if not any(name in group for group in groups)]
+            if new:
+                groups.append(new)
+        return groups
+
+    def hessian(self, name: str) -> Tensor | None:
+        """Sum of `x.T @ x` over what the layer called `name` was fed, float64 [K, K]; None if that was nothing."""
+        found = [one for names, one in self._sums.items() if name in names and one.tokens]
+        if not found:
+            return None
+        total = found[0].total
+        for other in found[1:]:
+            total = total + other.total
+        return total
+
+    def key(self, name: str) -> Hashable:
+        """Equal for layers with the same Hessian."""
+        return tuple(names for names in self._sums if name in names)
+
+    def flush(self) -> None:
+        """Count what is pending; to be called when a run is over."""
+        while self._pending:
+            self._count(self._pending.pop(0))
+
+    def detach(self) -> None:
+        """Stop to collect."""
+        self.flush()
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            del module
+            self._see(name, args[0].detach())
+
+        return hook
+
+    @torch.no_grad()
+    def _see(self, name: str, x: Tensor) -> None:
+        transform, version = self._transforms.get(name), _version(x)
+        for pending in self._pending:
+            is_same = _is_same(pending.x, x) and pending.version == version
+            if is_same and pending.transform == transform and name not in pending.names:
+                pending.names.append(name)
+                return
+        if len(self._pending) >= _MOST_PENDING:
+            self._count(self._pending.pop(0))
+        # At once: the model may write to the tensor.
+        hessian = Hessian(x.shape[-1], x.device)
+        hessian.add(x if transform is None else transform(x))
+        pending = _Pending(x=x, version=version, transform=transform, hessian=hessian, names=[name])
+        self._pending.append(pending)
+
+    def _count(self, pending: _Pending) -> None:
+        names = tuple(pending.names)
+        if names in self._sums:
+            self._sums[names].merge(pending.hessian)
+        else:
+            self._sums[names] = pending.hessian
+
+
+def _version(x: Tensor) -> int:
+    """How often `x` was written to, as far as that is known."""
+    return 0 if x.is_inference() else x._version  # noqa: SLF001  # no public way
+
+
+def _is_same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same memory, read the same way."""
+    return (
+        a.data_ptr() == b.data_ptr()
+        and a.shape == b.shape
+        and a.stride() == b.stride()
+        and a.dtype is b.dtype
+        and a.numel() > 0
+    )

@@ -1,0 +1,145 @@
+"""`GPTQConfig`: weights quantized with the help of calibration data."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from incref.config.base import EVERYTHING, BaseConfig, WhiteList
+from incref.config.method import GPTQ, ColumnOrder, DeadColumns, GroupScales
+from incref.config.scheme import LayerScheme
+from incref.config.weight_format import SKIP, group_granularity, weight_format
+from incref.errors import UnsupportedError
+from incref.formats import BlockFormat, SymmetricScale
+from incref.qtensor.spec import QuantSpec
+
+__all__ = ["GPTQConfig", "get_default_gptq_config"]
+
+
+@dataclass(frozen=True)
+class GPTQConfig(BaseConfig):
+    """Weights of linear layers by GPTQ; inputs as they are.
+
+    Attributes:
+        dtype: "int" with `bits`, "int1" to "int8", or a format by name: "nf4", "fp4", "fp8_e4m3fn", "mxfp4", ... "fp32"
+            leaves a layer alone.
+        bits: width of the codes where `dtype` is "int".
+        use_sym: whether integers are symmetric about zero, on the grid of GPTQ (`SymmetricScale.SPAN`); if not, they
+            are unsigned with zero points.
+        group_size: how many input features share a scale; -1 for all. Block formats have blocks of their own.
+        use_mse_search: whether the range of every group is shrunk by what gives the least error; see `GPTQ`.
+        use_layer_wise: accepted and without effect: calibration always goes block by block.
+        use_block_wise: likewise.
+        model_path: where layers would be loaded from one at a time; has to be empty.
+        use_double_quant: whether scales are quantized too; has to be False.
+        double_quant_dtype: format of quantized scales.
+        double_quant_bits: width of quantized scales.
+        double_quant_use_sym: whether quantized scales are symmetric.
+        double_quant_group_size: how many scales share one.
+        quant_lm_head: whether output heads (lm_head, output_layer, embed_out) are quantized too.
+        act_order: whether columns are quantized by descending diagonal of the Hessian (`ColumnOrder.DESCENDING`).
+        hybrid_order: whether they are so within groups of neighbours (`ColumnOrder.WITHIN_GROUPS`).
+        fp8_aware: has to be False.
+        percdamp: damping of the Hessian, as a fraction of the mean of its diagonal.
+        block_size: how many columns are quantized before the rest of the weight is updated.
+        static_groups: whether scales are those of the original weights (`GroupScales.ORIGINAL`).
+        true_sequential: whether layers of a block that feed others are quantized first.
+        white_list: the layers that the configuration speaks of.
+        group_scales: which weights scales are computed from, if not `static_groups`: "block" or "current". "current" is
+            the better one: with a large `block_size`, "block" leaves out what groups took up of the errors of others.
+        dead_columns: what becomes of columns without input: "zero" or "keep".
+
+    Raises:
+        TypeError: for a field of the wrong type, or one that there isn't.
+        ValueError: for values out of range, or that contradict each other.
+        UnsupportedError: for `model_path`, `use_double_quant` and `fp8_aware`.
+    """
+
+    name: ClassVar[str] = "gptq"
+
+    dtype: str = "int"
+    bits: int = 4
+    use_sym: bool = True
+    group_size: int = 32
+    use_mse_search: bool = False
+    use_layer_wise: bool = False
+    use_block_wise: bool = False
+    model_path: str = ""
+    use_double_quant: bool = False
+    double_quant_dtype: str = "int"
+    double_quant_bits: int = 8
+    double_quant_use_sym: bool = False
+    double_quant_group_size: int = 256
+    quant_lm_head: bool = False
+    act_order: bool = False
+    hybrid_order: bool = False
+    fp8_aware: bool = False
+    percdamp: float = 0.01
+    block_size: int = 2048
+    static_groups: bool = False
+    true_sequential: bool = False
+    white_list: WhiteList = EVERYTHING
+    group_scales: str = "block"
+    dead_columns: str = "zero"
+
+    @property
+    def leaves_heads_alone(self) -> bool:
+        """Whether output heads keep their float weights."""
+        return not self.quant_lm_head
+
+    def scheme(self) -> LayerScheme | None:
+        """What a layer becomes; None where `dtype` is "fp32"."""
+        if self.use_double_quant:
+            raise UnsupportedError("GPTQ keeps scales in float32; set use_double_quant=False")
+        if self.fp8_aware:
+            raise UnsupportedError('GPTQ quantizes to one format; set fp8_aware=False, or dtype="fp8_e4m3fn"')
+        if self.model_path:
+            raise UnsupportedError(
+                f"GPTQ reads the weights of the model it is given; set model_path='', got {self.model_path!r}"
+            )
+        if not 1 <= self.bits <= 8:
+            raise ValueError(f"bits must be 1 to 8, got {self.bits}")
+        if self.dtype in SKIP:
+            return None
+        fmt = weight_format(self.dtype, self.bits, use_sym=self.use_sym)
+        method = self._method()
+        if isinstance(fmt, BlockFormat):
+            if self.use_mse_search:
+                raise ValueError(f"use_mse_search needs scales that are floats, and those of {fmt.name} are not")
+            return LayerScheme(weight=QuantSpec(fmt=fmt), method=method)
+        weight = QuantSpec(
+            fmt=fmt,
+            granularity=group_granularity(self.group_size),
+            symmetric=self.use_sym,
+            symmetric_scale=SymmetricScale.SPAN,
+        )
+        return LayerScheme(weight=weight, method=method)
+
+    def _method(self) -> GPTQ:
+        if self.act_order and self.hybrid_order:
+            raise ValueError("act_order and hybrid_order are two orders; set one of them")
+        order = ColumnOrder.GIVEN
+        if self.act_order or self.hybrid_order:
+            order = ColumnOrder.DESCENDING if self.act_order else ColumnOrder.WITHIN_GROUPS
+        if self.group_scales not in (GroupScales.BLOCK.value, GroupScales.CURRENT.value):
+            raise ValueError(f'group_scales must be "block" or "current", got {self.group_scales!r}')
+        if self.dead_columns not in [choice.value for choice in DeadColumns]:
+            raise ValueError(f'dead_columns must be "zero" or "keep", got {self.dead_columns!r}')
+        return GPTQ(
+            use_mse_search=self.use_mse_search,
+            percdamp=self.percdamp,
+            block_size=self.block_size,
+            order=order,
+            group_scales=GroupScales.ORIGINAL if self.static_groups else GroupScales(self.group_scales),
+            dead_columns=DeadColumns(self.dead_columns),
+            true_sequential=self.true_sequential,
+        )
+
+
+def get_default_gptq_config(processor_type: str | None = None) -> GPTQConfig:
+    """Make the default configuration.
+
+    Args:
+        processor_type: "client", "server" or None; sets `use_layer_wise`, which has no effect on the result.
+    """
+    if processor_type not in (None, "client", "server"):
+        raise ValueError(f'processor_type must be "client", "server" or None, got {processor_type!r}')
+    return GPTQConfig(use_layer_wise=processor_type == "client")

@@ -1,0 +1,53 @@
+"""What the weight-only configurations have in common: the format of a weight, named by dtype and bits."""
+
+import re
+
+from incref.formats import FORMATS, FloatFormat, Format, IntFormat, get_format
+from incref.numerics.granularity import Granularity, per_channel, per_group
+
+__all__ = ["SKIP", "group_granularity", "weight_format"]
+
+SKIP = ("fp32", "float32")
+"""The dtypes that leave a layer alone."""
+
+_INT = re.compile(r"int(\d*)")
+# The names of 4-bit floats that users of Neural Compressor know; see "Coming from Neural Compressor" for the tables.
+_ALIASES = {"fp4": "float4_e2m1fn"}
+
+
+def weight_format(dtype: str, bits: int, *, use_sym: bool) -> Format:
+    """Find the format that `dtype` names.
+
+    Args:
+        dtype: "int" with `bits`, "int1" to "int8", or a float or block format by name.
+        bits: width of the codes where `dtype` is "int".
+        use_sym: whether integers are symmetric, and so signed.
+
+    Raises:
+        ValueError: if there is no such format, or it can't be asymmetric.
+    """
+    integer = _INT.fullmatch(dtype)
+    if integer is not None:
+        width = int(integer[1]) if integer[1] else bits
+        if not 1 + use_sym <= width <= 8:
+            raise ValueError(f"integers have {1 + use_sym} to 8 bits if use_sym={use_sym}, got {width}")
+        return FORMATS[f"{'int' if use_sym else 'uint'}{width}"]
+    fmt = get_format(_ALIASES.get(dtype, dtype))
+    if isinstance(fmt, IntFormat) or (isinstance(fmt, FloatFormat) and fmt.bits > 8):
+        raise ValueError(f'dtype must be "int", "int1" to "int8", or a float or block format, got {dtype!r}')
+    if not use_sym:
+        raise ValueError(f"only integers have zero points; {fmt.name} needs use_sym=True")
+    return fmt
+
+
+def group_granularity(group_size: int, axis: int = -1) -> Granularity:
+    """Groups of `group_size` weights of a matrix along `axis` (-1 or -2); a size of -1 is all of a row or column.
+
+    Raises:
+        ValueError: for another size that is not positive.
+    """
+    if group_size == -1:
+        return per_channel(0 if axis == -1 else 1)
+    if group_size < 1:
+        raise ValueError(f"group_size must be positive, or -1 for a whole row, got {group_size}")
+    return per_group(group_size, axis)

@@ -1,0 +1,105 @@
+"""Calibrates and replaces the layers of a model block by block, with what the quantized ones before give."""
+
+from collections.abc import Callable, Hashable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from incref.calibration.collect import HessianCollector, Transform
+from incref.calibration.recorder import BlockCall, Call, CallRecorder, Chain, replay
+from incref.config.method import GPTQ
+from incref.modules.input import InputQuantizer
+from incref.workflow.layers import LayerReplacer, Statistics, needs_calibration
+
+__all__ = ["replace_blockwise"]
+
+_Run = Callable[[], object]
+
+
+@torch.no_grad()
+def replace_blockwise(model: nn.Module, recorder: CallRecorder, replacer: LayerReplacer) -> None:
+    """Replace the layers of all blocks, and all others that need calibration.
+
+    Where the recorded blocks are a chain, only the activations between two blocks are kept, and every block is run on
+    its own: once for the statistics of its layers, and once, with those replaced, for what the next one gets. Layers
+    outside of the blocks, and all layers of a model whose blocks are no chain, are calibrated at the end, by calls of
+    the whole model.
+    """
+    modes = {name: module.training for name, module in model.named_modules()}
+    model.eval()
+    if recorder.chains:
+        _replace_chain(model, recorder.blocks, recorder.chains, replacer)
+    rest = [name for name, scheme in replacer.left.items() if needs_calibration(scheme)]
+    _replace_together(rest, [_call_of(model, call) for call in recorder.calls], replacer)
+    for name, module in model.named_modules():
+        module.training = modes.get(name, module.training)
+
+
+def _call_of(model: nn.Module, call: Call) -> _Run:
+    return lambda: model(*call.args, **call.kwargs)
+
+
+def _replace_chain(model: nn.Module, blocks: Sequence[str], chains: Sequence[Chain], replacer: LayerReplacer) -> None:
+    hidden = [chain.hidden for chain in chains]
+    for index, name in enumerate(blocks):
+        block = model.get_submodule(name)
+        calls = [chain.calls[index] for chain in chains]
+        layers = [layer for layer in replacer.left if layer.startswith(f"{name}.")]
+        runs = [_replay_of(block, state, call) for state, call in zip(hidden, calls, strict=True)]
+        _replace_together(layers, runs, replacer)
+        del runs
+        is_last = index == len(blocks) - 1
+        if not is_last:
+            for number, call in enumerate(calls):
+                hidden[number] = replay(block, hidden[number], call)
+
+
+def _replay_of(block: nn.Module, hidden: Tensor, call: BlockCall) -> _Run:
+    return lambda: replay(block, hidden, call)
+
+
+def _replace_together(names: Sequence[str], runs: Sequence[_Run], replacer: LayerReplacer) -> None:
+    """Calibrate and replace layers by some runs; in several steps where their method is truly sequential."""
+    calibrated = [name for name in names if needs_calibration(replacer.left[name])]
+    steps = [list(calibrated)]
+    if any(_is_sequential(name, replacer) for name in calibrated):
+        order = _collect(names, runs[:1], replacer).fed_together
+        seen = {name for step in order for name in step}
+        steps = [*order, [name for name in names if name not in seen]]
+    for step in steps:
+        needing = [name for name in step if name in calibrated]
+        collector = _collect(needing, runs, replacer) if needing else None
+        statistics: dict[Hashable, Statistics] = {}
+        for name in step:
+            if name not in calibrated:
+                replacer.replace(name)
+                continue
+            assert collector is not None
+            key = collector.key(name)
+            if key not in statistics:
+                statistics[key] = Statistics(hessian=collector.hessian(name))
+            replacer.replace(name, statistics[key])
+    for name in names:
+        if name in replacer.left:
+            replacer.replace(name)
+
+
+def _is_sequential(name: str, replacer: LayerReplacer) -> bool:
+    method = replacer.left[name].method
+    return isinstance(method, GPTQ) and method.true_sequential
+
+
+def _collect(names: Sequence[str], runs: Sequence[_Run], replacer: LayerReplacer) -> HessianCollector:
+    transforms: dict[str, Transform] = {}
+    for name in names:
+        scheme = replacer.left[name]
+        if scheme.activation is not None or scheme.elementwise is not None:
+            transforms[name] = InputQuantizer(elementwise=scheme.elementwise, activation=scheme.activation)
+    collector = HessianCollector({name: replacer.layer(name) for name in names}, transforms)
+    try:
+        for run in runs:
+            run()
+            collector.flush()
+    finally:
+        collector.detach()
+    return collector

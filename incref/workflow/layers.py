@@ -1,0 +1,118 @@
+"""Replaces the layers of a model, one by one."""
+
+import warnings
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from incref.algorithms.factor import Factor
+from incref.algorithms.gptq import gptq
+from incref.algorithms.rtn import rtn
+from incref.config.method import GPTQ, RTN, DeadColumns
+from incref.config.scheme import LayerScheme
+from incref.errors import CalibrationWarning, LayerError
+from incref.modules.input import round_elementwise
+from incref.modules.linear import QuantLinear
+from incref.modules.replace import find_holders, replace_layer
+from incref.qtensor.qtensor import QTensor
+
+__all__ = ["LayerReplacer", "Progress", "Statistics", "needs_calibration"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a layer that was converted, how many are, and how many there are in all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """What calibration found about the input of a layer.
+
+    Attributes:
+        hessian: float64 [K, K], or None if the layer was never called.
+        factors: those that were made of this Hessian already, by what else they depend on.
+    """
+
+    hessian: Tensor | None
+    factors: dict[Hashable, Factor] = field(default_factory=dict)
+
+
+def needs_calibration(scheme: LayerScheme) -> bool:
+    """Whether the weight is quantized with the help of calibration data."""
+    return isinstance(scheme.method, GPTQ)
+
+
+class LayerReplacer:
+    """Puts quantized layers in place of those of a model.
+
+    Attributes:
+        left: the schemes of the layers that are not replaced yet, by name, in the order of the model.
+    """
+
+    def __init__(self, model: nn.Module, schemes: Mapping[str, LayerScheme], progress: Progress | None) -> None:
+        """Prepare for the layers of `model` that `schemes` names."""
+        self.left = dict(schemes)
+        self._model = model
+        self._holders = find_holders(model)
+        self._progress = progress
+        self._total = len(schemes)
+
+    def layer(self, name: str) -> nn.Linear:
+        """The layer called `name`."""
+        layer = self._model.get_submodule(name)
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    def replace(self, name: str, statistics: Statistics | None = None) -> None:
+        """Quantize the layer called `name`, and put it in its place.
+
+        Raises:
+            LayerError: if the weight can't be quantized as its scheme says.
+        """
+        layer = self.layer(name)
+        new = _quantize_layer(name, layer, self.left.pop(name), statistics)
+        replace_layer(self._holders, layer, new)
+        if self._progress is not None:
+            self._progress(name, self._total - len(self.left), self._total)
+
+
+@torch.no_grad()
+def _quantize_layer(name: str, layer: nn.Linear, scheme: LayerScheme, statistics: Statistics | None) -> QuantLinear:
+    weight = layer.weight.detach()
+    if scheme.elementwise is not None:
+        weight = round_elementwise(weight, scheme.elementwise)
+    try:
+        if isinstance(scheme.method, RTN):
+            qweight = rtn(weight, scheme.weight, use_mse_search=scheme.method.use_mse_search)
+        else:
+            assert statistics is not None
+            qweight = _by_gptq(name, weight, scheme, scheme.method, statistics)
+    except (TypeError, ValueError) as error:
+        raise LayerError(
+            f"{name}: a weight of shape {tuple(weight.shape)} and {weight.dtype} can't become "
+            f"{scheme.weight.fmt.name}: {error}"
+        ) from error
+    new = QuantLinear(qweight, layer.bias, scheme.activation, elementwise=scheme.elementwise)
+    return new.train(layer.training)
+
+
+def _by_gptq(name: str, weight: Tensor, scheme: LayerScheme, method: GPTQ, statistics: Statistics) -> QTensor:
+    hessian = statistics.hessian
+    if hessian is None:
+        warnings.warn(
+            f"{name} was never called during calibration; its weights are rounded to nearest", CalibrationWarning, 2
+        )
+        hessian = torch.eye(weight.shape[1], dtype=torch.float64, device=weight.device)
+        return gptq(weight, hessian, scheme.weight, replace(method, dead_columns=DeadColumns.KEEP)).qweight
+    # The groups of a weight decide on the order of columns, so far as that goes by groups.
+    key = (method.percdamp, method.order, scheme.weight.scale_shape(weight.shape)[1:])
+    result = gptq(weight, hessian, scheme.weight, method, factor=statistics.factors.get(key))
+    statistics.factors[key] = result.factor
+    if result.factor.is_raised:
+        warnings.warn(
+            f"{name}: the Hessian of {weight.shape[1]} input features has no factor with percdamp={method.percdamp}; "
+            f"it was damped by {result.factor.damp:.3g}; calibrate with more data, or raise percdamp",
+            CalibrationWarning,
+            2,
+        )
+    return result.qweight

@@ -1,0 +1,127 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from incref.calibration.recorder import CallRecorder, replay
+from incref.errors import UnsupportedError
+
+
+class Block(nn.Module):
+    def __init__(self, *, gives_tuple: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.gives_tuple = gives_tuple
+
+    def forward(self, hidden: Tensor, shift: Tensor, scale: float = 1.0) -> Tensor | tuple[Tensor, None]:
+        out = self.linear(hidden) * scale + shift
+        return (out, None) if self.gives_tuple else out
+
+
+class Model(nn.Module):
+    def __init__(self, *, gives_tuple: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.blocks = nn.ModuleList(Block(gives_tuple=gives_tuple) for _ in range(3))
+        self.detour = False
+        self.cache_seen: list[object] = []
+
+    def forward(self, x: Tensor, *, use_cache: bool | None = None, cache: object = None) -> Tensor:  # noqa: ARG002  # to be refused
+        self.cache_seen.append(use_cache)
+        hidden = self.first(x)
+        for index, block in enumerate(self.blocks):
+            if self.detour:
+                hidden = hidden + 1
+            out = block(hidden, shift=torch.full((4,), float(index)), scale=2.0)
+            hidden = out[0] if isinstance(out, tuple) else out
+        return hidden
+
+
+BLOCKS = ["blocks.0", "blocks.1", "blocks.2"]
+
+
+@pytest.mark.parametrize("gives_tuple", [False, True])
+def test_blocks_give_the_same_again(gives_tuple: bool) -> None:
+    model = Model(gives_tuple=gives_tuple)
+    recorder = CallRecorder(model, BLOCKS)
+    inputs = [torch.randn(2, 4), torch.randn(5, 4)]
+    outputs = [model(x) for x in inputs]
+    recorder.detach()
+    model(torch.zeros(1, 4))
+    assert recorder.chains is not None
+    assert [call.args[0] is not None for call in recorder.calls] == [True, True]
+    for chain, output in zip(recorder.chains, outputs, strict=True):
+        hidden = chain.hidden
+        assert not hidden.requires_grad
+        for name, call in zip(BLOCKS, chain.calls, strict=True):
+            hidden = replay(model.get_submodule(name), hidden, call)
+        assert torch.equal(hidden, output)
+
+
+def test_the_hidden_state_may_be_named() -> None:
+    class Named(Model):
+        def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+            for block in self.blocks:
+                x = block(shift=0, hidden=x)
+            return x
+
+    model, x = Named(), torch.randn(2, 4)
+    recorder = CallRecorder(model, BLOCKS)
+    output = model(x)
+    assert recorder.chains is not None
+    hidden = recorder.chains[0].hidden
+    for name, call in zip(BLOCKS, recorder.chains[0].calls, strict=True):
+        assert call.slot == "hidden"
+        hidden = replay(model.get_submodule(name), hidden, call)
+    assert torch.equal(hidden, output)
+
+
+def test_what_stands_between_blocks_makes_them_no_chain() -> None:
+    model = Model()
+    recorder = CallRecorder(model, BLOCKS)
+    model(torch.randn(2, 4))
+    model.detour = True
+    model(torch.randn(2, 4))
+    assert recorder.chains is None
+    assert len(recorder.calls) == 2
+
+
+def test_blocks_that_are_left_out_make_no_chain() -> None:
+    model = Model()
+    recorder = CallRecorder(model, [*BLOCKS, "first"])
+    model(torch.randn(2, 4))
+    assert recorder.chains is None
+
+
+def test_a_model_without_blocks() -> None:
+    model = nn.Linear(4, 4)
+    recorder = CallRecorder(model, [])
+    x = torch.randn(2, 4)
+    model(x)
+    assert recorder.chains is None
+    assert recorder.calls[0].args[0] is not x
+    assert torch.equal(recorder.calls[0].args[0], x)  # type: ignore[arg-type]  # a tensor, as the line above shows
+
+
+def test_a_call_that_fails_is_not_recorded() -> None:
+    model = Model()
+    recorder = CallRecorder(model, BLOCKS)
+    with pytest.raises(RuntimeError):
+        model(torch.randn(2, 3))
+    model(torch.randn(2, 4))
+    assert len(recorder.calls) == 1
+    assert recorder.chains is not None
+    assert len(recorder.chains) == 1
+
+
+def test_caches_are_turned_off_and_refused() -> None:
+    class Cache:
+        def get_seq_length(self) -> int:
+            return 0
+
+    model = Model()
+    CallRecorder(model, BLOCKS)
+    model(torch.randn(2, 4))
+    model(torch.randn(2, 4), use_cache=True)
+    assert model.cache_seen == [False, False]
+    with pytest.raises(UnsupportedError, match="the cache in cache would grow"):
+        model(torch.randn(2, 4), cache=Cache())

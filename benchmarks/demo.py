@@ -21,6 +21,7 @@ from incref.cli.quantize import quantize
 from incref.cli.report import as_json, as_table
 from incref.config.schemes import SCHEMES
 from incref.evaluation.journal import Journal, write_atomically
+from incref.workflow.layers import needs_calibration
 
 __all__ = ["demo"]
 
@@ -48,7 +49,8 @@ def demo(
             install_missing(_NEEDS)
             make_smollm2(model)
         tokens = tokens_of(model, text, window=window, windows=windows)
-        done = compare_with_bars(model, list(SCHEMES), tokens, journal=Journal(results / "journal"), quiet=quiet)
+        uncalibrated = [name for name, scheme in SCHEMES.items() if not needs_calibration(scheme)]
+        done = compare_with_bars(model, uncalibrated, tokens, journal=Journal(results / "journal"), quiet=quiet)
         stdout_console().print(as_table(done))
         report = as_json(done, model="SmolLM2-135M-Instruct", text=str(text or "pydoc_data.topics"), tokens=tokens)
         write_atomically(results / "smollm2.json", (json.dumps(report, indent=2) + "\n").encode())

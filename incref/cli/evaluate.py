@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -21,14 +22,28 @@ from incref.evaluation.huggingface import load_tokenizer
 from incref.evaluation.journal import Journal
 from incref.evaluation.result import FLOAT32, Evaluation
 from incref.evaluation.text import cut_windows, python_topics, read_text
+from incref.workflow.layers import needs_calibration
 
-__all__ = ["TextFile", "Window", "Windows", "compare_with_bars", "evaluate", "tokens_of"]
+__all__ = [
+    "CalibrationWindows",
+    "TextFile",
+    "Window",
+    "Windows",
+    "calibration_of",
+    "compare_with_bars",
+    "evaluate",
+    "tokens_of",
+]
 
 TextFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", exists=True, dir_okay=False, help="UTF-8 text; Python's own help texts if left out."),
 ]
 Windows = Annotated[int, typer.Option(min=1, help="How many windows of the text to take.")]
+CalibrationWindows = Annotated[
+    int,
+    typer.Option(min=1, help="How many windows, from the end of the text, to calibrate with where a scheme needs it."),
+]
 Window = Annotated[int, typer.Option(min=2, help="Tokens in a window.")]
 
 
@@ -41,6 +56,7 @@ def evaluate(  # noqa: PLR0917  # typer takes options by annotation
     text: TextFile = None,
     windows: Windows = 16,
     window: Window = 512,
+    calibration_windows: CalibrationWindows = 32,
     journal: Annotated[
         Path | None,
         typer.Option(metavar="DIR", file_okay=False, help="Where results are kept; the user's cache if left out."),
@@ -58,7 +74,10 @@ def evaluate(  # noqa: PLR0917  # typer takes options by annotation
         on_interrupt=f"Results so far are in {kept.directory}; the same command goes on from there."
     ):
         tokens = tokens_of(directory, text, window=window, windows=windows)
-        done = compare_with_bars(directory, names, tokens, journal=kept, quiet=quiet)
+        calibration = None
+        if any(name != FLOAT32 and needs_calibration(SCHEMES[name]) for name in names):
+            calibration = calibration_of(directory, text, window=window, windows=calibration_windows, after=windows)
+        done = compare_with_bars(directory, names, tokens, journal=kept, quiet=quiet, calibration=calibration)
     if json_:
         source = str(text) if text else "pydoc_data.topics"
         typer.echo(json.dumps(as_json(done, model=str(directory), text=source, tokens=tokens), indent=2))
@@ -79,14 +98,36 @@ def tokens_of(directory: Path, text: Path | None, *, window: int, windows: int) 
         raise typer.BadParameter(str(error), param_hint="--text") from error
 
 
+def calibration_of(directory: Path, text: Path | None, *, window: int, windows: int, after: int = 0) -> Tensor:
+    """Cut the end of the text into windows of tokens, int64 [windows, window], none of them among the first `after`.
+
+    Raises:
+        typer.BadParameter: if the text is too short or not UTF-8.
+    """
+    tokens = tokens_of(directory, text, window=window, windows=sys.maxsize)
+    if len(tokens) < after + windows:
+        raise typer.BadParameter(
+            f"the text has {len(tokens)} windows of {window} tokens, and {after} + {windows} are needed; "
+            "take fewer, or a longer text",
+            param_hint="--calibration-windows",
+        )
+    return tokens[-windows:]
+
+
 def compare_with_bars(
-    directory: Path, names: Sequence[str], tokens: Tensor, *, journal: Journal, quiet: bool
+    directory: Path,
+    names: Sequence[str],
+    tokens: Tensor,
+    *,
+    journal: Journal,
+    quiet: bool,
+    calibration: Tensor | None = None,
 ) -> list[Evaluation]:
     """Evaluate the float32 model, then each scheme of `names` once, with bars on stderr unless `quiet`."""
     ordered = [FLOAT32, *(name for name in dict.fromkeys(names) if name != FLOAT32)]
     with bars(quiet=quiet) as progress:
         watch = _BarWatch(progress, windows=len(tokens), schemes=len(ordered))
-        return list(compare(directory, ordered, tokens, journal=journal, watch=watch))
+        return list(compare(directory, ordered, tokens, journal=journal, watch=watch, calibration=calibration))
 
 
 def _default_journal() -> Path:

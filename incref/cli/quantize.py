@@ -9,12 +9,14 @@ import typer
 from incref.checkpoints.files import atomic_directory
 from incref.checkpoints.manifest import MANIFEST_FILE
 from incref.cli.bars import bars
+from incref.cli.evaluate import CalibrationWindows, TextFile, Window, calibration_of
 from incref.cli.failures import reporting_failures
 from incref.cli.options import AsJson, ModelDirectory, Quiet, require_scheme
 from incref.config.schemes import SCHEMES
+from incref.evaluation.calibrate import convert_with_text
 from incref.evaluation.huggingface import copy_tokenizer, load_model
 from incref.evaluation.size import file_bytes, measure_size
-from incref.workflow.convert import convert
+from incref.workflow.layers import needs_calibration
 from incref.workflow.save import save
 
 __all__ = ["quantize"]
@@ -24,16 +26,20 @@ def _require(name: str) -> str:
     return require_scheme(name)
 
 
-def quantize(
+def quantize(  # noqa: PLR0917  # typer takes options by annotation
     directory: ModelDirectory,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The directory to make; it must not be there yet.")],
     scheme: Annotated[str, typer.Option(help=f"One of {', '.join(SCHEMES)}.", callback=_require)],
+    text: TextFile = None,
+    window: Window = 512,
+    calibration_windows: CalibrationWindows = 32,
     json_: AsJson = False,  # noqa: FBT002  # typer makes a flag of it
     quiet: Quiet = False,  # noqa: FBT002  # likewise
 ) -> None:
     """Quantize a model and write it, with its tokenizer, to a new directory of safetensors.
 
-    The directory appears when everything is in it. Output heads stay as they are.
+    Schemes of GPTQ are calibrated with the end of a text. The directory appears when everything is in it. Output heads
+    stay as they are.
     """
     if out.exists():
         raise typer.BadParameter(f"the directory to make must not be there yet, and {out} is", param_hint="OUT")
@@ -46,7 +52,10 @@ def quantize(
             def show(_name: str, done: int, total: int) -> None:
                 progress.update(task, completed=done, total=total)
 
-            convert(model, SCHEMES[scheme], progress=show)
+            tokens = None
+            if needs_calibration(SCHEMES[scheme]):
+                tokens = calibration_of(directory, text, window=window, windows=calibration_windows)
+            convert_with_text(model, SCHEMES[scheme], tokens, inplace=True, progress=show)
             writing = progress.add_task("writing", total=1)
             with atomic_directory(out, last=MANIFEST_FILE) as unfinished:
                 save(model, unfinished)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from incref.config.method import GPTQ, ColumnOrder
 from incref.config.scheme import LayerScheme
-from incref.formats import FORMATS
+from incref.formats import FORMATS, SymmetricScale
 from incref.numerics.granularity import PER_TOKEN, Granularity, per_channel, per_group
 from incref.qtensor.spec import QuantSpec
 
@@ -14,6 +15,15 @@ __all__ = ["SCHEMES"]
 def _int(bits: int, granularity: Granularity, *, symmetric: bool = True) -> LayerScheme:
     fmt = FORMATS[f"{'int' if symmetric else 'uint'}{bits}"]
     return LayerScheme(weight=QuantSpec(fmt=fmt, granularity=granularity, symmetric=symmetric))
+
+
+def _int_span(bits: int, granularity: Granularity) -> QuantSpec:
+    """The symmetric grid of GPTQ, half a step beyond either end code."""
+    return QuantSpec(fmt=FORMATS[f"int{bits}"], granularity=granularity, symmetric_scale=SymmetricScale.SPAN)
+
+
+def _gptq(weight: QuantSpec, order: ColumnOrder) -> LayerScheme:
+    return LayerScheme(weight=weight, method=GPTQ(order=order))
 
 
 def _float(name: str, *, is_dynamic: bool = False) -> LayerScheme:
@@ -50,6 +60,11 @@ SCHEMES: Mapping[str, LayerScheme] = MappingProxyType(
         "mxfp4_w4a4": _block("mxfp4", is_dynamic=True),
         "mxint8_w8a8": _block("mxint8", is_dynamic=True),
         "nvfp4_w4a4": _block("nvfp4", is_dynamic=True),
+        "gptq_int4_g128": _gptq(_int_span(4, per_group(128)), ColumnOrder.GIVEN),
+        "gptq_int4_g128_act_order": _gptq(_int_span(4, per_group(128)), ColumnOrder.DESCENDING),
+        "gptq_mxfp4": _gptq(_block("mxfp4").weight, ColumnOrder.GIVEN),
+        "gptq_nvfp4": _gptq(_block("nvfp4").weight, ColumnOrder.GIVEN),
     }
 )
-"""Weights as the name says; `wXaY` quantizes the input too, along its last dimension, with scales of every call."""
+"""Weights as the name says; `wXaY` quantizes the input too, along its last dimension, with scales of every call. `gptq`
+needs calibration data."""

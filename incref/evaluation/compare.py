@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from incref.config.schemes import SCHEMES
 from incref.evaluation.cache import cache_weights
+from incref.evaluation.calibrate import convert_with_text
 from incref.evaluation.huggingface import fingerprint, load_model
 from incref.evaluation.journal import Journal
 from incref.evaluation.perplexity import window_nll
@@ -18,7 +19,7 @@ from incref.evaluation.result import FLOAT32, Evaluation
 from incref.evaluation.size import file_bytes, measure_size
 from incref.evaluation.versions import versions
 from incref.qtensor.format_json import Json
-from incref.workflow.convert import convert
+from incref.workflow.layers import needs_calibration
 from incref.workflow.save import save
 
 __all__ = ["Watch", "compare"]
@@ -41,7 +42,13 @@ class Watch(Protocol):
 
 
 def compare(
-    directory: Path, schemes: Sequence[str], tokens: Tensor, *, journal: Journal, watch: Watch
+    directory: Path,
+    schemes: Sequence[str],
+    tokens: Tensor,
+    *,
+    journal: Journal,
+    watch: Watch,
+    calibration: Tensor | None = None,
 ) -> Iterator[Evaluation]:
     """Evaluate a model as it is and under each of `schemes`, and yield every result as soon as it is kept.
 
@@ -51,6 +58,7 @@ def compare(
         tokens: windows of text, int64 [n, window].
         journal: has the results of earlier runs; a result counts if model, scheme, tokens and versions are the same.
         watch: is told about progress.
+        calibration: windows of text for the schemes that are calibrated, int64 [n, window].
 
     Yields:
         One evaluation for each scheme, in their order.
@@ -62,22 +70,26 @@ def compare(
     model_hash = fingerprint(directory)
     float_model: nn.Module | None = None
     for name in schemes:
-        key = _key(model_hash, name, tokens)
+        key = _key(model_hash, name, tokens, calibration)
         known = journal.get(key)
         watch.scheme(name, is_known=known is not None)
         if known is None:
             if float_model is None:
                 float_model = load_model(directory)
-            evaluation = _evaluate(float_model, name, tokens, directory, watch)
+            evaluation = _evaluate(float_model, name, tokens, directory, watch, calibration)
             journal.put(key, evaluation.to_json())
         else:
             evaluation = Evaluation.from_json(known)
         yield evaluation
 
 
-def _evaluate(float_model: nn.Module, name: str, tokens: Tensor, directory: Path, watch: Watch) -> Evaluation:
+def _evaluate(  # noqa: PLR0917  # the evaluation is all of them
+    float_model: nn.Module, name: str, tokens: Tensor, directory: Path, watch: Watch, calibration: Tensor | None
+) -> Evaluation:
     start = time.perf_counter()
-    model = float_model if name == FLOAT32 else convert(float_model, SCHEMES[name], inplace=False, progress=watch.layer)
+    model = float_model
+    if name != FLOAT32:
+        model = convert_with_text(float_model, SCHEMES[name], calibration, inplace=False, progress=watch.layer)
     quantized = time.perf_counter()
     size, on_disk = measure_size(model), file_bytes(directory)
     if name != FLOAT32:
@@ -97,7 +109,7 @@ def _evaluate(float_model: nn.Module, name: str, tokens: Tensor, directory: Path
     )
 
 
-def _key(model_hash: str, name: str, tokens: Tensor) -> dict[str, Json]:
+def _key(model_hash: str, name: str, tokens: Tensor, calibration: Tensor | None) -> dict[str, Json]:
     described: dict[str, Json] = {}
     if name != FLOAT32:
         scheme = SCHEMES[name]
@@ -105,11 +117,18 @@ def _key(model_hash: str, name: str, tokens: Tensor) -> dict[str, Json]:
             "weight": scheme.weight.to_json(),
             "activation": scheme.activation.to_json() if scheme.activation else None,
         }
+        if needs_calibration(scheme) and calibration is not None:
+            described["method"] = repr(scheme.method)
+            described["calibration_sha256"] = _digest(calibration)
     return {
         "model_sha256": model_hash,
         "scheme": name,
         "spec": described,
-        "tokens_sha256": hashlib.sha256(tokens.numpy().tobytes()).hexdigest(),
+        "tokens_sha256": _digest(tokens),
         "shape": list(tokens.shape),
         "versions": dict(versions()),
     }
+
+
+def _digest(tokens: Tensor) -> str:
+    return hashlib.sha256(tokens.numpy().tobytes()).hexdigest()

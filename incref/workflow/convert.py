@@ -56,14 +56,15 @@ def convert(
     layers = {name: model.get_submodule(name) for name in schemes}
     for name, layer in layers.items():
         _require_finite(name, layer)
+    original = model
     if recorder is not None:
         recorder.detach()
     if not inplace:
-        original, model = model, _copy(model, layers)
-        if recorder is not None:
-            recorder.attach(original)
+        model = _copy(model, layers)
     drop_plan(model)
-    del layers
+    if recorder is not None and not inplace:
+        recorder.attach(original)
+    del layers, original
     replacer = LayerReplacer(model, schemes, progress)
     if recorder is not None:
         replace_blockwise(model, recorder, replacer)

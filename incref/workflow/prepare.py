@@ -78,5 +78,8 @@ def find_plan(model: nn.Module) -> Plan | None:
 
 
 def drop_plan(model: nn.Module) -> None:
-    """Take away what `prepare` left on `model`, if anything."""
+    """Take away what `prepare` left on `model`, if anything, and stop to record its calls."""
+    plan = find_plan(model)
+    if plan is not None and plan.recorder is not None:
+        plan.recorder.detach()
     vars(model).pop(_ATTRIBUTE, None)

@@ -24,7 +24,7 @@ def run(directory: Path, journal: Path, *arguments: str) -> object:
 
 
 def test_every_scheme_is_a_row(tiny_llama: Path, tmp_path: Path) -> None:
-    result = run(tiny_llama, tmp_path, "--json", "--quiet")
+    result = run(tiny_llama, tmp_path, "--json", "--quiet", "--calibration-windows", "12")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert [row["scheme"] for row in found["rows"]] == [FLOAT32, *SCHEMES]
@@ -34,6 +34,16 @@ def test_every_scheme_is_a_row(tiny_llama: Path, tmp_path: Path) -> None:
     assert base["bits_per_weight"] == 32.0
     assert base["delta_nll"] == 0.0
     assert all(len(row["nll"]) == 2 and row["file_bytes"] < base["file_bytes"] for row in found["rows"][1:])
+
+
+def test_calibration_needs_enough_text(tiny_llama: Path, tmp_path: Path, text: Path) -> None:
+    arguments = ["--scheme", "gptq_int4_g128", "--text", str(text)]
+    result = run(tiny_llama, tmp_path, *arguments, "--calibration-windows", "6")
+    assert result.exit_code == 2
+    assert "the text has 7 windows of 24 tokens, and 2 + 6 are needed" in " ".join(
+        result.stderr.replace("│", "").split()
+    )
+    assert run(tiny_llama, tmp_path, *arguments, "--calibration-windows", "5").exit_code == 0
 
 
 def test_table_is_printed_and_bars_go_to_stderr(tiny_llama: Path, tmp_path: Path, text: Path) -> None:
@@ -60,7 +70,7 @@ def test_interrupted_run_goes_on(tiny_llama: Path, tmp_path: Path, text: Path, m
 
     with monkeypatch.context() as patch:
         # The float model is evaluated; the first scheme is not.
-        patch.setattr(compare_module, "convert", interrupt)
+        patch.setattr(compare_module, "convert_with_text", interrupt)
         result = run(tiny_llama, tmp_path / "journal", *arguments)
     assert result.exit_code == 130
     assert result.stderr.startswith("interrupted. Results so far are in")

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from incref.cli import quantize as module
 from incref.cli.main import app
 from incref.config.schemes import SCHEMES
-from incref.evaluation.huggingface import load_any, load_model
+from incref.evaluation.calibrate import convert_with_text
+from incref.evaluation.huggingface import load_any, load_model, load_tokenizer
 from incref.workflow.convert import convert
 
 
@@ -29,6 +30,22 @@ def test_saved_model_computes_what_the_converted_one_does(tiny_llama: Path, tmp_
         want = convert(load_model(tiny_llama), SCHEMES[scheme])(input_ids=tokens).logits
     assert torch.equal(got, want)
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (tiny_llama / "tokenizer.json").read_bytes()
+
+
+def test_calibrated_with_the_end_of_a_text(tiny_llama: Path, tmp_path: Path) -> None:
+    text = "".join(chr(97 + i * i % 26) for i in range(600))
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    options = ["--text", str(tmp_path / "text.txt"), "--window", "48", "--calibration-windows", "5", "--quiet"]
+    result = run(tiny_llama, tmp_path / "out", "--scheme", "gptq_int4_g128_act_order", *options)
+    assert result.exit_code == 0, result.output
+    # 12 windows of 48 fit; a token is a byte.
+    windows = torch.tensor([load_tokenizer(tiny_llama).encode(text[48 * i : 48 * (i + 1)]) for i in range(7, 12)])
+    tokens = torch.arange(12)[None]
+    with torch.no_grad():
+        got = load_any(tmp_path / "out")(input_ids=tokens).logits
+        model = convert_with_text(load_model(tiny_llama), SCHEMES["gptq_int4_g128_act_order"], windows, inplace=True)
+        want = model(input_ids=tokens).logits
+    assert torch.equal(got, want)
 
 
 def test_json(tiny_llama: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 import pytest
 
+from incref.config.method import GPTQ, ColumnOrder
 from incref.config.schemes import SCHEMES
-from incref.formats import BlockFormat
+from incref.formats import BlockFormat, SymmetricScale
 from incref.numerics.granularity import PER_TOKEN, per_channel
 
 WEIGHT_ONLY = [
@@ -25,8 +26,25 @@ WITH_INPUT = [
 ]
 
 
+CALIBRATED = [
+    ("gptq_int4_g128", "int4"),
+    ("gptq_int4_g128_act_order", "int4"),
+    ("gptq_mxfp4", "mxfp4"),
+    ("gptq_nvfp4", "nvfp4"),
+]
+
+
 def test_names() -> None:
-    assert list(SCHEMES) == [name for name, _ in WEIGHT_ONLY + WITH_INPUT]
+    assert list(SCHEMES) == [name for name, _ in WEIGHT_ONLY + WITH_INPUT + CALIBRATED]
+
+
+@pytest.mark.parametrize(("name", "fmt"), CALIBRATED)
+def test_calibrated(name: str, fmt: str) -> None:
+    scheme = SCHEMES[name]
+    assert scheme.weight.fmt.name == fmt
+    assert isinstance(scheme.method, GPTQ)
+    assert (scheme.method.order is ColumnOrder.DESCENDING) == name.endswith("act_order")
+    assert (scheme.weight.symmetric_scale is SymmetricScale.SPAN) == (fmt == "int4")
 
 
 @pytest.mark.parametrize(("name", "fmt"), WEIGHT_ONLY)

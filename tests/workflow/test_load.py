@@ -41,7 +41,7 @@ def quantized(config: QuantConfig, width: int = 64) -> nn.Module:
     torch.manual_seed(0)
     model = Model(width)
     model.shift.fill_(0.25)
-    return quantize(model, config)
+    return quantize(model, config, lambda prepared: prepared(IDS))
 
 
 CONFIGS: dict[str, QuantConfig] = {

@@ -1,0 +1,52 @@
+"""A model converted under a scheme, with text to calibrate it where the scheme needs that."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from incref.config.scheme import LayerScheme
+from incref.errors import UnsupportedError
+from incref.workflow.convert import convert
+from incref.workflow.layers import Progress, needs_calibration
+from incref.workflow.prepare import drop_plan, prepare
+
+__all__ = ["convert_with_text"]
+
+
+def convert_with_text(
+    model: nn.Module,
+    scheme: LayerScheme,
+    tokens: Tensor | None,
+    *,
+    inplace: bool,
+    progress: Progress | None = None,
+    on_window: Callable[[], None] | None = None,
+) -> nn.Module:
+    """Quantize all linear layers of a causal language model but its output heads.
+
+    Args:
+        model: called as those of Hugging Face: `model(input_ids=...)`.
+        scheme: what layers become.
+        tokens: windows of text, int64 [n, window], to calibrate with; looked at only if the scheme needs that.
+        inplace: whether `model` itself is changed; if not, a copy is.
+        progress: called after every layer that was converted.
+        on_window: called after every window of text.
+
+    Raises:
+        UnsupportedError: if the scheme needs text and there is none.
+    """
+    if not needs_calibration(scheme):
+        return convert(model, scheme, inplace=inplace, progress=progress)
+    if tokens is None or not len(tokens):
+        raise UnsupportedError("this scheme is calibrated with text; give at least one window")
+    prepared = prepare(model, scheme)
+    try:
+        with torch.no_grad():
+            for window in tokens:
+                prepared(input_ids=window[None])
+                if on_window is not None:
+                    on_window()
+        return convert(prepared, inplace=inplace, progress=progress)
+    finally:
+        drop_plan(model)

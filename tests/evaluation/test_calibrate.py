@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from incref.config.schemes import SCHEMES
+from incref.errors import UnsupportedError
+from incref.evaluation.calibrate import convert_with_text
+from incref.evaluation.huggingface import load_model
+from incref.evaluation.perplexity import window_nll
+from incref.modules.linear import QuantLinear
+from incref.workflow.convert import convert
+from incref.workflow.prepare import find_plan
+
+TOKENS = torch.randint(0, 256, (6, 32), generator=torch.Generator().manual_seed(0))
+
+
+def test_schemes_without_calibration_look_at_no_text(tiny_llama: Path) -> None:
+    got = convert_with_text(load_model(tiny_llama), SCHEMES["mxfp4"], None, inplace=True)
+    want = convert(load_model(tiny_llama), SCHEMES["mxfp4"])
+    assert torch.equal(window_nll(got, TOKENS), window_nll(want, TOKENS))
+
+
+def test_calibration_serves_the_text_that_it_saw(tiny_llama: Path) -> None:
+    model = load_model(tiny_llama)
+    seen: list[None] = []
+    calibrated = convert_with_text(
+        model, SCHEMES["gptq_mxfp4"], TOKENS, inplace=False, on_window=lambda: seen.append(None)
+    )
+    assert len(seen) == len(TOKENS)
+    assert find_plan(model) is None
+    assert not any(isinstance(module, QuantLinear) for module in model.modules())
+    with torch.no_grad():
+        want = model(input_ids=TOKENS).logits
+        rounded = convert(model, SCHEMES["mxfp4"])(input_ids=TOKENS).logits
+        got = calibrated(input_ids=TOKENS).logits
+    assert float((got - want).square().mean()) < float((rounded - want).square().mean())
+
+
+@pytest.mark.parametrize("tokens", [None, TOKENS[:0]])
+def test_calibration_needs_text(tiny_llama: Path, tokens: torch.Tensor | None) -> None:
+    with pytest.raises(UnsupportedError, match="give at least one window"):
+        convert_with_text(load_model(tiny_llama), SCHEMES["gptq_mxfp4"], tokens, inplace=True)

@@ -1,5 +1,6 @@
 """A bit-exact numerical reference for low-precision deep learning."""
 
+from incref.config.fp8 import FP8Config, get_default_fp8_config, get_default_fp8_config_set
 from incref.config.gptq import GPTQConfig, get_default_gptq_config
 from incref.config.mx import MXQuantConfig, get_default_mx_config
 from incref.config.rtn import RTNConfig, get_default_rtn_config
@@ -8,6 +9,7 @@ from incref.config.schemes import SCHEMES
 from incref.qtensor.qtensor import QTensor
 from incref.qtensor.spec import QuantSpec
 from incref.workflow.convert import convert
+from incref.workflow.finalize_calibration import finalize_calibration
 from incref.workflow.load import load
 from incref.workflow.prepare import prepare
 from incref.workflow.quantize import quantize
@@ -15,6 +17,7 @@ from incref.workflow.save import save
 
 __all__ = [
     "SCHEMES",
+    "FP8Config",
     "GPTQConfig",
     "LayerScheme",
     "MXQuantConfig",
@@ -22,6 +25,9 @@ __all__ = [
     "QuantSpec",
     "RTNConfig",
     "convert",
+    "finalize_calibration",
+    "get_default_fp8_config",
+    "get_default_fp8_config_set",
     "get_default_gptq_config",
     "get_default_mx_config",
     "get_default_rtn_config",

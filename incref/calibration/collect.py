@@ -42,7 +42,7 @@ class HessianCollector:
     there is a sum for every set of layers that got something together.
     """
 
-    def __init__(self, layers: Mapping[str, nn.Linear], transforms: Mapping[str, Transform] | None = None) -> None:
+    def __init__(self, layers: Mapping[str, nn.Module], transforms: Mapping[str, Transform] | None = None) -> None:
         """Hook into `layers`.
 
         Args:

@@ -61,7 +61,7 @@ class _Chaining:
 
 
 class CallRecorder:
-    """Records every call of a model until it is detached; what the model computes stays the same.
+    """Records every call of a model that it is attached to; what the model computes stays the same.
 
     Blocks are a chain as long as each of them is called once in every call of the model, in order, and gets what the
     one before returned.
@@ -73,7 +73,7 @@ class CallRecorder:
     """
 
     def __init__(self, model: nn.Module, blocks: list[str]) -> None:
-        """Start to record the calls of `model` and of its `blocks`."""
+        """Prepare to record the calls of `model` and of its `blocks`, or of a copy."""
         self.blocks = blocks
         self.calls: list[Call] = []
         self.chains: list[Chain] | None = [] if blocks else None
@@ -81,7 +81,6 @@ class CallRecorder:
         self._open: _Chaining | None = None
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._takes_use_cache = "use_cache" in inspect.signature(model.forward).parameters
-        self.attach(model)
 
     def attach(self, model: nn.Module) -> None:
         """Hook into `model`, of the structure that this was made for."""

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from incref.config.maxabs import MaxAbsScale, ScaleValue
 from incref.config.scheme import Elementwise
 from incref.errors import CheckpointError
 from incref.formats import FloatFormat, Rounding
@@ -26,11 +27,13 @@ class LayerRecord:
         weight: `QTensor.metadata` of its weight.
         activation: how its input is quantized.
         elementwise: what its vector operations round to.
+        scale_method: how scales of its input are found.
     """
 
     weight: Json
     activation: QuantSpec | None
     elementwise: Elementwise | None
+    scale_method: MaxAbsScale | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,17 +122,34 @@ def _record_to_json(record: LayerRecord) -> Json:
         "weight": record.weight,
         "activation": None if record.activation is None else record.activation.to_json(),
         "elementwise": elementwise,
+        "scale_method": None if record.scale_method is None else _scale_method_to_json(record.scale_method),
     }
 
 
 def _record_from_json(record: Json) -> LayerRecord:
     described = _object(record)
-    elementwise = described["elementwise"]
+    elementwise, scale_method = described["elementwise"], described.get("scale_method")
     return LayerRecord(
         weight=described["weight"],
         activation=None if described["activation"] is None else QuantSpec.from_json(described["activation"]),
         elementwise=None if elementwise is None else _elementwise_from_json(elementwise),
+        scale_method=None if scale_method is None else _scale_method_from_json(scale_method),
     )
+
+
+def _scale_method_to_json(method: MaxAbsScale) -> Json:
+    choices: list[Json] = list(method.choices)
+    return {"value": method.value.value, "backoff": method.backoff, "choices": choices}
+
+
+def _scale_method_from_json(method: Json) -> MaxAbsScale:
+    described = _object(method)
+    backoff, choices = described["backoff"], described["choices"]
+    numbers = [backoff, *choices] if isinstance(choices, list) else []
+    if not numbers or not all(type(number) is float for number in numbers):
+        raise TypeError(f"a scale method has a backoff and choices that are numbers, got {described!r}")
+    value = ScaleValue(described["value"])
+    return MaxAbsScale(value=value, backoff=float(str(backoff)), choices=tuple(float(str(c)) for c in numbers[1:]))
 
 
 def _elementwise_from_json(elementwise: Json) -> Elementwise:

@@ -11,6 +11,7 @@ from torch import nn
 from typing_extensions import Self
 
 from incref.config.rules import (
+    Layer,
     NameRule,
     Rule,
     TypeRule,
@@ -68,6 +69,30 @@ class BaseConfig(ABC):
         """Whether output heads keep their float weights."""
         return False
 
+    @property
+    def measurements(self) -> Path | None:
+        """The file of what was measured; None for configurations that know none."""
+        return None
+
+    @property
+    def reads_measurements(self) -> bool:
+        """Whether what was measured is read from that file."""
+        return False
+
+    @property
+    def only_measures(self) -> bool:
+        """Whether a model is prepared to write that file, and for nothing else."""
+        return False
+
+    @property
+    def kinds(self) -> tuple[type[Layer], ...]:
+        """The classes of layers that the configuration speaks of."""
+        return (nn.Linear,)
+
+    def scheme_for(self, name: str, layer: Layer) -> LayerScheme | None:  # noqa: ARG002  # for those that tell layers apart
+        """What `layer`, called `name`, becomes under this configuration; None to leave it alone."""
+        return self.scheme()
+
     @abstractmethod
     def scheme(self) -> LayerScheme | None:
         """What a layer becomes under this configuration; None to leave it alone.
@@ -103,7 +128,8 @@ class BaseConfig(ABC):
             ValueError: if a rule matches no layer, or only heads that are left alone.
             LayerError: if a layer can't be quantized.
         """
-        layers = quantizable_layers(model)
+        kinds = {kind: None for config in (self, *(c for _, c in self.local_rules)) for kind in config.kinds}
+        layers = quantizable_layers(model, list(kinds))
         listed = [] if isinstance(self.white_list, str) or self.white_list is None else list(self.white_list)
         rules: list[tuple[Rule, BaseConfig]] = [*((as_rule(target), self) for target in listed), *self.local_rules]
         require_matches([rule for rule, _ in rules], layers)
@@ -116,7 +142,7 @@ class BaseConfig(ABC):
             matched = [(rule, c) for rule, c in ranked if rule.matches(name, layer)]
             if matched:
                 config = matched[-1][1]
-            scheme = config.scheme() if config is not None else None
+            scheme = config.scheme_for(name, layer) if config is not None and isinstance(layer, config.kinds) else None
             is_left_alone = scheme is not None and config is not None and config.leaves_heads_alone and is_head(name)
             if not is_left_alone:
                 used.update(rule for rule, _ in matched)

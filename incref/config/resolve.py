@@ -8,7 +8,7 @@ from incref.config.scheme import LayerScheme
 from incref.config.table import config_from_dict
 from incref.qtensor.format_json import Json
 
-__all__ = ["QuantConfig", "resolve"]
+__all__ = ["QuantConfig", "as_config", "resolve"]
 
 QuantConfig = BaseConfig | LayerScheme | dict[str, Json]
 """A configuration, one as `to_dict` describes it, or one scheme for every layer that is not an output head."""
@@ -27,10 +27,21 @@ def resolve(model: nn.Module, quant_config: QuantConfig) -> dict[str, LayerSchem
         for name, layer in layers.items():
             check_layer(name, layer)
         return dict.fromkeys(layers, quant_config)
+    config = as_config(quant_config)
+    assert isinstance(config, BaseConfig)
+    return config.resolve(model)
+
+
+def as_config(quant_config: QuantConfig) -> BaseConfig | LayerScheme:
+    """Make a configuration of one that is described; give back the others.
+
+    Raises:
+        TypeError: if `quant_config` is something else.
+    """
     if isinstance(quant_config, dict):
         quant_config = config_from_dict(quant_config)
-    if not isinstance(quant_config, BaseConfig):
+    if not isinstance(quant_config, BaseConfig | LayerScheme):
         raise TypeError(
             f"quant_config is a configuration such as RTNConfig, a LayerScheme or a dict, got {quant_config!r}"
         )
-    return quant_config.resolve(model)
+    return quant_config

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -10,7 +10,20 @@ from torch import nn
 from incref.errors import LayerError
 from incref.numerics.patterns import FLOAT_DTYPES
 
-__all__ = ["NameRule", "Rule", "TypeRule", "as_rule", "check_layer", "is_head", "quantizable_layers", "require_matches"]
+__all__ = [
+    "Layer",
+    "NameRule",
+    "Rule",
+    "TypeRule",
+    "as_rule",
+    "check_layer",
+    "is_head",
+    "quantizable_layers",
+    "require_matches",
+]
+
+Layer = nn.Linear | nn.Conv2d
+"""The layers that can be quantized."""
 
 _HEADS = ("lm_head", "output_layer", "embed_out")
 
@@ -74,10 +87,10 @@ def is_head(name: str) -> bool:
     return name.rpartition(".")[2] in _HEADS
 
 
-def quantizable_layers(model: nn.Module) -> dict[str, nn.Linear]:
+def quantizable_layers(model: nn.Module, kinds: Sequence[type[Layer]] = (nn.Linear,)) -> dict[str, Layer]:
     """Find the layers that a configuration can speak of, by name, in the order of the model.
 
-    They are the `nn.Linear` modules, and those of derived classes that don't define a forward of their own. Left out
+    They are the modules of `kinds`, and those of derived classes that don't define a forward of their own. Left out
     are layers that share their weight with another kind of module, such as a head tied to an embedding; layers whose
     weight is computed by a parametrization; and the output projection of `nn.MultiheadAttention`, which reads the
     weight without calling the layer.
@@ -85,23 +98,23 @@ def quantizable_layers(model: nn.Module) -> dict[str, nn.Linear]:
     Raises:
         LayerError: if `model` is itself such a layer, so that nothing holds it.
     """
-    if isinstance(model, nn.Linear):
+    if isinstance(model, tuple(kinds)):
         raise LayerError("a layer is replaced in the module that holds it; put this one in an nn.Sequential")
     owners: dict[int, set[bool]] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
-            owners.setdefault(id(parameter), set()).add(isinstance(module, nn.Linear))
+            owners.setdefault(id(parameter), set()).add(isinstance(module, nn.Linear | nn.Conv2d))
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and type(module).forward is nn.Linear.forward
+        if isinstance(module, nn.Linear | nn.Conv2d)
+        and any(isinstance(module, kind) and type(module).forward is kind.forward for kind in kinds)
         and not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
         and owners.get(id(module.weight)) == {True}
     }
 
 
-def check_layer(name: str, layer: nn.Linear) -> None:
+def check_layer(name: str, layer: Layer) -> None:
     """Check that the weight of `layer` can be quantized.
 
     Raises:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
-from incref.config.method import RTN, Method
+from incref.config.maxabs import MaxAbsScale
+from incref.config.method import GPTQ, RTN, Method
 from incref.formats import FloatFormat, Rounding
+from incref.numerics.granularity import PER_TENSOR
 from incref.qtensor.spec import QuantSpec
 
 __all__ = ["Elementwise", "LayerScheme"]
@@ -31,9 +33,32 @@ class LayerScheme:
         activation: how the input is quantized and dequantized in every call; None to leave it as it is.
         method: how the codes of the weight are found.
         elementwise: what the vector operations of the layer round to; None for the dtype of the input.
+        weight_scale: how the scales of the weight are found; None for the rule of its spec.
+        input_scale: likewise for the input.
+        is_static: whether the scale of the input is found once, of all that calibration data feeds the layer; if not,
+            it is found in every call.
+
+    Raises:
+        ValueError: for scales of something that is not quantized to floats, a static scale that is not one for the
+            whole input, or a weight by GPTQ with scales of its own or a static input.
     """
 
     weight: QuantSpec
     activation: QuantSpec | None = None
     method: Method = RTN()  # noqa: RUF009  # it is frozen
     elementwise: Elementwise | None = None
+    weight_scale: MaxAbsScale | None = None
+    input_scale: MaxAbsScale | None = None
+    is_static: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        for spec, scale in ((self.weight, self.weight_scale), (self.activation, self.input_scale)):
+            if scale is not None and (spec is None or not isinstance(spec.fmt, FloatFormat)):
+                raise ValueError(f"scale methods are for floats, got {None if spec is None else spec.fmt.name}")
+        if self.is_static and (self.input_scale is None or self.activation is None):
+            raise ValueError("a static input needs an input_scale")
+        if self.is_static and self.activation is not None and self.activation.granularity != PER_TENSOR:
+            raise ValueError(f"a static scale is one for the whole input, got {self.activation.granularity}")
+        if isinstance(self.method, GPTQ) and (self.weight_scale is not None or self.is_static):
+            raise ValueError("GPTQ finds scales by the rule of the spec, and knows no static inputs")

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from incref.modules.linear import QuantLinear
+from incref.modules.layer import QuantLayer
 
 __all__ = ["cache_weights"]
 
@@ -10,5 +10,5 @@ __all__ = ["cache_weights"]
 def cache_weights(model: nn.Module) -> None:
     """Let every quantized layer keep its dequantized weight from the first call on; the results stay the same."""
     for module in model.modules():
-        if isinstance(module, QuantLinear):
+        if isinstance(module, QuantLayer):
             module.cache_weight = True

@@ -2,29 +2,13 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from incref.checkpoints.files import write_atomically
 from incref.qtensor.format_json import Json
 
-__all__ = ["Journal", "write_atomically"]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that nobody ever sees a part of it: into a temporary one beside it, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+__all__ = ["Journal"]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """How large a model really is: its tensors in memory and its files on disk."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from incref.modules.linear import QuantLinear
+from incref.modules.layer import QuantLayer
 
 __all__ = ["ModelSize", "file_bytes", "measure_size"]
 
@@ -42,9 +43,9 @@ def measure_size(model: nn.Module) -> ModelSize:
     weight_elements = weight_bytes = 0
     quantized: set[int] = set()
     for module in model.modules():
-        if isinstance(module, QuantLinear):
+        if isinstance(module, QuantLayer):
             qweight = module.qweight
-            weight_elements += module.out_features * module.in_features
+            weight_elements += math.prod(qweight.shape)
             weight_bytes += qweight.nbytes
             quantized |= {_place(tensor) for tensor in qweight.to_tensors().values()}
     others = {_place(tensor): tensor for tensor in model.state_dict().values() if _place(tensor) not in quantized}

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from incref.algorithms.maxabs import search_scale
+from incref.config.maxabs import MaxAbsScale
 from incref.config.scheme import Elementwise
 from incref.formats import Overflow
 from incref.ops.decode import decode
@@ -21,19 +23,29 @@ class InputQuantizer:
 
     Attributes:
         elementwise: what it is rounded to first, element by element; None for nothing.
-        activation: how it is quantized then, along its last dimension; None not at all.
+        activation: how it is quantized then; None not at all.
+        scale_method: how a scale is found in every call; None for the rule of `activation`.
     """
 
     elementwise: Elementwise | None = None
     activation: QuantSpec | None = None
+    scale_method: MaxAbsScale | None = None
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Give what the layer multiplies with, in the dtype of x."""
+    def __call__(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """Give what the layer multiplies with, in the dtype of x.
+
+        Args:
+            x: the input.
+            scale: one to use instead of one that is found.
+        """
         if self.elementwise is not None:
             x = round_elementwise(x, self.elementwise)
-        if self.activation is not None:
-            x = fake_quantize(x, self.activation, random_bits=draw_random_bits(x, self.activation.rounding))
-        return x
+        if self.activation is None:
+            return x
+        if scale is None and self.scale_method is not None:
+            scale = search_scale(x, self.activation, self.scale_method)
+        random_bits = draw_random_bits(x, self.activation.rounding)
+        return fake_quantize(x, self.activation, scale, random_bits=random_bits)
 
 
 def round_elementwise(x: Tensor, elementwise: Elementwise) -> Tensor:

@@ -120,9 +120,11 @@ def dequantize_parts(parts: Parts, spec: QuantSpec, dtype: torch.dtype) -> Tenso
     return dequantize_float(parts.codes, parts.scale, fmt, granularity=spec.granularity, dtype=dtype)
 
 
-def fake_quantize(x: Tensor, spec: QuantSpec, *, random_bits: Tensor | None = None) -> Tensor:
-    """Quantize `x` and dequantize it again, to the dtype that it had."""
-    return dequantize_parts(quantize_parts(x, spec, random_bits=random_bits), spec, x.dtype)
+def fake_quantize(
+    x: Tensor, spec: QuantSpec, scale: Tensor | None = None, *, random_bits: Tensor | None = None
+) -> Tensor:
+    """Quantize `x`, by `scale` if it is given, and dequantize it again, to the dtype that it had."""
+    return dequantize_parts(quantize_parts(x, spec, scale, random_bits=random_bits), spec, x.dtype)
 
 
 def draw_random_bits(x: Tensor, rounding: Rounding, generator: torch.Generator | None = None) -> Tensor | None:

@@ -9,7 +9,7 @@ from incref.calibration.collect import HessianCollector, Transform
 from incref.calibration.recorder import BlockCall, Call, CallRecorder, Chain, replay
 from incref.config.method import GPTQ
 from incref.modules.input import InputQuantizer
-from incref.workflow.layers import LayerReplacer, Statistics, needs_calibration
+from incref.workflow.layers import LayerReplacer, Statistics, needs_hessian
 
 __all__ = ["replace_blockwise"]
 
@@ -29,7 +29,7 @@ def replace_blockwise(model: nn.Module, recorder: CallRecorder, replacer: LayerR
     model.eval()
     if recorder.chains:
         _replace_chain(model, recorder.blocks, recorder.chains, replacer)
-    rest = [name for name, scheme in replacer.left.items() if needs_calibration(scheme)]
+    rest = [name for name, scheme in replacer.left.items() if needs_hessian(scheme)]
     _replace_together(rest, [_call_of(model, call) for call in recorder.calls], replacer)
     for name, module in model.named_modules():
         module.training = modes.get(name, module.training)
@@ -60,7 +60,7 @@ def _replay_of(block: nn.Module, hidden: Tensor, call: BlockCall) -> _Run:
 
 def _replace_together(names: Sequence[str], runs: Sequence[_Run], replacer: LayerReplacer) -> None:
     """Calibrate and replace layers by some runs; in several steps where their method is truly sequential."""
-    calibrated = [name for name in names if needs_calibration(replacer.left[name])]
+    calibrated = [name for name in names if needs_hessian(replacer.left[name])]
     steps = [list(calibrated)]
     if any(_is_sequential(name, replacer) for name in calibrated):
         order = _collect(names, runs[:1], replacer).fed_together

@@ -1,18 +1,16 @@
 """`convert`: quantize the weights of a model, layer by layer."""
 
 import copy
-from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from incref.config.resolve import QuantConfig, resolve
-from incref.config.scheme import LayerScheme
+from incref.config.resolve import QuantConfig
 from incref.errors import LayerError
 from incref.modules.replace import disable_fast_paths
 from incref.workflow.blockwise import replace_blockwise
-from incref.workflow.layers import LayerReplacer, Progress, needs_calibration
-from incref.workflow.prepare import drop_plan, find_plan
+from incref.workflow.layers import LayerReplacer, Progress, needs_hessian
+from incref.workflow.prepare import Plan, drop_plan, find_plan, make_plan
 
 __all__ = ["convert"]
 
@@ -44,54 +42,60 @@ def convert(
     Warns:
         CalibrationWarning: if a layer that needs calibration was never called, or its Hessian had to be damped more.
     """
-    schemes = _schemes(model, quant_config)
     plan = find_plan(model)
-    recorder = None if plan is None else plan.recorder
-    calibrated = [name for name, scheme in schemes.items() if needs_calibration(scheme)]
-    if calibrated and (recorder is None or not recorder.calls):
-        raise ValueError(
-            f"{calibrated[0]} is quantized with the help of calibration data, and there is none; "
-            "call prepare, then the prepared model on some batches, then convert"
-        )
-    layers = {name: model.get_submodule(name) for name in schemes}
+    try:
+        if plan is not None:
+            # Hooks would stand in the way of checks, and be copied.
+            plan.detach()
+        return _convert(model, _settle(model, plan, quant_config), inplace=inplace, progress=progress)
+    finally:
+        if plan is not None and find_plan(model) is plan:
+            plan.attach(model)
+
+
+def _convert(model: nn.Module, plan: Plan, *, inplace: bool, progress: Progress | None) -> nn.Module:
+    amax = {} if plan.amax is None else plan.amax.amax
+    calls = [] if plan.recorder is None else plan.recorder.calls
+    for name, scheme in plan.schemes.items():
+        if (needs_hessian(scheme) and not calls) or (scheme.is_static and not amax):
+            raise ValueError(
+                f"{name} is quantized with the help of calibration data, and there is none; "
+                "call prepare, then the prepared model on some batches, then convert"
+            )
+    layers = {name: model.get_submodule(name) for name in plan.schemes}
     for name, layer in layers.items():
         _require_finite(name, layer)
-    original = model
-    if recorder is not None:
-        recorder.detach()
     if not inplace:
-        model = _copy(model, layers)
+        # The weights that are to be replaced need no copy, nor what the model was prepared with.
+        memo: dict[int, object] = {id(layer.weight): layer.weight for layer in layers.values()}
+        memo[id(find_plan(model))] = find_plan(model)
+        model = copy.deepcopy(model, memo)
     drop_plan(model)
-    if recorder is not None and not inplace:
-        recorder.attach(original)
-    del layers, original
-    replacer = LayerReplacer(model, schemes, progress)
-    if recorder is not None:
-        replace_blockwise(model, recorder, replacer)
+    del layers
+    replacer = LayerReplacer(model, plan.schemes, amax=amax, progress=progress)
+    if plan.recorder is not None:
+        replace_blockwise(model, plan.recorder, replacer)
     for name in list(replacer.left):
         replacer.replace(name)
     disable_fast_paths(model)
     return model
 
 
-def _copy(model: nn.Module, layers: Mapping[str, nn.Module]) -> nn.Module:
-    """Copy `model`, but for what it was prepared with and for the weights of `layers`, which are to be replaced."""
-    memo: dict[int, object] = {id(layer.weight): layer.weight for layer in layers.values()}
-    plan = find_plan(model)
-    memo[id(plan)] = plan
-    return copy.deepcopy(model, memo)
-
-
-def _schemes(model: nn.Module, quant_config: QuantConfig | None) -> dict[str, LayerScheme]:
-    plan = find_plan(model)
+def _settle(model: nn.Module, plan: Plan | None, quant_config: QuantConfig | None) -> Plan:
+    """Find out what becomes of `model`."""
+    if plan is not None and plan.only_measures:
+        raise ValueError(
+            "the model was prepared to be measured; call finalize_calibration, then convert the float model with "
+            'mode="QUANTIZE"'
+        )
     if quant_config is None:
         if plan is None:
             raise ValueError("the model is not prepared; pass quant_config, or call prepare first")
-        return plan.schemes
-    schemes = resolve(model, quant_config)
-    if plan is not None and plan.schemes != schemes:
+        return plan
+    new = make_plan(model, quant_config)
+    if plan is not None and plan.schemes != new.schemes:
         raise ValueError("the model was prepared with another configuration; leave quant_config out")
-    return schemes
+    return plan or new
 
 
 def _require_finite(name: str, layer: nn.Module) -> None:

@@ -9,16 +9,20 @@ from torch import Tensor, nn
 
 from incref.algorithms.factor import Factor
 from incref.algorithms.gptq import gptq
+from incref.algorithms.maxabs import scale_of, search_scale
 from incref.algorithms.rtn import rtn
 from incref.config.method import GPTQ, RTN, DeadColumns
+from incref.config.rules import Layer
 from incref.config.scheme import LayerScheme
 from incref.errors import CalibrationWarning, LayerError
+from incref.formats import FloatFormat
 from incref.modules.input import round_elementwise
-from incref.modules.linear import QuantLinear
+from incref.modules.layer import QuantLayer
 from incref.modules.replace import find_holders, replace_layer
+from incref.modules.table import quantized_layer
 from incref.qtensor.qtensor import QTensor
 
-__all__ = ["LayerReplacer", "Progress", "Statistics", "needs_calibration"]
+__all__ = ["LayerReplacer", "Progress", "Statistics", "needs_calibration", "needs_hessian"]
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a layer that was converted, how many are, and how many there are in all."""
@@ -29,16 +33,23 @@ class Statistics:
     """What calibration found about the input of a layer.
 
     Attributes:
-        hessian: float64 [K, K], or None if the layer was never called.
+        hessian: float64 [K, K]; None if the layer was never called, or needs none.
+        amax: its largest magnitude, float32 []; None likewise.
         factors: those that were made of this Hessian already, by what else they depend on.
     """
 
-    hessian: Tensor | None
+    hessian: Tensor | None = None
+    amax: Tensor | None = None
     factors: dict[Hashable, Factor] = field(default_factory=dict)
 
 
 def needs_calibration(scheme: LayerScheme) -> bool:
-    """Whether the weight is quantized with the help of calibration data."""
+    """Whether a layer is quantized with the help of calibration data."""
+    return needs_hessian(scheme) or scheme.is_static
+
+
+def needs_hessian(scheme: LayerScheme) -> bool:
+    """Whether the weight is quantized by the Hessian of its layer."""
     return isinstance(scheme.method, GPTQ)
 
 
@@ -49,18 +60,26 @@ class LayerReplacer:
         left: the schemes of the layers that are not replaced yet, by name, in the order of the model.
     """
 
-    def __init__(self, model: nn.Module, schemes: Mapping[str, LayerScheme], progress: Progress | None) -> None:
-        """Prepare for the layers of `model` that `schemes` names."""
+    def __init__(
+        self,
+        model: nn.Module,
+        schemes: Mapping[str, LayerScheme],
+        *,
+        amax: Mapping[str, Tensor],
+        progress: Progress | None,
+    ) -> None:
+        """Prepare for the layers of `model` that `schemes` names; `amax` is what those with static inputs are fed."""
         self.left = dict(schemes)
         self._model = model
         self._holders = find_holders(model)
+        self._amax = amax
         self._progress = progress
         self._total = len(schemes)
 
-    def layer(self, name: str) -> nn.Linear:
+    def layer(self, name: str) -> Layer:
         """The layer called `name`."""
         layer = self._model.get_submodule(name)
-        assert isinstance(layer, nn.Linear)
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
         return layer
 
     def replace(self, name: str, statistics: Statistics | None = None) -> None:
@@ -69,20 +88,25 @@ class LayerReplacer:
         Raises:
             LayerError: if the weight can't be quantized as its scheme says.
         """
-        layer = self.layer(name)
-        new = _quantize_layer(name, layer, self.left.pop(name), statistics)
+        layer, scheme = self.layer(name), self.left.pop(name)
+        if scheme.is_static:
+            statistics = Statistics(amax=self._amax.get(name))
+        new = _quantize_layer(name, layer, scheme, statistics)
         replace_layer(self._holders, layer, new)
         if self._progress is not None:
             self._progress(name, self._total - len(self.left), self._total)
 
 
 @torch.no_grad()
-def _quantize_layer(name: str, layer: nn.Linear, scheme: LayerScheme, statistics: Statistics | None) -> QuantLinear:
+def _quantize_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: Statistics | None) -> QuantLayer:
     weight = layer.weight.detach()
     if scheme.elementwise is not None:
         weight = round_elementwise(weight, scheme.elementwise)
     try:
-        if isinstance(scheme.method, RTN):
+        if scheme.weight_scale is not None:
+            scale = search_scale(weight, scheme.weight, scheme.weight_scale)
+            qweight = QTensor.quantize(weight, scheme.weight, scale)
+        elif isinstance(scheme.method, RTN):
             qweight = rtn(weight, scheme.weight, use_mse_search=scheme.method.use_mse_search)
         else:
             assert statistics is not None
@@ -92,8 +116,29 @@ def _quantize_layer(name: str, layer: nn.Linear, scheme: LayerScheme, statistics
             f"{name}: a weight of shape {tuple(weight.shape)} and {weight.dtype} can't become "
             f"{scheme.weight.fmt.name}: {error}"
         ) from error
-    new = QuantLinear(qweight, layer.bias, scheme.activation, elementwise=scheme.elementwise)
-    return new.train(layer.training)
+    return quantized_layer(
+        layer,
+        qweight,
+        layer.bias,
+        scheme.activation,
+        elementwise=scheme.elementwise,
+        scale_method=None if scheme.is_static else scheme.input_scale,
+        input_scale=_static_scale(name, scheme, statistics) if scheme.is_static else None,
+    )
+
+
+def _static_scale(name: str, scheme: LayerScheme, statistics: Statistics | None) -> Tensor:
+    assert scheme.activation is not None
+    assert scheme.input_scale is not None
+    fmt = scheme.activation.fmt
+    assert isinstance(fmt, FloatFormat)
+    amax = None if statistics is None else statistics.amax
+    if amax is None:
+        warnings.warn(f"{name} was never called during calibration; the scale of its input is 1", CalibrationWarning, 2)
+        return torch.ones((), dtype=torch.float32)
+    if not bool(amax.isfinite()):
+        raise LayerError(f"{name}: calibration data made its input NaN or Inf; look at what the model is fed")
+    return scale_of(amax, fmt, scheme.input_scale)
 
 
 def _by_gptq(name: str, weight: Tensor, scheme: LayerScheme, method: GPTQ, statistics: Statistics) -> QTensor:

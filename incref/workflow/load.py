@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from incref.checkpoints.files import file_digest
 from incref.checkpoints.manifest import MANIFEST_FILE, TENSOR_FILE, LayerRecord, Manifest
+from incref.config.rules import Layer
 from incref.errors import CheckpointError
-from incref.modules.linear import QuantLinear
 from incref.modules.replace import disable_fast_paths
+from incref.modules.table import QUANTIZED, quantized_layer
 from incref.qtensor.qtensor import QTensor
 from incref.workflow.save import require_default
 
@@ -111,8 +112,9 @@ def _place_layer(model: nn.Module, name: str, record: LayerRecord, tensors: dict
         layer = parent.get_submodule(child_name)
     except AttributeError as error:
         raise CheckpointError(f"the model has no layer {name}; pass the original_model that was quantized") from error
-    if not isinstance(layer, nn.Linear):
-        raise CheckpointError(f"{name} must be an nn.Linear, got {type(layer).__name__}; pass the float model")
+    if not isinstance(layer, Layer):
+        kinds = " or ".join(f"nn.{kind.__name__}" for kind in QUANTIZED)
+        raise CheckpointError(f"{name} must be an {kinds}, got {type(layer).__name__}; pass the float model")
     prefix = f"{name}.{_WEIGHT}"
     parts = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
     bias = tensors.get(f"{name}.bias")
@@ -120,7 +122,15 @@ def _place_layer(model: nn.Module, name: str, record: LayerRecord, tensors: dict
         bias = nn.Parameter(bias, requires_grad=layer.bias.requires_grad)
     try:
         qweight = QTensor.from_tensors(parts, record.weight)
-        new = QuantLinear(qweight, bias, record.activation, elementwise=record.elementwise)
+        new = quantized_layer(
+            layer,
+            qweight,
+            bias,
+            record.activation,
+            elementwise=record.elementwise,
+            scale_method=record.scale_method,
+            input_scale=tensors.get(f"{name}.input_scale"),
+        )
     except ValueError as error:
         raise CheckpointError(f"{name}: {error}") from error
     if qweight.shape != tuple(layer.weight.shape):
@@ -128,7 +138,7 @@ def _place_layer(model: nn.Module, name: str, record: LayerRecord, tensors: dict
             f"{name}: the saved weight has shape {qweight.shape}, and the model's {tuple(layer.weight.shape)}; "
             "pass the original_model that was quantized"
         )
-    setattr(parent, child_name, new.train(layer.training))
+    setattr(parent, child_name, new)
 
 
 def _place_tensors(model: nn.Module, manifest: Manifest, tensors: dict[str, Tensor]) -> None:

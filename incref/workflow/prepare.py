@@ -2,21 +2,27 @@
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor, nn
 
+from incref.calibration.amax import AmaxCollector
 from incref.calibration.blocks import find_blocks
 from incref.calibration.recorder import CallRecorder
-from incref.config.resolve import QuantConfig, resolve
+from incref.config.base import BaseConfig
+from incref.config.resolve import QuantConfig, as_config, resolve
 from incref.config.scheme import LayerScheme
-from incref.workflow.layers import needs_calibration
+from incref.errors import CheckpointError
+from incref.workflow.layers import needs_hessian
+from incref.workflow.measurements import read_measurements
 
-__all__ = ["ExampleInputs", "Plan", "drop_plan", "find_plan", "prepare"]
+__all__ = ["ExampleInputs", "Plan", "drop_plan", "find_plan", "make_plan", "prepare"]
 
 ExampleInputs = Tensor | tuple[object, ...] | dict[str, object] | None
 """Arguments of one call of a model."""
 
 _ATTRIBUTE = "incref_plan"
+_LISTED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +33,31 @@ class Plan:
         schemes: what every layer that changes becomes, by its name.
         example_inputs: as given.
         recorder: of the calls that calibrate the model; None where no scheme needs that.
+        amax: of what layers with static inputs are fed; None where there are none.
+        measurements: the file that `amax` is written to by `finalize_calibration`, or was read from.
+        only_measures: whether the model is prepared for nothing else.
     """
 
     schemes: dict[str, LayerScheme]
     example_inputs: ExampleInputs = None
     recorder: CallRecorder | None = None
+    amax: AmaxCollector | None = None
+    measurements: Path | None = None
+    only_measures: bool = False
+
+    def attach(self, model: nn.Module) -> None:
+        """Hook into `model`."""
+        if self.recorder is not None:
+            self.recorder.attach(model)
+        if self.amax is not None:
+            self.amax.attach({name: model.get_submodule(name) for name in self.amax.names})
+
+    def detach(self) -> None:
+        """Take the hooks away."""
+        if self.recorder is not None:
+            self.recorder.detach()
+        if self.amax is not None:
+            self.amax.detach()
 
 
 def prepare(
@@ -61,14 +87,49 @@ def prepare(
     """
     if find_plan(model) is not None:
         raise ValueError("the model is prepared already; call convert, or start from the float model")
-    schemes = resolve(model, quant_config)
+    plan = make_plan(model, quant_config, example_inputs)
     if not inplace:
         model = copy.deepcopy(model)
-    recorder = None
-    if any(needs_calibration(scheme) for scheme in schemes.values()):
-        recorder = CallRecorder(model, find_blocks(model))
-    setattr(model, _ATTRIBUTE, Plan(schemes=schemes, example_inputs=example_inputs, recorder=recorder))
+    plan.attach(model)
+    setattr(model, _ATTRIBUTE, plan)
     return model
+
+
+def make_plan(model: nn.Module, quant_config: QuantConfig, example_inputs: ExampleInputs = None) -> Plan:
+    """Settle what becomes of `model`, without changing it.
+
+    Raises:
+        CheckpointError: if the configuration reads what was measured from a file that is not there.
+        ValueError: see `prepare`.
+        LayerError: likewise.
+    """
+    schemes = resolve(model, quant_config)
+    config = as_config(quant_config)
+    needs_calls = any(needs_hessian(scheme) for scheme in schemes.values())
+    static = [name for name, scheme in schemes.items() if scheme.is_static]
+    amax = AmaxCollector(static) if static else None
+    measurements = config.measurements if isinstance(config, BaseConfig) else None
+    if amax is not None and measurements is not None and isinstance(config, BaseConfig) and config.reads_measurements:
+        amax = AmaxCollector([])
+        amax.amax = _of_all(read_measurements(measurements), static, measurements)
+    return Plan(
+        schemes=schemes,
+        example_inputs=example_inputs,
+        recorder=CallRecorder(model, find_blocks(model)) if needs_calls else None,
+        amax=amax,
+        measurements=measurements,
+        only_measures=isinstance(config, BaseConfig) and config.only_measures,
+    )
+
+
+def _of_all(found: dict[str, Tensor], names: list[str], path: Path) -> dict[str, Tensor]:
+    """Pick what was measured for `names`."""
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise CheckpointError(
+            f"{path} says nothing of {', '.join(missing[:_LISTED])}; measure again with this configuration"
+        )
+    return {name: found[name] for name in names}
 
 
 def find_plan(model: nn.Module) -> Plan | None:
@@ -80,6 +141,6 @@ def find_plan(model: nn.Module) -> Plan | None:
 def drop_plan(model: nn.Module) -> None:
     """Take away what `prepare` left on `model`, if anything, and stop to record its calls."""
     plan = find_plan(model)
-    if plan is not None and plan.recorder is not None:
-        plan.recorder.detach()
+    if plan is not None:
+        plan.detach()
     vars(model).pop(_ATTRIBUTE, None)

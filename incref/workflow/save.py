@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from incref.checkpoints.files import atomic_directory, file_digest
 from incref.checkpoints.manifest import MANIFEST_FILE, TENSOR_FILE, LayerRecord, Manifest
-from incref.modules.linear import QuantLinear
+from incref.modules.layer import QuantLayer
 from incref.workflow.prepare import find_plan
 
 __all__ = ["require_default", "save"]
@@ -42,10 +42,13 @@ def save(
     manifest = Manifest(
         layers={
             name: LayerRecord(
-                weight=module.qweight.metadata(), activation=module.activation, elementwise=module.elementwise
+                weight=module.qweight.metadata(),
+                activation=module.activation,
+                elementwise=module.elementwise,
+                scale_method=module.scale_method,
             )
             for name, module in model.named_modules(remove_duplicate=False)
-            if isinstance(module, QuantLinear)
+            if isinstance(module, QuantLayer)
         },
         aliases=aliases,
         transient=_transient_buffers(model),

@@ -43,6 +43,7 @@ BLOCKS = ["blocks.0", "blocks.1", "blocks.2"]
 def test_blocks_give_the_same_again(gives_tuple: bool) -> None:
     model = Model(gives_tuple=gives_tuple)
     recorder = CallRecorder(model, BLOCKS)
+    recorder.attach(model)
     inputs = [torch.randn(2, 4), torch.randn(5, 4)]
     outputs = [model(x) for x in inputs]
     recorder.detach()
@@ -66,6 +67,7 @@ def test_the_hidden_state_may_be_named() -> None:
 
     model, x = Named(), torch.randn(2, 4)
     recorder = CallRecorder(model, BLOCKS)
+    recorder.attach(model)
     output = model(x)
     assert recorder.chains is not None
     hidden = recorder.chains[0].hidden
@@ -78,6 +80,7 @@ def test_the_hidden_state_may_be_named() -> None:
 def test_what_stands_between_blocks_makes_them_no_chain() -> None:
     model = Model()
     recorder = CallRecorder(model, BLOCKS)
+    recorder.attach(model)
     model(torch.randn(2, 4))
     model.detour = True
     model(torch.randn(2, 4))
@@ -88,6 +91,7 @@ def test_what_stands_between_blocks_makes_them_no_chain() -> None:
 def test_blocks_that_are_left_out_make_no_chain() -> None:
     model = Model()
     recorder = CallRecorder(model, [*BLOCKS, "first"])
+    recorder.attach(model)
     model(torch.randn(2, 4))
     assert recorder.chains is None
 
@@ -95,6 +99,7 @@ def test_blocks_that_are_left_out_make_no_chain() -> None:
 def test_a_model_without_blocks() -> None:
     model = nn.Linear(4, 4)
     recorder = CallRecorder(model, [])
+    recorder.attach(model)
     x = torch.randn(2, 4)
     model(x)
     assert recorder.chains is None
@@ -105,6 +110,7 @@ def test_a_model_without_blocks() -> None:
 def test_a_call_that_fails_is_not_recorded() -> None:
     model = Model()
     recorder = CallRecorder(model, BLOCKS)
+    recorder.attach(model)
     with pytest.raises(RuntimeError):
         model(torch.randn(2, 3))
     model(torch.randn(2, 4))
@@ -119,7 +125,7 @@ def test_caches_are_turned_off_and_refused() -> None:
             return 0
 
     model = Model()
-    CallRecorder(model, BLOCKS)
+    CallRecorder(model, BLOCKS).attach(model)
     model(torch.randn(2, 4))
     model(torch.randn(2, 4), use_cache=True)
     assert model.cache_seen == [False, False]

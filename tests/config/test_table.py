@@ -1,6 +1,7 @@
 import pytest
 
 from incref.config.base import BaseConfig
+from incref.config.fp8 import FP8Config
 from incref.config.gptq import GPTQConfig
 from incref.config.mx import MXQuantConfig
 from incref.config.rtn import RTNConfig
@@ -9,7 +10,7 @@ from incref.qtensor.format_json import Json
 
 
 def test_every_configuration_is_found_by_its_name() -> None:
-    assert {"rtn": RTNConfig, "gptq": GPTQConfig, "mx_quant": MXQuantConfig} == CONFIGS
+    assert {"rtn": RTNConfig, "gptq": GPTQConfig, "fp8_quant": FP8Config, "mx_quant": MXQuantConfig} == CONFIGS
 
 
 @pytest.mark.parametrize("cls", CONFIGS.values())
@@ -26,7 +27,7 @@ def test_reads_the_nested_form() -> None:
     "described", [{}, {"name": "magic"}, {"bits": 8, "dtype": "int"}, {"magic": {}}, {"rtn": 3, "b": 1}]
 )
 def test_other_dicts_are_refused(described: Json) -> None:
-    with pytest.raises(ValueError, match="a configuration is named rtn or gptq or mx_quant, got"):
+    with pytest.raises(ValueError, match="a configuration is named rtn or gptq or fp8_quant or mx_quant, got"):
         config_from_dict(described)
 
 

@@ -252,7 +252,9 @@ def test_an_original_that_does_not_fit(original: nn.Module, message: str, tmp_pa
 def test_a_quantized_original_is_refused(tmp_path: Path) -> None:
     model = quantized(SCHEMES["int8"])
     save(model, tmp_path)
-    with pytest.raises(CheckpointError, match=r"fc must be an nn\.Linear, got QuantLinear; pass the float model"):
+    with pytest.raises(
+        CheckpointError, match=r"fc must be an nn\.Linear or nn\.Conv2d, got QuantLinear; pass the float model"
+    ):
         load(tmp_path, model)
 
 

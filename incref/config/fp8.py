@@ -1,0 +1,220 @@
+"""`FP8Config`: weights and inputs in FP8."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from torch import nn
+
+from incref.config.base import EVERYTHING, BaseConfig, WhiteList
+from incref.config.fp8_methods import SCALE_METHODS, TARGETS
+from incref.config.rules import Layer
+from incref.config.scheme import LayerScheme
+from incref.errors import UnsupportedError
+from incref.formats import FORMATS, FloatFormat, ScaleArithmetic
+from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, per_channel
+from incref.qtensor.spec import QuantSpec
+
+__all__ = ["FP8Config", "get_default_fp8_config", "get_default_fp8_config_set"]
+
+_MODES = ("AUTO", "MEASURE", "QUANTIZE", "NONE")
+_KEYS = ("names", "types")
+
+NameLists = Mapping[str, list[str] | tuple[str, ...]]
+"""Which layers: `{"names": [expression, ...], "types": [class name, ...]}`."""
+
+
+def _everything() -> NameLists:
+    return {"names": [], "types": ["Linear", "Conv2d"]}
+
+
+def _nothing() -> NameLists:
+    return {"names": [], "types": ()}
+
+
+@dataclass(frozen=True)
+class FP8Config(BaseConfig):
+    """Weights and inputs of linear layers and convolutions in FP8, with scales that calibration data gives.
+
+    An input is rounded once: `encode(x * (1 / scale))`, the product in float32; weights likewise.
+
+    Attributes:
+        dump_stats_path: the beginning of the path of the file that `finalize_calibration` writes, and that the mode
+            QUANTIZE reads: `{dump_stats_path}_maxabs.json`.
+        fp8_config: "E4M3" (that of the target) or "E5M2".
+        hp_dtype: accepted and without effect: results have the dtype of the input.
+        blocklist: layers that are left alone: expressions that are found in their names, and names of their classes.
+        allowlist: layers that are not; all, if both lists are empty.
+        mode: "AUTO": calls of the prepared model calibrate it. "MEASURE": likewise, and `convert` is not for it.
+            "QUANTIZE": what was measured is read from the file. "NONE": no layer changes.
+        scale_method: a name of `SCALE_METHODS`.
+        scale_params: has to be empty.
+        observer: "maxabs".
+        mod_dict: has to be empty.
+        measure_exclude: accepted and without effect: inputs alone are measured.
+        fake_quant: has to be False.
+        use_qdq: accepted and without effect: the product is always that of the dequantized values.
+        scale_format: accepted and without effect.
+        measure_on_hpu: likewise.
+        white_list: the layers that the configuration speaks of, before `allowlist` and `blocklist`.
+        dynamic_quantization: whether scales of inputs are found in every call. Methods with a scale for each token are
+            always so.
+        target: the machine that is meant: "gaudi2" (E4M3 up to 240), "gaudi3" or "ocp" (up to 448). It decides which
+            scales are aligned to the hardware; to "ocp" every power of two is.
+
+    Raises:
+        TypeError: for a field of the wrong type, or one that there isn't.
+        ValueError: for a value that is not listed above; the message lists them.
+        UnsupportedError: for `scale_params`, `mod_dict`, `fake_quant`, another `observer` and a dict as `scale_method`.
+    """
+
+    name: ClassVar[str] = "fp8_quant"
+
+    dump_stats_path: str = "./hqt_output/measure"
+    fp8_config: str = "E4M3"
+    hp_dtype: str = "bf16"
+    blocklist: NameLists = field(default_factory=_nothing)
+    allowlist: NameLists = field(default_factory=_everything)
+    mode: str = "AUTO"
+    scale_method: str = "maxabs_hw"
+    scale_params: Mapping[str, object] = field(default_factory=dict)
+    observer: str = "maxabs"
+    mod_dict: Mapping[str, object] = field(default_factory=dict)
+    measure_exclude: str = "OUTPUT"
+    fake_quant: bool = False
+    use_qdq: bool = False
+    scale_format: str = "scalar"
+    measure_on_hpu: bool = True
+    white_list: WhiteList = EVERYTHING
+    dynamic_quantization: bool = False
+    target: str = "ocp"
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for name in ("blocklist", "allowlist"):
+            lists = getattr(self, name)
+            if not isinstance(lists, dict) or not set(lists) <= set(_KEYS):
+                raise ValueError(f'{name} is a dict with the keys "names" and "types", got {lists!r}')
+            object.__setattr__(self, name, {key: list(lists.get(key, ())) for key in _KEYS})
+        if not isinstance(self.scale_method, str):
+            raise UnsupportedError(
+                f"scale_method is one name for all layers; use set_local for others, got {self.scale_method!r}"
+            )
+        super().__post_init__()
+
+    @property
+    def kinds(self) -> tuple[type[Layer], ...]:
+        """The classes of layers that the configuration speaks of."""
+        return (nn.Linear, nn.Conv2d)
+
+    @property
+    def measurements(self) -> Path | None:
+        """The file of what was measured."""
+        return Path(f"{self.dump_stats_path}_maxabs.json")
+
+    @property
+    def reads_measurements(self) -> bool:
+        """Whether what was measured is read from that file."""
+        return self.mode == "QUANTIZE"
+
+    @property
+    def only_measures(self) -> bool:
+        """Whether a model is prepared to write that file, and for nothing else."""
+        return self.mode == "MEASURE"
+
+    def scheme(self) -> LayerScheme | None:
+        """What a linear layer becomes; None in the mode NONE."""
+        self._check()
+        return None if self.mode == "NONE" else self._scheme(ndim=2)
+
+    def scheme_for(self, name: str, layer: Layer) -> LayerScheme | None:
+        """What `layer`, called `name`, becomes; None if a list leaves it alone."""
+        if self.mode == "NONE" or not self._is_chosen(name, type(layer).__name__):
+            return None
+        return self._scheme(ndim=layer.weight.ndim)
+
+    def _scheme(self, ndim: int) -> LayerScheme:
+        method, target = SCALE_METHODS[self.scale_method], TARGETS[self.target]
+        fmt = target.e4m3 if self.fp8_config == "E4M3" else _e5m2()
+        # A convolution has no tokens along its last dimension.
+        is_per_token = method.is_per_token and ndim == 2
+        weight = QuantSpec(
+            fmt=fmt,
+            granularity=per_channel(0, ndim=ndim) if method.is_per_channel else PER_TENSOR,
+            arithmetic=ScaleArithmetic.RECIPROCAL,
+        )
+        activation = QuantSpec(
+            fmt=fmt,
+            granularity=PER_TOKEN if is_per_token else PER_TENSOR,
+            arithmetic=ScaleArithmetic.RECIPROCAL,
+        )
+        return LayerScheme(
+            weight=weight,
+            activation=activation,
+            weight_scale=method.of_weight(target),
+            input_scale=method.of_activation(target),
+            is_static=not (self.dynamic_quantization or method.is_per_token),
+        )
+
+    def _is_chosen(self, name: str, kind: str) -> bool:
+        if kind in self.blocklist.get("types", ()) or _is_found(self.blocklist.get("names", ()), name):
+            return False
+        names, types = self.allowlist.get("names", ()), self.allowlist.get("types", ())
+        return not (names or types) or kind in types or _is_found(names, name)
+
+    def _check(self) -> None:
+        _one_of("fp8_config", self.fp8_config, ("E4M3", "E5M2"))
+        _one_of("hp_dtype", self.hp_dtype, ("bf16", "fp16", "fp32"))
+        _one_of("measure_exclude", self.measure_exclude, ("NONE", "INPUT", "OUTPUT", "PARAMS", "ALL"))
+        _one_of("scale_format", self.scale_format, ("scalar", "const"))
+        _one_of("scale_method", self.scale_method, tuple(SCALE_METHODS))
+        _one_of("target", self.target, tuple(TARGETS))
+        if self.mode in ("LOAD", "SHAPE"):
+            raise UnsupportedError(f"mode {self.mode!r} is not there; a saved model is read by incref.load")
+        _one_of("mode", self.mode, _MODES)
+        if self.observer != "maxabs":
+            raise UnsupportedError(f'the only observer is "maxabs", got {self.observer!r}')
+        for name, value in (
+            ("scale_params", self.scale_params),
+            ("mod_dict", self.mod_dict),
+            ("fake_quant", self.fake_quant),
+        ):
+            if value:
+                raise UnsupportedError(f"{name} is not there; leave it out, got {value!r}")
+        for name, lists in (("blocklist", self.blocklist), ("allowlist", self.allowlist)):
+            for pattern in lists["names"]:
+                _check_expression(name, pattern)
+
+
+def _check_expression(name: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{name} names layers by regular expressions, got {pattern!r}: {error}") from error
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _is_found(patterns: list[str] | tuple[str, ...], name: str) -> bool:
+    return any(re.search(pattern, name) for pattern in patterns)
+
+
+def _e5m2() -> FloatFormat:
+    fmt = FORMATS["float8_e5m2"]
+    assert isinstance(fmt, FloatFormat)
+    return fmt
+
+
+def get_default_fp8_config() -> FP8Config:
+    """Make the default configuration: E4M3, scales aligned to the hardware, static inputs."""
+    return FP8Config()
+
+
+def get_default_fp8_config_set() -> FP8Config:
+    """Make the configurations to try first: the default one."""
+    return FP8Config()

@@ -1,0 +1,174 @@
+import inspect
+
+import pytest
+from torch import nn
+
+from incref.config.fp8 import FP8Config, get_default_fp8_config, get_default_fp8_config_set
+from incref.config.fp8_methods import SCALE_METHODS, TARGETS
+from incref.config.maxabs import MaxAbsScale, ScaleValue
+from incref.config.scheme import LayerScheme
+from incref.config.table import config_from_dict
+from incref.errors import UnsupportedError
+from incref.formats import FORMATS
+from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, per_channel
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.fc1 = nn.Linear(4, 4)
+        self.block = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        self.lm_head = nn.Linear(4, 4)
+
+
+def scheme(**fields: object) -> LayerScheme:
+    found = FP8Config(**fields).scheme()  # type: ignore[arg-type]  # tests give them by name
+    assert found is not None
+    return found
+
+
+def test_fields_and_defaults_are_those_of_neural_compressor() -> None:
+    defaults = {name: getattr(FP8Config(), name) for name in inspect.signature(FP8Config).parameters}
+    assert defaults == {
+        "dump_stats_path": "./hqt_output/measure",
+        "fp8_config": "E4M3",
+        "hp_dtype": "bf16",
+        "blocklist": {"names": [], "types": []},
+        "allowlist": {"names": [], "types": ["Linear", "Conv2d"]},
+        "mode": "AUTO",
+        "scale_method": "maxabs_hw",
+        "scale_params": {},
+        "observer": "maxabs",
+        "mod_dict": {},
+        "measure_exclude": "OUTPUT",
+        "fake_quant": False,
+        "use_qdq": False,
+        "scale_format": "scalar",
+        "measure_on_hpu": True,
+        "white_list": "*",
+        # Ours, and those that the peer takes without naming them.
+        "dynamic_quantization": False,
+        "target": "ocp",
+    }
+    assert get_default_fp8_config() == get_default_fp8_config_set() == FP8Config()
+
+
+def test_targets() -> None:
+    assert {name: target.e4m3.qmax for name, target in TARGETS.items()} == {"gaudi2": 240, "gaudi3": 448, "ocp": 448}
+    assert TARGETS["gaudi2"].aligned == (1 / 256, 1 / 16, 1, 16)
+    assert (TARGETS["gaudi3"].aligned[0], TARGETS["gaudi3"].aligned[-1]) == (2.0**-55, 2.0**7)
+    assert len(TARGETS["gaudi3"].aligned) == 63
+    assert scheme(target="gaudi2").weight.fmt is FORMATS["float8_e4m3"]
+    assert scheme(target="gaudi3").weight.fmt is FORMATS["float8_e4m3fn"]
+    assert scheme(target="gaudi2", fp8_config="E5M2").weight.fmt is FORMATS["float8_e5m2"]
+
+
+def test_the_default_method_by_target() -> None:
+    aligned = TARGETS["gaudi2"].aligned
+    on_gaudi = scheme(target="gaudi2")
+    assert on_gaudi.weight_scale == MaxAbsScale(value=ScaleValue.LISTED, backoff=0.5, choices=aligned)
+    assert on_gaudi.input_scale == MaxAbsScale(value=ScaleValue.LISTED, backoff=0.25, choices=aligned)
+    assert on_gaudi.is_static
+    assert scheme().weight_scale == MaxAbsScale(value=ScaleValue.POWER_OF_TWO, backoff=0.5)
+    assert scheme(scale_method="hw_aligned_single_scale", target="gaudi2").weight_scale == MaxAbsScale(
+        value=ScaleValue.FIXED, choices=(16.0,)
+    )
+    assert scheme(scale_method="hw_aligned_single_scale", target="gaudi3").weight_scale == MaxAbsScale(
+        value=ScaleValue.FIXED, choices=(128.0,)
+    )
+
+
+# facts: granularity and backoff of weights, then of inputs; of the methods of the peer.
+TABLE = {
+    "unit_scale": ("tensor", 1.0, "tensor", 1.0),
+    "hw_aligned_single_scale": ("tensor", 1.0, "tensor", 1.0),
+    "maxabs_hw": ("tensor", 0.5, "tensor", 0.25),
+    "maxabs_pow2": ("tensor", 0.5, "tensor", 0.25),
+    "maxabs_arbitrary": ("tensor", 0.5, "tensor", 0.25),
+    "maxabs_hw_opt_weight": ("tensor", 0.5, "tensor", 0.25),
+    "maxabs_pow2_opt_weight": ("tensor", 0.5, "tensor", 0.25),
+    "act_maxabs_hw_weights_pcs_maxabs_pow2": ("channel", 0.5, "tensor", 0.25),
+    "act_maxabs_hw_weights_pcs_opt_pow2": ("channel", 0.5, "tensor", 0.25),
+    "act_maxabs_pow2_weights_pcs_maxabs_pow2": ("channel", 0.5, "tensor", 0.25),
+    "act_maxabs_pow2_weights_pcs_opt_pow2": ("channel", 0.5, "tensor", 0.25),
+    "maxabs_pcs_pow2": ("channel", 0.5, "token", 1.0),
+    "act_maxabs_pcs_pow2_weight_maxabs_pts_pow2_hw": ("tensor", 0.5, "token", 1.0),
+}
+GRANULARITIES = {"tensor": PER_TENSOR, "channel": per_channel(), "token": PER_TOKEN}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_methods(target: str) -> None:
+    assert list(SCALE_METHODS) == list(TABLE)
+    for name, (weight, weight_backoff, activation, activation_backoff) in TABLE.items():
+        found = scheme(scale_method=name, target=target)
+        assert found.activation is not None
+        assert found.weight_scale is not None
+        assert found.input_scale is not None
+        assert found.weight.granularity == GRANULARITIES[weight]
+        assert found.activation.granularity == GRANULARITIES[activation]
+        fixed = ("unit_scale", "hw_aligned_single_scale")
+        if name not in fixed:
+            assert found.weight_scale.backoff == weight_backoff
+        if name not in fixed:
+            assert found.input_scale.backoff == activation_backoff
+        assert found.is_static == (activation != "token")
+
+
+def test_dynamic() -> None:
+    assert not scheme(dynamic_quantization=True).is_static
+
+
+def test_lists() -> None:
+    model = Model()
+    assert list(FP8Config().resolve(model)) == ["conv", "fc1", "block.0", "lm_head"]
+    assert list(FP8Config(blocklist={"names": ["lm_head"], "types": ("Conv2d",)}).resolve(model)) == ["fc1", "block.0"]
+    assert list(FP8Config(allowlist={"names": ["bl.ck"], "types": []}).resolve(model)) == ["block.0"]
+    assert list(FP8Config(allowlist={"names": [], "types": []}).resolve(model)) == ["conv", "fc1", "block.0", "lm_head"]
+    assert FP8Config(mode="NONE").resolve(model) == {}
+
+
+def test_convolutions_have_scales_of_channels_and_tensors() -> None:
+    found = FP8Config(scale_method="maxabs_pcs_pow2", dynamic_quantization=True).resolve(Model())["conv"]
+    assert found.weight.granularity == per_channel(0, ndim=4)
+    assert found.activation is not None
+    assert found.activation.granularity == PER_TENSOR
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"fp8_config": "E3M4"}, "fp8_config must be one of E4M3, E5M2, got 'E3M4'"),
+        ({"mode": "auto"}, "mode must be one of AUTO"),
+        ({"scale_method": "maxabs"}, "scale_method must be one of unit_scale"),
+        ({"target": "gaudi4"}, "target must be one of gaudi2, gaudi3, ocp"),
+        ({"hp_dtype": "bfloat16"}, "hp_dtype must be one of bf16"),
+        ({"blocklist": {"name": []}}, 'the keys "names" and "types"'),
+        ({"allowlist": {"names": ["("]}}, "allowlist names layers by regular expressions"),
+    ],
+)
+def test_wrong_values(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FP8Config(**fields)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"fake_quant": True},
+        {"mod_dict": {"A": "linear"}},
+        {"scale_params": {"input_scale": 1.0}},
+        {"observer": "save"},
+        {"mode": "LOAD"},
+        {"scale_method": {"default": {}}},
+    ],
+)
+def test_what_is_not_there(fields: dict[str, object]) -> None:
+    with pytest.raises(UnsupportedError, match=next(iter(fields))):
+        FP8Config(**fields)  # type: ignore[arg-type]  # likewise
+
+
+def test_as_json() -> None:
+    config = FP8Config(blocklist={"names": ["a"], "types": ("Linear",)}, target="gaudi2")
+    assert config_from_dict(config.to_dict()) == config

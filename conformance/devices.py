@@ -8,6 +8,7 @@ import torch
 import typer
 from torch import Tensor
 
+from conformance.record import Json, environment, source_hash, store
 from incref import ops
 from incref.formats import (
     FORMATS,
@@ -122,7 +123,7 @@ def _affine(fmt: str, granularity: Granularity, arithmetic: ScaleArithmetic) -> 
 
 
 def differences(device: torch.device, only: str = "") -> Iterator[tuple[str, int]]:
-    """For every call with `only` in its name: how many elements of its results have other bits on `device` than here."""
+    """For every call with `only` in its name: how many elements of its results differ on `device` from the CPU's."""
     for name, x, call in ((n, x, c) for n, x, c in _calls() if only in n):
         want, got = call(x), call(x.to(device))
         pairs = zip(want, got, strict=True) if isinstance(want, tuple) and isinstance(got, tuple) else [(want, got)]
@@ -143,7 +144,7 @@ def _count(want: object, got: object) -> int:
 
 
 def main(device: Annotated[str, typer.Argument(help="Such as cuda, mps or xpu.")]) -> None:
-    """Compare all operations on a device with the CPU, bit by bit."""
+    """Compare all operations on a device with the CPU, bit by bit, and record the outcome."""
     bad = total = 0
     for name, wrong in differences(torch.device(device)):
         total += 1
@@ -151,6 +152,9 @@ def main(device: Annotated[str, typer.Argument(help="Such as cuda, mps or xpu.")
             bad += 1
             typer.echo(f"{name}: {wrong} elements differ")
     typer.echo(f"{total} calls on {device}, {bad} with differences")
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else device
+    result: dict[str, Json] = {"sources": source_hash(), "calls": total, "differing": bad, **environment()}
+    store("devices", name, result)
     raise typer.Exit(int(bad > 0))
 
 

@@ -13,6 +13,7 @@ from conformance.known_differences import KNOWN_DIFFERENCES
 __all__ = [
     "conformance_block_kinds",
     "conformance_blocks",
+    "conformance_devices",
     "conformance_scales",
     "conformance_sweeps",
     "witness_differences",
@@ -25,6 +26,15 @@ def conformance_sweeps() -> str:
     """Every float32 pattern through `encode`."""
     header = ["format", "options", "patterns compared", "mismatches"]
     return table(header, [_patterns(key, result) for key, result in _load("sweep").items()])
+
+
+def conformance_devices() -> str:
+    """Every operation on other devices."""
+    rows = [
+        [name, f"PyTorch {result['torch']}", f"{result['calls']:,}", f"{result['differing']:,}"]
+        for name, result in _load("devices").items()
+    ]
+    return table(["device", "with", "calls compared", "calls with differences"], rows)
 
 
 def conformance_scales() -> str:

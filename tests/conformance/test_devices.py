@@ -14,7 +14,7 @@ def test_differences_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     class Flaky:
         calls = 0
 
-        def __call__(self, x: Tensor) -> Tensor:
+        def __call__(self, _x: Tensor) -> Tensor:
             self.calls += 1
             wrong = torch.tensor([1.0, -0.0, torch.nan, 4.0])
             return wrong if self.calls == 2 else torch.tensor([1.0, 0.0, -torch.nan, 3.0])

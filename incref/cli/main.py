@@ -6,6 +6,7 @@ from incref.cli.evaluate import evaluate
 from incref.cli.formats import formats
 from incref.cli.generate import generate
 from incref.cli.info import info
+from incref.cli.inspect import inspect
 from incref.cli.quantize import quantize
 
 __all__ = ["app"]
@@ -20,4 +21,5 @@ app.command("eval")(evaluate)
 app.command("quantize")(quantize)
 app.command("generate")(generate)
 app.command("formats")(formats)
+app.command("inspect")(inspect)
 app.command("info")(info)

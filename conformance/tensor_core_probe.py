@@ -21,7 +21,7 @@ from torch import Tensor
 
 from conformance.accumulators.infer import infer, model_of
 from conformance.accumulators.machine import Machine, ModelMachine
-from conformance.accumulators.replay import DISTRIBUTIONS, Replay, Sample, best_of, neighbours, replay, sample
+from conformance.accumulators.replay import DISTRIBUTIONS, Sample, best_of, neighbours, replay, sample
 from conformance.accumulators.specials import ask_specials
 from incref.formats import FORMATS, FloatFormat
 from incref.numerics.accumulate.models import Accumulator, Aligned, Promoted
@@ -187,22 +187,24 @@ def probe(plan: Plan, known: dict[str, Accumulator], samples: dict[str, Sample])
 
 
 def _replayed(data: Sample, machine: Machine, model: Accumulator | None, guesses: list[Accumulator]) -> Json:
-    """Replay the model; if it is not right everywhere, look among its neighbours and say which comes closest."""
+    """Replay the model; if it is not right everywhere, look among others and say which comes closest.
+
+    The guesses are tried first, the neighbours of the model if none of them is right. What is found is one more guess.
+    """
     entry: dict[str, Json] = {"label": data.label}
-    seen: Replay | None = None
     if model is not None:
         seen = replay(data, machine, model)
         entry |= {"outputs": seen.outputs, "equal": seen.equal, "first": _plain(seen.first)}
-    if seen is None or seen.equal < seen.outputs:
-        base = model or next(iter(guesses), Aligned(group=32, fraction_bits=13, result_bits=13))
-        best, closest = best_of(data, machine, [base, *guesses, *neighbours(base, data.a.shape[1])])
-        entry["best"] = {
-            "model": _plain(best),
-            "outputs": closest.outputs,
-            "equal": closest.equal,
-            "first": _plain(closest.first),
-        }
-    return entry
+        if seen.equal == seen.outputs:
+            return entry
+    base = model or next(iter(guesses), Aligned(group=32, fraction_bits=13, result_bits=13))
+    best, closest = best_of(data, machine, [base, *guesses])
+    if closest.equal < closest.outputs:
+        best, closest = best_of(data, machine, [best, *neighbours(base, data.a.shape[1])])
+    if best not in guesses:
+        guesses.append(best)
+    found = {"model": best, "outputs": closest.outputs, "equal": closest.equal, "first": closest.first}
+    return {**entry, "best": _plain(found)}
 
 
 def int8_overflow(multiply: Callable[[Tensor, Tensor], Tensor]) -> Json:

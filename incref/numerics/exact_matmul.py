@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from incref.numerics.accumulate.float_parts import power_of
+from incref.numerics.accumulate.float_parts import last_bit_of, power_of
 
-__all__ = ["exact_matmul"]
+__all__ = ["exact_matmul", "exact_matmul_parts"]
 
 _SUM_BITS = 52
 _MOST_DIGIT_BITS = 26
@@ -48,15 +48,26 @@ def exact_matmul(a: Tensor, b: Tensor) -> Tensor:
         elsewhere rounded to odd, with at least 28 bits: a rounding to float32 or less that follows is the only one that
         shows. A sum that is zero is +0.
     """
+    return exact_matmul_parts(a, b)[0]
+
+
+def exact_matmul_parts(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Multiply `a` by the transpose of `b`; see `exact_matmul`.
+
+    Returns:
+        What `exact_matmul` gives, and bool [M, N], whether it was rounded to odd; the exact sum is then less than
+        `2**-27` of it away.
+    """
     out = torch.zeros(a.shape[0], b.shape[0], dtype=torch.float64, device=a.device)
+    is_cut = torch.zeros(out.shape, dtype=torch.bool, device=a.device)
     if out.numel() == 0 or a.shape[1] == 0:
-        return out
+        return out, is_cut
     a_bits, b_bits = _digit_bits(_span(a), _span(b), (a.shape[1] - 1).bit_length())
     for columns in _tiles(b.shape[0]):
         right = _split(b[columns], b_bits)
         for rows in _tiles(a.shape[0]):
-            out[rows, columns] = _multiply(_split(a[rows], a_bits), right)
-    return out
+            out[rows, columns], is_cut[rows, columns] = _multiply(_split(a[rows], a_bits), right)
+    return out, is_cut
 
 
 def _tiles(extent: int) -> Iterator[slice]:
@@ -66,11 +77,7 @@ def _tiles(extent: int) -> Iterator[slice]:
 
 def _span(x: Tensor) -> int:
     """Most bits from the leading bit of a row's largest value to the last bit that is set in the row."""
-    fraction = (x.view(torch.int64) & ((1 << _FRACTION_BITS) - 1)) | (1 << _FRACTION_BITS)
-    power = power_of(x)
-    last = power * 2.0**-_FRACTION_BITS * (fraction & -fraction).to(torch.float64)
-    least = torch.where(power == 0, torch.inf, last).amin(-1)
-    ratio = power.amax(-1) / least
+    ratio = power_of(x).amax(-1) / last_bit_of(x).amin(-1)
     return int(torch.frexp(ratio.max()).exponent)
 
 
@@ -100,10 +107,10 @@ def _split(x: Tensor, bits: int) -> _Digits:
             return _Digits(digits=digits, unit=unit, bits=bits)
 
 
-def _multiply(a: _Digits, b: _Digits) -> Tensor:
+def _multiply(a: _Digits, b: _Digits) -> tuple[Tensor, Tensor]:
     unit = a.unit * b.unit.T
     if len(a.digits) == len(b.digits) == 1:
-        return (a.digits[0] @ b.digits[0].T).mul_(unit).add_(0.0)
+        return (a.digits[0] @ b.digits[0].T).mul_(unit).add_(0.0), torch.zeros_like(unit, dtype=torch.bool)
     # Where only one operand has several digits, its width is that of the steps; else the widths are the same.
     bits = a.bits if len(a.digits) > 1 else b.bits
     levels = [
@@ -112,11 +119,12 @@ def _multiply(a: _Digits, b: _Digits) -> Tensor:
     for i, left in enumerate(a.digits):
         for j, right in enumerate(b.digits):
             levels[i + j] += (left @ right.T).to(torch.int64)
-    return _round_to_odd(levels, bits).mul_(unit).add_(0.0)
+    total, is_cut = _round_to_odd(levels, bits)
+    return total.mul_(unit).add_(0.0), is_cut
 
 
-def _round_to_odd(levels: list[Tensor], bits: int) -> Tensor:
-    """Give `sum(levels[i] * 2**(-i * bits))` as float64, its last bit set where bits below it are left out."""
+def _round_to_odd(levels: list[Tensor], bits: int) -> tuple[Tensor, Tensor]:
+    """Give `sum(levels[i] * 2**(-i * bits))` as float64, and where bits are left out: its last bit is set there."""
     is_negative = _carry(levels, bits)[0] < 0
     magnitude = _carry([torch.where(is_negative, -level, level) for level in levels], bits)
     total = magnitude[0]
@@ -128,7 +136,7 @@ def _round_to_odd(levels: list[Tensor], bits: int) -> Tensor:
         step = torch.where(has_room, step * 2.0**-bits, step)
         is_cut |= ~has_room & (digit != 0)
     rounded = (total | is_cut).to(torch.float64) * step
-    return torch.where(is_negative, -rounded, rounded)
+    return torch.where(is_negative, -rounded, rounded), is_cut
 
 
 def _carry(levels: Sequence[Tensor], bits: int) -> list[Tensor]:

@@ -5,16 +5,30 @@ from torch import Tensor
 
 from incref.formats import FORMATS, FloatFormat, Rounding
 
-__all__ = ["add_rounded_once", "power_of", "round_result", "round_units"]
+__all__ = ["add_rounded_once", "last_bit_of", "power_of", "round_result", "round_units"]
 
-_FLOAT64 = FORMATS["float64"]
-assert isinstance(_FLOAT64, FloatFormat)
+
+def _binary64() -> FloatFormat:
+    fmt = FORMATS["float64"]
+    assert isinstance(fmt, FloatFormat)
+    return fmt
+
+
+_FLOAT64 = _binary64()
 _EXPONENT_FIELD = ((1 << _FLOAT64.exponent_bits) - 1) << _FLOAT64.mantissa_bits
 
 
 def power_of(x: Tensor) -> Tensor:
     """`2**floor(log2(abs(x)))` of float64 values that are normal, Inf or NaN (Inf for these); 0 for 0."""
     return (x.view(torch.int64) & _EXPONENT_FIELD).view(torch.float64)
+
+
+def last_bit_of(x: Tensor) -> Tensor:
+    """The greatest power of two that float64 values, normal or 0, are multiples of; Inf for 0."""
+    bits = _FLOAT64.mantissa_bits
+    significand = (x.view(torch.int64) & ((1 << bits) - 1)) | (1 << bits)
+    last = power_of(x) * (significand & -significand).to(torch.float64) * 2.0**-bits
+    return torch.where(x == 0, torch.inf, last)
 
 
 def round_units(x: Tensor, rounding: Rounding) -> Tensor:

@@ -110,7 +110,7 @@ def neighbours(model: Accumulator, length: int) -> Iterator[Accumulator]:
     variants += [replace(inner, fraction_bits=inner.fraction_bits + more) for more in (-1, 1, 2)]
     variants += [replace(inner, result_bits=bits) for bits in {inner.fraction_bits, 13, 23} if bits <= 23]
     variants += [replace(inner, result_rounding=mode) for mode in (Rounding.TOWARD_ZERO, Rounding.NEAREST_EVEN)]
-    variants += [replace(inner, carry=carry) for carry in Carry]
+    variants += [replace(inner, carry=carry) for carry in (Carry.ALIGNED, Carry.ADDED)]
     for variant in dict.fromkeys(variants):
         yield variant
         stretches = [every for every in (32, 64, 128, 256, 512) if every % variant.group == 0 and every < length]

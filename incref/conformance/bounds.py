@@ -156,8 +156,21 @@ def _add_group(product: Tensor, power: Tensor, before: _Partial, how: Aligned) -
     group = _Partial(exact=product.sum(-1), error=error)
     if is_aligned:
         group = _Partial(exact=before.exact + group.exact, error=before.error + error)
+    if how.carry is Carry.REALIGNED:
+        return _round(_realign(group, top, before, how), how)
     rounded = _round(group, how)
     return rounded if is_aligned else _add_float32(before, rounded)
+
+
+def _realign(group: _Partial, top: Tensor, before: _Partial, how: Aligned) -> _Partial:
+    """Cut off the sum of a group and what is carried, each to its own unit; see `Carry.REALIGNED`."""
+    assert how.carry_bits is not None
+    top = torch.maximum(top.clamp(min=2.0**how.least_exponent), power_of(before.most))
+    error = group.error + before.error
+    for term, bits in ((group, how.carry_bits), (before, how.fraction_bits)):
+        unit = top * 2.0**-bits
+        error = error + torch.where((term.error == 0) & _is_whole(term.exact / unit), 0.0, unit)
+    return _Partial(exact=before.exact + group.exact, error=error)
 
 
 def _is_whole(x: Tensor) -> Tensor:

@@ -26,7 +26,10 @@ _FLOAT32 = _binary32()
 
 @dataclass(frozen=True, kw_only=True)
 class FixedPoint:
-    """How one group of terms is added; the words are those of `incref.numerics.accumulate.models.Aligned`."""
+    """How one group of terms is added; the words are those of `incref.numerics.accumulate.models.Aligned`.
+
+    `carry_bits` is None unless what is carried is realigned with the sum of the products.
+    """
 
     fraction_bits: int
     result_bits: int
@@ -34,6 +37,7 @@ class FixedPoint:
     result_rounding: Rounding
     by_product: bool
     adds_carried: bool
+    carry_bits: int | None
     flushes: bool
     least_exponent: int
 
@@ -56,7 +60,7 @@ def add_fixed_point(
     >>> big, small = number(1), number(Fraction(1, 1 << 14))
     >>> e5m2, how = FORMATS["float8_e5m2"], FixedPoint(
     ...     fraction_bits=13, result_bits=13, term_rounding=Rounding.TOWARD_ZERO, result_rounding=Rounding.TOWARD_ZERO,
-    ...     by_product=False, adds_carried=False, flushes=False, least_exponent=-126)
+    ...     by_product=False, adds_carried=False, carry_bits=None, flushes=False, least_exponent=-126)
     >>> add_fixed_point([big, small], [big, big], (e5m2, e5m2), number(0), how).value
     Fraction(1, 1)
     """
@@ -69,11 +73,17 @@ def add_fixed_point(
         for x, y, product in zip(a, b, products, strict=True)
         if product.magnitude
     ]
-    terms = products if how.adds_carried else [*products, carried]
-    if carried.magnitude and not how.adds_carried:
+    stays_out = how.adds_carried or how.carry_bits is not None
+    terms = products if stays_out else [*products, carried]
+    if carried.magnitude and not stays_out:
         exponents.append(floor_log2(carried.magnitude))
-    unit = power_of_two(max([*exponents, how.least_exponent]) - how.fraction_bits)
+    top = max([*exponents, how.least_exponent])
+    unit = power_of_two(top - how.fraction_bits)
     total = unit * sum(round_to_integer(term.value / unit, how.term_rounding) for term in terms)
+    if how.carry_bits is not None:
+        both = max(top, floor_log2(carried.magnitude)) if carried.magnitude else top
+        finer, coarser = power_of_two(both - how.carry_bits), power_of_two(both - how.fraction_bits)
+        total = finer * (total // finer) + coarser * (carried.value // coarser)
     found = _to_result(total, how)
     return round_to(exact_sum([found, carried]), _FLOAT32) if how.adds_carried else found
 

@@ -72,10 +72,24 @@ def _add_group(a: Operand, b: Operand, carried: Tensor, model: Aligned) -> Tenso
     total = round_units(product.div_(unit.unsqueeze(-1)), model.term_rounding).sum(-1)
     if model.carry is Carry.ALIGNED:
         total += round_units(carried / unit, model.term_rounding)
-    total = round_result(total * unit, model.result_bits, model.result_rounding, flushes=model.flushes)
+    total = total * unit
+    if model.carry is Carry.REALIGNED:
+        total = _realign(total, top, carried, model)
+    total = round_result(total, model.result_bits, model.result_rounding, flushes=model.flushes)
     if model.carry is Carry.ADDED:
         total = (total.to(torch.float32) + carried.to(torch.float32)).to(torch.float64)
     return total if special is None else torch.where(special.isfinite(), total, special)
+
+
+def _realign(total: Tensor, top: Tensor, carried: Tensor, model: Aligned) -> Tensor:
+    """Cut off the sum of a group and what is carried, and add them; see `Carry.REALIGNED`."""
+    assert model.carry_bits is not None
+    top = torch.maximum(top, power_of(carried))
+    found = torch.zeros_like(total)
+    for term, bits in ((total, model.carry_bits), (carried, model.fraction_bits)):
+        unit = top * 2.0**-bits
+        found += (term / unit).floor() * unit
+    return found
 
 
 def _special_sum(product: Tensor, carried: Tensor) -> Tensor | None:

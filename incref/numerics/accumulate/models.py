@@ -43,6 +43,13 @@ class Carry(Enum):
     """As one more term of the group, cut off with the products."""
     ADDED = "added"
     """By one addition in float32, to nearest even, of the rounded sum of the group."""
+    REALIGNED = "realigned"
+    """As one of two terms, the other being the exact sum of the cut-off products.
+
+    Both are rounded TOWARD_NEGATIVE: with E2 the larger of the exponents of the products and of what is carried, the
+    sum to a multiple of `2**(E2 - carry_bits)`, what is carried to one of `2**(E2 - fraction_bits)`. Then they are
+    added exactly.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +70,7 @@ class Aligned:
         carry: how the sum of the groups before enters.
         flushes: whether a sum below the normal numbers of float32 becomes 0.
         least_exponent: the least `E`.
+        carry_bits: for REALIGNED only.
     """
 
     group: int
@@ -74,6 +82,7 @@ class Aligned:
     carry: Carry = Carry.ALIGNED
     flushes: bool = False
     least_exponent: int = -126
+    carry_bits: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse widths that float64 can't add exactly, and roundings that no unit has."""
@@ -82,8 +91,10 @@ class Aligned:
             raise ValueError(f"an aligned sum rounds TOWARD_ZERO, TOWARD_NEGATIVE or to NEAREST_EVEN, got {self}")
         if self.group < 1 or self.fraction_bits < 1 or not 1 <= self.result_bits <= 23:
             raise ValueError(f"group and fraction_bits must be positive and result_bits 1 to 23, got {self}")
+        if (self.carry is Carry.REALIGNED) != (self.carry_bits is not None):
+            raise ValueError(f"carry_bits goes with REALIGNED, and REALIGNED with it, got {self}")
         # A term is below 4 * 2**fraction_bits, and the group has one more than its products.
-        if self.fraction_bits + 2 + self.group.bit_length() > 53:
+        if max(self.fraction_bits, self.carry_bits or 0) + 2 + self.group.bit_length() > 53:
             raise ValueError(f"fraction_bits + 2 + bits of group must be at most 53, got {self}")
 
 

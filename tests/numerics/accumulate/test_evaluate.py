@@ -45,6 +45,7 @@ VARIANTS = [
     replace(NARROW, align_to=AlignTo.PRODUCTS, group=5),
     replace(NARROW, term_rounding=Rounding.TOWARD_NEGATIVE, result_rounding=Rounding.NEAREST_EVEN),
     replace(NARROW, term_rounding=Rounding.NEAREST_EVEN, result_bits=23, flushes=True),
+    replace(WIDE, carry=Carry.REALIGNED, carry_bits=31, fraction_bits=24, result_rounding=Rounding.NEAREST_EVEN),
     replace(WIDE, least_exponent=-150, result_rounding=Rounding.TOWARD_NEGATIVE),
 ]
 
@@ -57,6 +58,7 @@ def fixed_point(model: Aligned) -> FixedPoint:
         result_rounding=model.result_rounding,
         by_product=model.align_to is AlignTo.PRODUCTS,
         adds_carried=model.carry is Carry.ADDED,
+        carry_bits=model.carry_bits,
         flushes=model.flushes,
         least_exponent=model.least_exponent,
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from incref.formats import Rounding
-from incref.numerics.accumulate.models import Aligned, Promoted, SplitK
+from incref.numerics.accumulate.models import Aligned, Carry, Promoted, SplitK
 
 PLAIN = Aligned(group=32, fraction_bits=13, result_bits=13)
 
@@ -18,6 +18,12 @@ def test_sums_that_float64_can_not_add_exactly_are_refused() -> None:
 def test_widths_are_positive(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="group and fraction_bits must be positive and result_bits 1 to 23"):
         Aligned(**{"group": 8, "fraction_bits": 13, "result_bits": 13, **options})
+
+
+@pytest.mark.parametrize("options", [{"carry": Carry.REALIGNED}, {"carry_bits": 31}])
+def test_realigned_sums_have_bits_of_their_own(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="carry_bits goes with REALIGNED, and REALIGNED with it, got Aligned"):
+        Aligned(group=8, fraction_bits=24, result_bits=23, **options)
 
 
 def test_roundings_are_those_of_matrix_units() -> None:

@@ -6,14 +6,13 @@ probes models in their place, on any machine.
 
 import argparse
 import json
-import platform
 import re
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from enum import Enum
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -23,12 +22,11 @@ from conformance.accumulators.infer import infer, model_of
 from conformance.accumulators.machine import Machine, ModelMachine
 from conformance.accumulators.replay import DISTRIBUTIONS, Sample, best_of, neighbours, replay, sample
 from conformance.accumulators.specials import ask_specials
+from conformance.record import Json, environment
 from incref.formats import FORMATS, FloatFormat
 from incref.numerics.accumulate.models import Accumulator, Aligned, Promoted
 
 __all__ = ["Plan", "main", "probe"]
-
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,14 +293,15 @@ def _plain(value: object) -> Json:
             raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-def environment() -> dict[str, Json]:
+def describe_device() -> dict[str, Json]:
     """What was probed with what."""
-    found: dict[str, Json] = {"python": sys.version, "torch": torch.__version__, "machine": platform.platform()}
+    found = environment()
     if torch.cuda.is_available():
         found |= {
             "device": torch.cuda.get_device_name(),
             "capability": list(torch.cuda.get_device_capability()),
             "cuda": torch.version.cuda,
+            "triton": version("triton"),
         }
     return found
 
@@ -331,7 +330,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="probe only the machines whose names match this expression")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Json] = {"environment": environment(), "machines": {}}
+    report: dict[str, Json] = {"environment": describe_device(), "machines": {}}
     known: dict[str, Accumulator] = {}
     samples: dict[str, Sample] = {}
     plans = dry_plans() if options.dry_run else {**triton_plans(), **scaled_plans(), **wide_plans()}

@@ -1,7 +1,4 @@
-"""Accumulators of machines, as their investigators published them: one row each, with its evidence.
-
-None of this was measured for this table. `conformance.tensor_core_probe` asks a machine itself.
-"""
+"""Accumulators of machines: one row each, with its evidence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +15,11 @@ __all__ = ["MACHINES", "Evidence", "MachineRow", "find_accumulator"]
 class Evidence(Enum):
     """What a row rests on."""
 
+    MEASURED = "measured"
+    """`conformance.tensor_core_probe` found the parameters on a device, and they gave every bit of its random results.
+
+    The report is in `conformance/results/tensor_cores.json`, some of the results in `conformance/vectors`.
+    """
     REPLAYED = "replayed"
     """Two parties, independent of each other, compared the parameters with the hardware bit for bit."""
     PUBLISHED = "published"
@@ -37,6 +39,7 @@ class MachineRow:
         evidence: what the row rests on.
         source: where it was published.
         note: what the parameters are of, or what is open.
+        measured: names of the machines in the report, if the row was measured.
     """
 
     name: str
@@ -45,13 +48,17 @@ class MachineRow:
     evidence: Evidence
     source: str
     note: str
+    measured: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a row that is open and has a model, or neither."""
+        """Refuse a row that says one thing in one place and another elsewhere."""
         if (self.model is None) != (self.evidence is Evidence.OPEN):
             raise ValueError(f"{self.name}: a row has a model unless it is open")
+        if bool(self.measured) != (self.evidence is Evidence.MEASURED):
+            raise ValueError(f"{self.name}: a row that was measured says where, and no other does")
 
 
+_H100 = "NVIDIA H100 80GB HBM3, torch 2.11.0+cu130, Triton 3.6.0: conformance/results/tensor_cores.json"
 _XIE = "Xie, Wang, Yang, Yang: arXiv 2511.10909, and its simulator MMA-Sim 2.1.1"
 _KHATTAK = "Khattak, Mikaitis: arXiv 2512.07004"
 _FASI = "Fasi, Higham, Mikaitis, Pranesh: PeerJ Computer Science 7:e330, 2021"
@@ -72,41 +79,78 @@ _ROWS = (
         name="hopper_wgmma_fp8",
         formats=_FP8,
         model=_14_BITS,
-        evidence=Evidence.REPLAYED,
-        source=f"{_XIE}; {_MMAEMU}; {_DEEPSEEK} (14 bits, groups of 32)",
-        note="wgmma with k32; torch._scaled_mm with use_fast_accum where cuBLAS does not split K",
+        evidence=Evidence.MEASURED,
+        source=f"{_H100}; {_XIE}; {_MMAEMU}; {_DEEPSEEK} (14 bits, groups of 32)",
+        note="wgmma with k32; torch._scaled_mm with use_fast_accum, where cuBLAS does not split K",
+        measured=(
+            "tl.dot float8_e4m3fn max_num_imprecise_acc=None",
+            "tl.dot float8_e5m2 max_num_imprecise_acc=None",
+            "scaled_mm float8_e4m3fn float8_e4m3fn fast tensor float32",
+            "scaled_mm float8_e5m2 float8_e4m3fn fast tensor float32",
+            "scaled_mm float8_e4m3fn float8_e4m3fn fast row float32",
+        ),
     ),
     MachineRow(
         name="hopper_wgmma_fp8_promoted",
         formats=_FP8,
         model=Promoted(inner=_14_BITS, every=128),
-        evidence=Evidence.REPLAYED,
-        source=f"{_MMAEMU} (cuBLASLt 12.8.3.14 on an H100 PCIe); {_DEEPSEEK} (N_C = 128)",
-        note="a new chain of wgmma every 128 products, added in float32; torch._scaled_mm without use_fast_accum",
+        evidence=Evidence.MEASURED,
+        source=f"{_H100}; {_MMAEMU}; {_DEEPSEEK} (N_C = 128)",
+        note="a new chain of wgmma every 128 products, added in float32; torch._scaled_mm without use_fast_accum, and "
+        "tl.dot with max_num_imprecise_acc=128",
+        measured=(
+            "tl.dot float8_e4m3fn max_num_imprecise_acc=128",
+            "tl.dot float8_e5m2 max_num_imprecise_acc=128",
+            "scaled_mm float8_e4m3fn float8_e4m3fn slow tensor float32",
+            "scaled_mm float8_e5m2 float8_e4m3fn slow tensor float32",
+            "scaled_mm float8_e4m3fn float8_e4m3fn slow row float32",
+        ),
     ),
     MachineRow(
         name="hopper_wgmma_half",
         formats=_HALVES,
         model=_float32(16, 25),
-        evidence=Evidence.PUBLISHED,
-        source=_XIE,
-        note="wgmma with k16",
+        evidence=Evidence.MEASURED,
+        source=f"{_H100}; {_XIE}",
+        note="wgmma with k16; torch.mm to float32, where cuBLAS does not split K",
+        measured=("tl.dot float16 4 warps", "tl.dot bfloat16 4 warps"),
     ),
     MachineRow(
         name="hopper_wgmma_tf32",
         formats=("tf32",),
         model=_float32(8, 25),
-        evidence=Evidence.PUBLISHED,
-        source=_XIE,
+        evidence=Evidence.MEASURED,
+        source=f"{_H100}; {_XIE}",
         note="wgmma with k8",
+        measured=("tl.dot tf32 4 warps",),
     ),
     MachineRow(
         name="hopper_mma_sync_half",
         formats=_HALVES,
+        model=_float32(16, 25),
+        evidence=Evidence.MEASURED,
+        source=f"{_H100}; {_XIE}",
+        note="mma.sync m16n8k16",
+        measured=("tl.dot float16 2 warps", "tl.dot bfloat16 2 warps"),
+    ),
+    MachineRow(
+        name="hopper_mma_sync_tf32",
+        formats=("tf32",),
+        model=_float32(8, 25),
+        evidence=Evidence.MEASURED,
+        source=f"{_H100}; {_XIE}",
+        note="mma.sync m16n8k8",
+        measured=("tl.dot tf32 2 warps",),
+    ),
+    MachineRow(
+        name="hopper_tl_dot_fp8_as_half",
+        formats=_FP8,
         model=None,
         evidence=Evidence.OPEN,
-        source=f"{_XIE}; {_MMAEMU}",
-        note="the first has what is carried aligned with the products, the second has it added afterwards",
+        source=_H100,
+        note="tl.dot with max_num_imprecise_acc=0, by mma.sync of float16: 576 results with E5M2 are those of "
+        "hopper_mma_sync_half if of every 32 products those with k mod 4 in (0, 1) come first; no model here has an "
+        "order of its own",
     ),
     MachineRow(
         name="ada_mma_fp8",

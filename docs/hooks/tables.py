@@ -6,6 +6,7 @@ import benchmark_tables
 import command_tables
 import conformance_tables
 import format_tables
+import machine_tables
 import op_tables
 import preset_tables
 import scheme_tables
@@ -17,6 +18,7 @@ _MODULES = (
     command_tables,
     conformance_tables,
     format_tables,
+    machine_tables,
     op_tables,
     preset_tables,
     scheme_tables,

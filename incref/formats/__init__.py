@@ -7,6 +7,7 @@ from incref.formats.modes import (
     Overflow,
     Rounding,
     ScaleArithmetic,
+    ScaleOrder,
     ScaleRule,
     SymmetricScale,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Overflow",
     "Rounding",
     "ScaleArithmetic",
+    "ScaleOrder",
     "ScaleRule",
     "Specials",
     "SymmetricScale",

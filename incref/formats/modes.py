@@ -13,6 +13,7 @@ __all__ = [
     "Overflow",
     "Rounding",
     "ScaleArithmetic",
+    "ScaleOrder",
     "ScaleRule",
     "SymmetricScale",
 ]
@@ -117,6 +118,24 @@ class ScaleArithmetic(Enum):
     """`x / scale`, one rounding."""
     RECIPROCAL = "reciprocal"
     """`x * (1 / scale)`, two roundings: of the reciprocal, then of the product."""
+
+
+class ScaleOrder(Enum):
+    """Where the scales of two factors enter their product, `acc` being the exact sum of products of their codes.
+
+    Every step is rounded to float32, to nearest even, `acc` too; a bias is added after the scales, with one more
+    rounding, and the result is rounded to its dtype. Where scales differ along K, all of this but the bias is done for
+    each stretch of K in which they don't, and the results are added in float32, to nearest even, in the order of K.
+    """
+
+    EXACT = "exact"
+    """`sum((x * x_scale) * (w * w_scale)) + bias`, rounded once, to the dtype of the result."""
+    PRODUCT = "product"
+    """`acc * (x_scale * w_scale)`."""
+    X_THEN_W = "x_then_w"
+    """`(acc * x_scale) * w_scale`."""
+    W_THEN_X = "w_then_x"
+    """`(acc * w_scale) * x_scale`."""
 
 
 class IntRange(Enum):

@@ -6,11 +6,15 @@ from incref.ops.dequantize_affine import dequantize_affine
 from incref.ops.dequantize_float import dequantize_float
 from incref.ops.dequantize_mx import dequantize_mx
 from incref.ops.encode import encode
+from incref.ops.fp8_matmul import fp8_matmul
+from incref.ops.int8_matmul import int8_matmul
+from incref.ops.mx_matmul import mx_matmul
 from incref.ops.pack import pack, unpack
 from incref.ops.quantize_affine import quantize_affine
 from incref.ops.quantize_float import quantize_float
 from incref.ops.quantize_mx import quantize_mx
 from incref.ops.table import OPS
+from incref.ops.weight_only_matmul import weight_only_matmul
 
 __all__ = [
     "OPS",
@@ -20,9 +24,13 @@ __all__ = [
     "dequantize_float",
     "dequantize_mx",
     "encode",
+    "fp8_matmul",
+    "int8_matmul",
+    "mx_matmul",
     "pack",
     "quantize_affine",
     "quantize_float",
     "quantize_mx",
     "unpack",
+    "weight_only_matmul",
 ]

@@ -12,7 +12,7 @@ from incref.backends.backend import Backend
 from incref.backends.discovery import find_backend
 from incref.errors import UnsupportedError
 
-__all__ = ["Arg", "Exactness", "Op", "op"]
+__all__ = ["Arg", "Exactness", "Op", "Tolerance", "op"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,6 +46,21 @@ class Arg:
     shape: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """What `Exactness.E2` allows an implementation of an operation.
+
+    Attributes:
+        exact_on: the arguments for which every implementation gives the reference's bits.
+        bound: how far it may be from the exact result elsewhere; nothing in it is a free constant.
+        proof: where in the repository the bound is derived.
+    """
+
+    exact_on: str
+    bound: str
+    proof: str
+
+
 class Op(Generic[P, R]):
     """An operation: call it to run the reference, or `op.on(backend)(...)` to run that backend's kernel.
 
@@ -55,6 +70,7 @@ class Op(Generic[P, R]):
         exactness: how close implementations have to be.
         args: the tensors that it takes.
         results: the tensors that it returns.
+        tolerance: what E2 allows; None for every other class.
         reference: the function that is its meaning.
     """
 
@@ -66,13 +82,17 @@ class Op(Generic[P, R]):
         exactness: Exactness,
         args: tuple[Arg, ...],
         results: tuple[Arg, ...],
+        tolerance: Tolerance | None = None,
     ) -> None:
         """Make an operation of its reference."""
+        if (exactness is Exactness.E2) != (tolerance is not None):
+            raise ValueError(f"a tolerance goes with E2, and E2 with one, got {exactness.name} and {tolerance}")
         self.name = reference.__name__
         self.version = version
         self.exactness = exactness
         self.args = args
         self.results = results
+        self.tolerance = tolerance
         self.reference = reference
         self.__name__ = reference.__name__
         self.__module__ = reference.__module__
@@ -135,11 +155,16 @@ class Op(Generic[P, R]):
 
 
 def op(
-    *, version: str, exactness: Exactness, args: tuple[Arg, ...], results: tuple[Arg, ...]
+    *,
+    version: str,
+    exactness: Exactness,
+    args: tuple[Arg, ...],
+    results: tuple[Arg, ...],
+    tolerance: Tolerance | None = None,
 ) -> Callable[[Callable[P, R]], Op[P, R]]:
     """Decorate the reference of an operation with its contract."""
 
     def wrap(reference: Callable[P, R]) -> Op[P, R]:
-        return Op(reference, version=version, exactness=exactness, args=args, results=results)
+        return Op(reference, version=version, exactness=exactness, args=args, results=results, tolerance=tolerance)
 
     return wrap

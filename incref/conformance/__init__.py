@@ -1,0 +1,1 @@
+"""What an implementation is judged by: probes whose answer is unique, and bounds derived for its accumulator."""

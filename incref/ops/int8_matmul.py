@@ -1,0 +1,140 @@
+"""`int8_matmul`: products of 8-bit integers, exact, and their scales."""
+
+import torch
+from torch import Tensor
+
+from incref.formats import FORMATS, IntFormat, ScaleOrder
+from incref.numerics.checks import is_eager, require_subnormals
+from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.numerics.integer_matmul import integer_matmul
+from incref.numerics.scaled_matmul import (
+    Factor,
+    apply_scales,
+    as_rows,
+    finish,
+    flat_scale,
+    require_matrices,
+    require_output,
+    scaled_matmul,
+)
+from incref.ops.contract import Arg, Exactness, op
+
+__all__ = ["int8_matmul"]
+
+_FORMATS = {torch.int8: "int8", torch.uint8: "uint8"}
+_LARGEST_SUM = torch.iinfo(torch.int32).max
+
+
+@op(
+    version="1.0",
+    exactness=Exactness.E0,
+    args=(
+        Arg(name="x", dtype="int8 or uint8", shape="..., K"),
+        Arg(name="w", dtype="int8", shape="N, K"),
+        Arg(name="x_scale", dtype="float32, bfloat16, float16 or uint8 (E8M0), or None", shape="..., 1"),
+        Arg(name="w_scale", dtype="float32, bfloat16, float16 or uint8 (E8M0), or None", shape="N, 1"),
+        Arg(name="x_zero_point", dtype="int32, or None", shape="that of x_scale"),
+        Arg(name="bias", dtype="float32, bfloat16 or float16, or None", shape="N"),
+    ),
+    results=(Arg(name="y", dtype="int32 without scales and bias, else dtype", shape="..., N"),),
+)
+def int8_matmul(
+    x: Tensor,
+    w: Tensor,
+    x_scale: Tensor | None = None,
+    w_scale: Tensor | None = None,
+    *,
+    x_zero_point: Tensor | None = None,
+    x_granularity: Granularity = PER_TENSOR,
+    w_granularity: Granularity = PER_TENSOR,
+    bias: Tensor | None = None,
+    order: ScaleOrder = ScaleOrder.X_THEN_W,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Multiply integer codes, `acc = (x - x_zero_point) @ w.T`, and scale the result.
+
+    Args:
+        x: int8 or uint8 codes [..., K].
+        w: int8 codes [N, K].
+        x_scale: of `x`, one for all or one a row.
+        w_scale: of `w`, one for all or one a row.
+        x_zero_point: int32, the code of zero in `x`, in the shape of its scale; None is 0.
+        x_granularity: PER_TENSOR or PER_TOKEN.
+        w_granularity: PER_TENSOR or PER_TOKEN, which is a scale for each output channel.
+        bias: [N], added to the scaled result.
+        order: where the scales enter.
+        dtype: of the result, if it has scales or a bias: float32, bfloat16 or float16.
+
+    Returns:
+        Without scales and bias `acc`, int32 [..., N], exact. With them the roundings that `order` says: by default
+        `acc` to float32, times `x_scale`, times `w_scale`, plus `bias`, and that to `dtype`, each to nearest even.
+
+    Raises:
+        TypeError: for a wrong dtype.
+        ValueError: for a wrong shape; for scales that differ along K; for a zero point that is no code of `x`; for a K
+            so large that `acc` might leave int32. Kernels wrap there, or saturate: the result is not defined.
+        FlushDenormalError: for scales or a bias, if the processor flushes subnormals.
+
+    >>> x = torch.tensor([[1, -2], [127, 127]], dtype=torch.int8)
+    >>> int8_matmul(x, x)
+    tensor([[    5,  -127],
+            [ -127, 32258]], dtype=torch.int32)
+    """
+    if x.dtype not in _FORMATS or w.dtype is not torch.int8:
+        raise TypeError(f"x must be torch.int8 or torch.uint8 and w torch.int8, got {x.dtype} and {w.dtype}")
+    require_matrices(x, w)
+    require_output(dtype, bias, w.shape[0])
+    _require_int32(x, w, x_zero_point)
+    shape = (*x.shape[:-1], w.shape[0])
+    flat = as_rows(x)
+    zero = None if x_zero_point is None else _zero_points(x, x_zero_point, x_granularity)
+    if x_scale is None and w_scale is None and bias is None:
+        return _exact_sums(flat, w, zero).to(torch.int32).view(shape)
+    require_subnormals("int8_matmul")
+    left = _row_scale("x_scale", x_scale, x, x_granularity)
+    right = _row_scale("w_scale", w_scale, w, w_granularity)
+    if order is ScaleOrder.EXACT:
+        values = flat.to(torch.float64) - (0 if zero is None else zero)
+        one = Factor(values=values, scale=left, block=max(x.shape[-1], 1))
+        other = Factor(values=w.to(torch.float64), scale=right, block=max(x.shape[-1], 1))
+        return scaled_matmul(one, other, order=order, bias=bias, dtype=dtype).view(shape)
+    acc = _exact_sums(flat, w, zero).to(torch.float32)
+    value = apply_scales(acc, left, None if right is None else right.T, order)
+    return finish(value, bias, dtype).view(shape)
+
+
+def _exact_sums(x: Tensor, w: Tensor, zero: Tensor | None) -> Tensor:
+    """`(x - zero) @ w.T`, int64."""
+    acc = integer_matmul(x, w)
+    return acc if zero is None else acc - zero * w.sum(1, dtype=torch.int64)
+
+
+def _require_int32(x: Tensor, w: Tensor, x_zero_point: Tensor | None) -> None:
+    fmt = FORMATS[_FORMATS[x.dtype]]
+    assert isinstance(fmt, IntFormat)
+    largest = max(fmt.max_code, -fmt.min_code) if x_zero_point is None else fmt.num_codes - 1
+    most = _LARGEST_SUM // (largest * -int(torch.iinfo(torch.int8).min))
+    if w.shape[1] > most:
+        raise ValueError(f"K must be at most {most}, so that no sum leaves int32, got {w.shape[1]}")
+
+
+def _zero_points(x: Tensor, zero_point: Tensor, granularity: Granularity) -> Tensor:
+    """Zero points as a column, int64 [M, 1]."""
+    if zero_point.dtype is not torch.int32:
+        raise TypeError(f"x_zero_point must be torch.int32, got {zero_point.dtype}")
+    info = torch.iinfo(x.dtype)
+    if is_eager() and ((zero_point < info.min) | (zero_point > info.max)).any():
+        low, high = zero_point.aminmax()
+        raise ValueError(f"x_zero_point must be a code of x, {info.min} to {info.max}, got {int(low)} to {int(high)}")
+    # Every code is a value of float32.
+    column = _row_scale("x_zero_point", zero_point.to(torch.float32), x, granularity)
+    assert column is not None
+    return column.to(torch.int64)
+
+
+def _row_scale(name: str, scale: Tensor | None, x: Tensor, granularity: Granularity) -> Tensor | None:
+    """Scales as a column, float32 [rows, 1]."""
+    found, block = flat_scale(name, scale, x.shape, granularity)
+    if block < x.shape[-1]:
+        raise ValueError(f"{name} must not differ along K, got blocks of {granularity.block_shape(x.shape)}")
+    return found

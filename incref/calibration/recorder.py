@@ -151,8 +151,9 @@ class CallRecorder:
 
 
 def replay(block: nn.Module, hidden: Tensor, call: BlockCall) -> Tensor:
-    """Call `block` again, with another hidden state, and give the one that it returns."""
-    full = _put(call.call, call.slot, hidden)
+    """Call `block` again, with another hidden state, and give the one that it returns; `hidden` stays as it is."""
+    # A copy: a block may add to it in place.
+    full = _put(call.call, call.slot, hidden.clone())
     result = first_tensor(block(*full.args, **full.kwargs))
     assert result is not None
     return result

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from incref.calibration.recorder import CallRecorder
 from incref.config.resolve import QuantConfig, resolve
 from incref.config.scheme import LayerScheme
 from incref.errors import LayerError
@@ -23,6 +24,7 @@ def convert(
     inplace: bool = True,  # noqa: FBT001, FBT002  # the order that callers know
     *,
     progress: Progress | None = None,
+    calls: CallRecorder | None = None,
 ) -> nn.Module:
     """Replace the layers of `model` by quantized ones.
 
@@ -31,13 +33,15 @@ def convert(
         quant_config: what layers become; None for a prepared model.
         inplace: whether `model` itself is changed; if not, a copy is, which shares no tensor with it.
         progress: called after every layer.
+        calls: those of the float model to calibrate with, as `record_calls` gives them, for a model that is not
+            prepared; they can be used again.
 
     Returns:
         The converted model.
 
     Raises:
-        ValueError: if there is no configuration, or one for a model that was prepared with another; or if a layer needs
-            calibration data, and the prepared model was not called.
+        ValueError: if there is no configuration, or one for a model that was prepared with another; if a layer needs
+            calibration data, and the prepared model was not called; or if a prepared model is given `calls`.
         LayerError: if the weight of a layer is not finite or has no values, before anything is converted; or if
             calibration data is not finite.
 
@@ -46,7 +50,9 @@ def convert(
     """
     schemes = _schemes(model, quant_config)
     plan = find_plan(model)
-    recorder = None if plan is None else plan.recorder
+    if plan is not None and calls is not None:
+        raise ValueError("a prepared model has calls of its own; leave calls out, or start from the float model")
+    recorder = calls if plan is None else plan.recorder
     calibrated = [name for name, scheme in schemes.items() if needs_calibration(scheme)]
     if calibrated and (recorder is None or not recorder.calls):
         raise ValueError(
@@ -62,11 +68,12 @@ def convert(
     if not inplace:
         model = _copy(model, layers)
     drop_plan(model)
-    if recorder is not None and not inplace:
-        recorder.attach(original)
+    if plan is not None and plan.recorder is not None and not inplace:
+        plan.recorder.attach(original)
     del layers, original
     replacer = LayerReplacer(model, schemes, progress)
-    if recorder is not None:
+    if calibrated:
+        assert recorder is not None
         replace_blockwise(model, recorder, replacer)
     for name in list(replacer.left):
         replacer.replace(name)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from incref.evaluation.journal import Journal, write_atomically
+from incref.checkpoints.journal import Journal, write_atomically
 
 
 def test_result_is_found_under_its_key_alone(tmp_path: Path) -> None:

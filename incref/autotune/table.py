@@ -34,7 +34,7 @@ def verdict(best: Trial, objective: Objective) -> str:
         f"{metric.name} {value:.6g} (float model: {base:.6g})"
         for metric, value, base in zip(objective.metrics, best.values, objective.baseline, strict=True)
     )
-    tolerance = f"{objective.tolerable_loss:g} {'of the float model' if objective.is_relative else 'absolute'}"
+    tolerance = f"{objective.tolerable_loss:g} ({'relative' if objective.is_relative else 'absolute'})"
     if best.is_met:
         return f"A loss of {tolerance} was tolerable, and trial {best.number} meets that: {found}."
     return f"A loss of {tolerance} was tolerable, and NO trial meets that; the best is trial {best.number}: {found}."

@@ -25,8 +25,10 @@ def label(config: QuantConfig) -> str:
     if not isinstance(config, BaseConfig):
         return repr(config)
     counts = Counter(_fields(local) for _, local in config.local_rules)
-    rules = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return f"{_fields(config)}, locally {rules}" if rules else _fields(config)
+    rules = [f"{count} {name}" for name, count in counts.items()]
+    if config.white_list is None:
+        return ", ".join(rules) or _fields(config)
+    return f"{_fields(config)}, locally {', '.join(rules)}" if rules else _fields(config)
 
 
 def _fields(config: BaseConfig) -> str:

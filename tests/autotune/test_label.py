@@ -13,8 +13,15 @@ def test_what_is_not_the_default_is_named() -> None:
 
 
 def test_local_rules_are_counted() -> None:
-    config = RTNConfig(white_list=None).set_local(["a", "b"], MXQuantConfig()).set_local("c", RTNConfig(bits=8))
-    assert label(config) == "RTNConfig(white_list=None), locally 2 MXQuantConfig(), 1 RTNConfig(bits=8)"
+    config = RTNConfig(bits=2).set_local(["a", "b"], MXQuantConfig()).set_local("c", RTNConfig(bits=8))
+    assert label(config) == "RTNConfig(bits=2), locally 2 MXQuantConfig(), 1 RTNConfig(bits=8)"
+
+
+def test_a_mix_is_its_rules() -> None:
+    mix = RTNConfig(white_list=None)
+    assert label(mix) == "RTNConfig(white_list=None)"
+    mix.set_local(["a", "b"], RTNConfig(bits=8)).set_local("c", RTNConfig(bits=2))
+    assert label(mix) == "2 RTNConfig(bits=8), 1 RTNConfig(bits=2)"
 
 
 def test_schemes_have_the_names_of_their_rows() -> None:

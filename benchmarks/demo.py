@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmarks.front import plot_front
 from benchmarks.smollm2 import install_missing, make_smollm2
 from incref.checkpoints.files import write_atomically
+from incref.checkpoints.journal import Journal
 from incref.cli.console import stdout_console
 from incref.cli.evaluate import TextFile, Window, Windows, compare_with_bars, tokens_of
 from incref.cli.failures import reporting_failures
@@ -21,7 +22,6 @@ from incref.cli.options import Quiet
 from incref.cli.quantize import quantize
 from incref.cli.report import as_json, as_table
 from incref.config.schemes import SCHEMES
-from incref.evaluation.journal import Journal
 from incref.workflow.layers import needs_calibration
 
 __all__ = ["demo"]

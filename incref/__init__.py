@@ -1,11 +1,19 @@
 """A bit-exact numerical reference for low-precision deep learning."""
 
+from incref.autotune.autotune import autotune
+from incref.autotune.metric import Metric
+from incref.autotune.result import TuningResult
+from incref.autotune.sampler import SequentialSampler
+from incref.autotune.sensitivity import SensitivitySampler
+from incref.autotune.tune import tune
+from incref.autotune.tuning_config import TuningConfig
 from incref.config.fp8 import FP8Config, get_default_fp8_config, get_default_fp8_config_set
 from incref.config.gptq import GPTQConfig, get_default_gptq_config
 from incref.config.mx import MXQuantConfig, get_default_mx_config
 from incref.config.rtn import RTNConfig, get_default_rtn_config
 from incref.config.scheme import LayerScheme
 from incref.config.schemes import SCHEMES
+from incref.config.tuning_sets import get_all_config_set, get_woq_tuning_config
 from incref.qtensor.qtensor import QTensor
 from incref.qtensor.spec import QuantSpec
 from incref.workflow.convert import convert
@@ -21,18 +29,27 @@ __all__ = [
     "GPTQConfig",
     "LayerScheme",
     "MXQuantConfig",
+    "Metric",
     "QTensor",
     "QuantSpec",
     "RTNConfig",
+    "SensitivitySampler",
+    "SequentialSampler",
+    "TuningConfig",
+    "TuningResult",
+    "autotune",
     "convert",
     "finalize_calibration",
+    "get_all_config_set",
     "get_default_fp8_config",
     "get_default_fp8_config_set",
     "get_default_gptq_config",
     "get_default_mx_config",
     "get_default_rtn_config",
+    "get_woq_tuning_config",
     "load",
     "prepare",
     "quantize",
     "save",
+    "tune",
 ]

@@ -11,6 +11,7 @@ __all__ = [
     "IncrefError",
     "LayerError",
     "NanError",
+    "TuningError",
     "UnsupportedError",
 ]
 
@@ -37,6 +38,10 @@ class FlushDenormalError(IncrefError, RuntimeError):
 
 class LayerError(IncrefError, ValueError):
     """A layer does not fit the scheme that a configuration gives it; the message names the layer."""
+
+
+class TuningError(IncrefError, RuntimeError):
+    """No trial of a search gave a model; the message says what went wrong in each."""
 
 
 class CheckpointError(IncrefError, ValueError):

@@ -82,6 +82,10 @@ class CallRecorder:
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._takes_use_cache = "use_cache" in inspect.signature(model.forward).parameters
 
+    def take_over(self, other: "CallRecorder") -> None:
+        """Take the calls that `other` recorded, of a model of the same structure."""
+        self.blocks, self.calls, self.chains = other.blocks, other.calls, other.chains
+
     def attach(self, model: nn.Module) -> None:
         """Hook into `model`, of the structure that this was made for."""
         keep = self._handles.append
@@ -150,8 +154,9 @@ class CallRecorder:
 
 
 def replay(block: nn.Module, hidden: Tensor, call: BlockCall) -> Tensor:
-    """Call `block` again, with another hidden state, and give the one that it returns."""
-    full = _put(call.call, call.slot, hidden)
+    """Call `block` again, with another hidden state, and give the one that it returns; `hidden` stays as it is."""
+    # A copy: a block may add to it in place.
+    full = _put(call.call, call.slot, hidden.clone())
     result = first_tensor(block(*full.args, **full.kwargs))
     assert result is not None
     return result

@@ -1,1 +1,1 @@
-"""Files that hold quantized models."""
+"""Files that hold quantized models and results, and the size of both."""

@@ -11,6 +11,7 @@ import typer
 from rich.progress import Progress
 from torch import Tensor
 
+from incref.checkpoints.journal import Journal
 from incref.cli.bars import bars
 from incref.cli.console import stdout_console
 from incref.cli.failures import reporting_failures
@@ -19,7 +20,6 @@ from incref.cli.report import as_json, as_table
 from incref.config.schemes import SCHEMES
 from incref.evaluation.compare import compare
 from incref.evaluation.huggingface import load_tokenizer
-from incref.evaluation.journal import Journal
 from incref.evaluation.result import FLOAT32, Evaluation
 from incref.evaluation.text import cut_windows, python_topics, read_text
 from incref.workflow.layers import needs_calibration

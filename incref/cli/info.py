@@ -8,9 +8,9 @@ import typer
 from rich.table import Table
 
 from incref.backends.discovery import available_backends
+from incref.checkpoints.versions import versions
 from incref.cli.console import stdout_console
 from incref.cli.options import AsJson
-from incref.evaluation.versions import versions
 from incref.qtensor.format_json import Json
 
 __all__ = ["info"]

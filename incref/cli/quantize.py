@@ -8,6 +8,7 @@ import typer
 
 from incref.checkpoints.files import atomic_directory
 from incref.checkpoints.manifest import MANIFEST_FILE
+from incref.checkpoints.size import file_bytes, measure_size
 from incref.cli.bars import bars
 from incref.cli.evaluate import CalibrationWindows, TextFile, Window, calibration_of
 from incref.cli.failures import reporting_failures
@@ -15,7 +16,6 @@ from incref.cli.options import AsJson, ModelDirectory, Quiet, require_scheme
 from incref.config.schemes import SCHEMES
 from incref.evaluation.calibrate import convert_with_text
 from incref.evaluation.huggingface import copy_tokenizer, load_model
-from incref.evaluation.size import file_bytes, measure_size
 from incref.workflow.layers import needs_calibration
 from incref.workflow.save import save
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.table import Table
 from torch import Tensor
 
+from incref.checkpoints.versions import versions
 from incref.evaluation.result import Evaluation, loss_against
-from incref.evaluation.versions import versions
 from incref.qtensor.format_json import Json
 
 __all__ = ["as_json", "as_table", "column_notes"]

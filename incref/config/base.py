@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar
@@ -22,6 +22,8 @@ from incref.config.rules import (
     require_matches,
 )
 from incref.config.scheme import LayerScheme
+from incref.config.space import SCALARS, Choices, check_value, combinations
+from incref.errors import UnsupportedError
 from incref.qtensor.format_json import Json
 
 __all__ = ["EVERYTHING", "BaseConfig", "WhiteList"]
@@ -39,6 +41,9 @@ class BaseConfig(ABC):
 
     Fields are set at construction. A layer gets the configuration of the last name rule that matches it, else of the
     last class rule, else this one.
+
+    Any field that holds a string, a number or a bool can be given a list of them instead. The configuration is then a
+    search space: `expand` gives the configurations in it, and `autotune` tries them.
     """
 
     name: ClassVar[str]
@@ -46,18 +51,18 @@ class BaseConfig(ABC):
     local_rules: list[tuple[Rule, "BaseConfig"]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the type of every field, and that together they make a scheme."""
+        """Check the type of every field, and that together they make a scheme, or a space with one for every value."""
         for f in fields(self):
-            value = getattr(self, f.name)
-            if f.type is float and type(value) is int:
-                object.__setattr__(self, f.name, float(value))
-            elif f.type in (str, int, bool, float) and type(value) is not f.type:
-                raise TypeError(f"{f.name} must be {getattr(f.type, '__name__', f.type)}, got {value!r}")
+            if isinstance(f.type, type) and f.type in SCALARS:
+                object.__setattr__(self, f.name, check_value(f.name, f.type, getattr(self, f.name)))
         if not (self.white_list is None or self.white_list == EVERYTHING):
             if isinstance(self.white_list, str):
                 raise ValueError(f'white_list must be "{EVERYTHING}", a list or None, got {self.white_list!r}')
             object.__setattr__(self, "white_list", tuple(as_rule(target) for target in self.white_list))
-        self.scheme()
+        if self.choices:
+            self._require_every_value_used()
+        else:
+            self.scheme()
 
     @property
     @abstractmethod
@@ -98,8 +103,48 @@ class BaseConfig(ABC):
         """What a layer becomes under this configuration; None to leave it alone.
 
         Raises:
-            ValueError: if the fields contradict each other; the message names them.
+            ValueError: if the fields contradict each other, or one holds several values; the message names them.
         """
+
+    @property
+    def choices(self) -> Choices:
+        """The fields that hold a list of values, in their order; none for an ordinary configuration."""
+        held = {f.name: getattr(self, f.name) for f in fields(self) if f.type in SCALARS}
+        return {name: value for name, value in held.items() if isinstance(value, list)}
+
+    def require_one(self) -> None:
+        """Check that no field holds a list of values.
+
+        Raises:
+            ValueError: if one does; the message names it.
+        """
+        for name, values in self.choices.items():
+            raise ValueError(
+                f"{name} must be one value to quantize with, got the search space {values!r}; "
+                "choose from expand(), or call autotune"
+            )
+
+    def expand(self) -> list[Self]:
+        """List the configurations of this search space, each with the local rules of this one.
+
+        Returns:
+            Every combination of the values in lists, in the order of the fields, the last one changing fastest. Those
+            that contradict themselves, such as "nf4" with zero points, are left out. An ordinary configuration gives a
+            list of a copy of itself.
+
+        >>> from incref.config.rtn import RTNConfig
+        >>> [(one.use_sym, one.group_size) for one in RTNConfig(use_sym=[False, True], group_size=[32, 128]).expand()]
+        [(False, 32), (False, 128), (True, 32), (True, 128)]
+        """
+        found = [one for one in map(self._choose, combinations(self.choices)) if isinstance(one, BaseConfig)]
+        for one in found:
+            one.local_rules.extend(self.local_rules)
+        return found
+
+    @classmethod
+    def get_config_set_for_tuning(cls) -> Self:
+        """Make the search space that is tried when nothing else is asked for."""
+        return cls()
 
     def set_local(
         self,
@@ -117,6 +162,7 @@ class BaseConfig(ABC):
         """
         if not isinstance(config, BaseConfig):
             raise TypeError(f"a layer gets a configuration such as RTNConfig, got {config!r}")
+        config.require_one()
         targets = [operator_name] if isinstance(operator_name, str | type) else list(operator_name)
         self.local_rules.extend([(as_rule(target), config) for target in targets])
         return self
@@ -128,6 +174,7 @@ class BaseConfig(ABC):
             ValueError: if a rule matches no layer, or only heads that are left alone.
             LayerError: if a layer can't be quantized.
         """
+        self.require_one()
         kinds = {kind: None for config in (self, *(c for _, c in self.local_rules)) for kind in config.kinds}
         layers = quantizable_layers(model, list(kinds))
         listed = [] if isinstance(self.white_list, str) or self.white_list is None else list(self.white_list)
@@ -192,12 +239,32 @@ class BaseConfig(ABC):
         for entry in _as_list(described.get("local", [])):
             if not isinstance(entry, dict) or set(entry) != {"match", "config"}:
                 raise ValueError(f'a local rule has the keys "match" and "config", got {entry!r}')
-            config.local_rules.append((_rule_from_json(entry["match"]), config_from_dict(entry["config"])))
+            local = config_from_dict(entry["config"])
+            local.require_one()
+            config.local_rules.append((_rule_from_json(entry["match"]), local))
         return config
 
     def to_json_file(self, filename: str | Path) -> None:
         """Write `to_dict` to a file."""
         Path(filename).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+    def _choose(self, values: Mapping[str, object]) -> Self | Exception:
+        """Make the configuration with `values` and without local rules, or give the reason why there is none."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        try:
+            return type(self)(**{**given, **values})
+        except (ValueError, UnsupportedError) as error:
+            return error
+
+    def _require_every_value_used(self) -> None:
+        """Check that every value of every list is part of a combination that doesn't contradict itself."""
+        tried = [(values, self._choose(values)) for values in combinations(self.choices)]
+        for name, choices in self.choices.items():
+            for value in choices:
+                results = [one for values, one in tried if values[name] == value]
+                errors = [one for one in results if isinstance(one, Exception)]
+                if len(errors) == len(results):
+                    raise errors[0]
 
     @classmethod
     def from_json_file(cls, filename: str | Path) -> Self:

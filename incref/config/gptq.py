@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import Self
+
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
 from incref.config.method import GPTQ, ColumnOrder, DeadColumns, GroupScales
 from incref.config.scheme import LayerScheme
@@ -87,6 +89,7 @@ class GPTQConfig(BaseConfig):
 
     def scheme(self) -> LayerScheme | None:
         """What a layer becomes; None where `dtype` is "fp32"."""
+        self.require_one()
         if self.use_double_quant:
             raise UnsupportedError("GPTQ keeps scales in float32; set use_double_quant=False")
         if self.fp8_aware:
@@ -112,6 +115,14 @@ class GPTQConfig(BaseConfig):
             symmetric_scale=SymmetricScale.SPAN,
         )
         return LayerScheme(weight=weight, method=method)
+
+    @classmethod
+    def get_config_set_for_tuning(cls) -> Self:
+        """Make the search space that is tried when nothing else is asked for.
+
+        4-bit integers with zero points or without, in either order of columns.
+        """
+        return cls(use_sym=[False, True], act_order=[True, False])  # type: ignore[arg-type]  # a list of what a field holds is a search space
 
     def _method(self) -> GPTQ:
         if self.act_order and self.hybrid_order:

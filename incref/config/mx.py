@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar
 
+from typing_extensions import Self
+
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
 from incref.config.scheme import Elementwise, LayerScheme
 from incref.formats import E8M0, FORMATS, BlockFormat, FloatFormat, IntFormat, Rounding
@@ -89,6 +91,7 @@ class MXQuantConfig(BaseConfig):
 
     def scheme(self) -> LayerScheme:
         """What a layer becomes."""
+        self.require_one()
         if self.blocksize < 1:
             raise ValueError(f"blocksize must be positive, got {self.blocksize}")
         if self.out_dtype not in _OUT_DTYPES:
@@ -104,6 +107,14 @@ class MXQuantConfig(BaseConfig):
             assert isinstance(fmt, FloatFormat)
             elementwise = Elementwise(fmt=fmt, rounding=rounding)
         return LayerScheme(weight=weight, activation=None if self.weight_only else activation, elementwise=elementwise)
+
+    @classmethod
+    def get_config_set_for_tuning(cls) -> Self:
+        """Make the search space that is tried when nothing else is asked for.
+
+        MXINT8 weights, with inputs quantized or as they are.
+        """
+        return cls(weight_only=[False, True])  # type: ignore[arg-type]  # a list of what a field holds is a search space
 
     def _spec(self, field: str, dtype: str, rounding: Rounding) -> QuantSpec:
         if dtype not in _DTYPES:

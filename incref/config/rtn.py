@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import Self
+
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
 from incref.config.method import RTN
 from incref.config.scheme import LayerScheme
@@ -69,6 +71,7 @@ class RTNConfig(BaseConfig):
 
     def scheme(self) -> LayerScheme | None:
         """What a layer becomes; None where `dtype` is "fp32"."""
+        self.require_one()
         if self.use_double_quant:
             raise UnsupportedError("RTN keeps scales in float32; set use_double_quant=False")
         if self.model_path:
@@ -93,6 +96,14 @@ class RTNConfig(BaseConfig):
             symmetric_scale=SymmetricScale.EXTREME if self.use_full_range else SymmetricScale.QMAX,
         )
         return LayerScheme(weight=weight, method=RTN(use_mse_search=self.use_mse_search))
+
+    @classmethod
+    def get_config_set_for_tuning(cls) -> Self:
+        """Make the search space that is tried when nothing else is asked for.
+
+        4-bit integers, with zero points or without, and NF4; two sizes of groups; with a search for the range or not.
+        """
+        return cls(dtype=["int4", "nf4"], use_sym=[True, False], group_size=[32, 128], use_mse_search=[False, True])  # type: ignore[arg-type]  # a list of what a field holds is a search space
 
     def _axis(self) -> int:
         if self.group_dim not in (0, 1):

@@ -9,15 +9,15 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from incref.checkpoints.journal import Journal
+from incref.checkpoints.size import file_bytes, measure_size
+from incref.checkpoints.versions import versions
 from incref.config.schemes import SCHEMES
 from incref.evaluation.cache import cache_weights
 from incref.evaluation.calibrate import convert_with_text
 from incref.evaluation.huggingface import fingerprint, load_model
-from incref.evaluation.journal import Journal
 from incref.evaluation.perplexity import window_nll
 from incref.evaluation.result import FLOAT32, Evaluation
-from incref.evaluation.size import file_bytes, measure_size
-from incref.evaluation.versions import versions
 from incref.qtensor.format_json import Json
 from incref.workflow.layers import needs_calibration
 from incref.workflow.save import save

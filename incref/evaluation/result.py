@@ -3,8 +3,8 @@
 import math
 from dataclasses import asdict, dataclass, fields
 
+from incref.checkpoints.size import ModelSize
 from incref.errors import CheckpointError
-from incref.evaluation.size import ModelSize
 from incref.qtensor.format_json import Json
 
 __all__ = ["FLOAT32", "Evaluation", "Loss", "loss_against"]

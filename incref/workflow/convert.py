@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import nn
 
+from incref.calibration.recorder import CallRecorder
 from incref.config.resolve import QuantConfig
 from incref.errors import LayerError
 from incref.modules.replace import disable_fast_paths
@@ -21,6 +22,7 @@ def convert(
     inplace: bool = True,  # noqa: FBT001, FBT002  # the order that callers know
     *,
     progress: Progress | None = None,
+    calls: CallRecorder | None = None,
 ) -> nn.Module:
     """Replace the layers of `model` by quantized ones.
 
@@ -29,13 +31,15 @@ def convert(
         quant_config: what layers become; None for a prepared model.
         inplace: whether `model` itself is changed; if not, a copy is, which shares no tensor with it.
         progress: called after every layer.
+        calls: those of the float model to calibrate with, as `record_calls` gives them, for a model that is not
+            prepared; they can be used again.
 
     Returns:
         The converted model.
 
     Raises:
-        ValueError: if there is no configuration, or one for a model that was prepared with another; or if a layer needs
-            calibration data, and the prepared model was not called.
+        ValueError: if there is no configuration, or one for a model that was prepared with another; if a layer needs
+            calibration data, and the prepared model was not called; or if a prepared model is given `calls`.
         LayerError: if the weight of a layer is not finite or has no values, before anything is converted; or if
             calibration data is not finite.
 
@@ -43,11 +47,13 @@ def convert(
         CalibrationWarning: if a layer that needs calibration was never called, or its Hessian had to be damped more.
     """
     plan = find_plan(model)
+    if plan is not None and calls is not None:
+        raise ValueError("a prepared model has calls of its own; leave calls out, or start from the float model")
     try:
         if plan is not None:
             # Hooks would stand in the way of checks, and be copied.
             plan.detach()
-        return _convert(model, _settle(model, plan, quant_config), inplace=inplace, progress=progress)
+        return _convert(model, _settle(model, plan, quant_config, calls), inplace=inplace, progress=progress)
     finally:
         if plan is not None and find_plan(model) is plan:
             plan.attach(model)
@@ -81,7 +87,7 @@ def _convert(model: nn.Module, plan: Plan, *, inplace: bool, progress: Progress 
     return model
 
 
-def _settle(model: nn.Module, plan: Plan | None, quant_config: QuantConfig | None) -> Plan:
+def _settle(model: nn.Module, plan: Plan | None, quant_config: QuantConfig | None, calls: CallRecorder | None) -> Plan:
     """Find out what becomes of `model`."""
     if plan is not None and plan.only_measures:
         raise ValueError(
@@ -95,6 +101,8 @@ def _settle(model: nn.Module, plan: Plan | None, quant_config: QuantConfig | Non
     new = make_plan(model, quant_config)
     if plan is not None and plan.schemes != new.schemes:
         raise ValueError("the model was prepared with another configuration; leave quant_config out")
+    if plan is None and calls is not None:
+        new.calibrate(model, calls)
     return plan or new
 
 

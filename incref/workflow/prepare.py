@@ -4,6 +4,7 @@ import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from incref.calibration.amax import AmaxCollector
@@ -51,6 +52,20 @@ class Plan:
             self.recorder.attach(model)
         if self.amax is not None:
             self.amax.attach({name: model.get_submodule(name) for name in self.amax.names})
+
+    @torch.no_grad()
+    def calibrate(self, model: nn.Module, calls: CallRecorder) -> None:
+        """Take calls of `model` that were recorded before, in place of calling it; the recorder is left as it is."""
+        if self.recorder is not None:
+            self.recorder.take_over(calls)
+        if self.amax is None or self.amax.amax:
+            return
+        self.amax.attach({name: model.get_submodule(name) for name in self.amax.names})
+        try:
+            for call in calls.calls:
+                model(*call.args, **call.kwargs)
+        finally:
+            self.amax.detach()
 
     def detach(self) -> None:
         """Take the hooks away."""

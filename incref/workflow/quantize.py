@@ -1,10 +1,11 @@
 """`quantize`: prepare, calibrate and convert in one call."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from torch import nn
 
 from incref.config.resolve import QuantConfig
+from incref.workflow.arguments import Arguments, as_arguments
 from incref.workflow.convert import convert
 from incref.workflow.layers import Progress
 from incref.workflow.prepare import ExampleInputs, prepare
@@ -16,7 +17,7 @@ def quantize(  # noqa: PLR0917  # likewise
     model: nn.Module,
     quant_config: QuantConfig,
     run_fn: Callable[..., object] | None = None,
-    run_args: Sequence[object] | object = None,
+    run_args: Arguments = None,
     inplace: bool = True,  # noqa: FBT001, FBT002  # the order that callers know
     example_inputs: ExampleInputs = None,
     *,
@@ -49,6 +50,5 @@ def quantize(  # noqa: PLR0917  # likewise
     """
     prepared = prepare(model, quant_config, inplace=inplace, example_inputs=example_inputs)
     if run_fn is not None:
-        arguments = run_args if isinstance(run_args, tuple | list) else () if run_args is None else (run_args,)
-        run_fn(prepared, *arguments)
+        run_fn(prepared, *as_arguments(run_args))
     return convert(prepared, progress=progress)

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.front import pareto_front, plot_front
+from incref.checkpoints.size import ModelSize
 from incref.evaluation.result import Evaluation
-from incref.evaluation.size import ModelSize
 
 BASE = Evaluation(
     scheme="float32",

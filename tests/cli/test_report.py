@@ -4,9 +4,9 @@ from dataclasses import replace
 import torch
 from rich.console import Console
 
+from incref.checkpoints.size import ModelSize
 from incref.cli.report import as_json, as_table
 from incref.evaluation.result import Evaluation
-from incref.evaluation.size import ModelSize
 
 BASE = Evaluation(
     scheme="float32",

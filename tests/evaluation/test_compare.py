@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from incref.checkpoints.journal import Journal
 from incref.config.schemes import SCHEMES
 from incref.errors import CheckpointError
 from incref.evaluation import compare as module
 from incref.evaluation.compare import compare
 from incref.evaluation.huggingface import load_model
-from incref.evaluation.journal import Journal
 from incref.evaluation.perplexity import window_nll
 from incref.evaluation.result import FLOAT32
 from incref.workflow.convert import convert

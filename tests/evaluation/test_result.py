@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
+from incref.checkpoints.size import ModelSize
 from incref.errors import CheckpointError
 from incref.evaluation.result import Evaluation, loss_against
-from incref.evaluation.size import ModelSize
 
 SIZE = ModelSize(weight_elements=4, weight_bytes=2, elements=6, bytes=10)
 BASE = Evaluation(

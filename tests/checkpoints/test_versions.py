@@ -3,8 +3,8 @@ import platform
 import pytest
 import torch
 
-from incref.evaluation import versions as module
-from incref.evaluation.versions import versions
+from incref.checkpoints import versions as module
+from incref.checkpoints.versions import versions
 
 
 def test_names_what_is_installed() -> None:

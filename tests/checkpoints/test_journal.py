@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from incref.checkpoints.files import write_atomically
-from incref.evaluation.journal import Journal
+from incref.checkpoints.journal import Journal
 
 
 def test_result_is_found_under_its_key_alone(tmp_path: Path) -> None:

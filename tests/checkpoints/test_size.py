@@ -2,8 +2,8 @@ from pathlib import Path
 
 from torch import nn
 
+from incref.checkpoints.size import ModelSize, file_bytes, measure_size
 from incref.config.schemes import SCHEMES
-from incref.evaluation.size import ModelSize, file_bytes, measure_size
 from incref.workflow.convert import convert
 from incref.workflow.save import save
 

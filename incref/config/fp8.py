@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from torch import nn
+from typing_extensions import Self
 
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
 from incref.config.fp8_methods import SCALE_METHODS, TARGETS
@@ -98,10 +99,9 @@ class FP8Config(BaseConfig):
             if not isinstance(lists, dict) or not set(lists) <= set(_KEYS):
                 raise ValueError(f'{name} is a dict with the keys "names" and "types", got {lists!r}')
             object.__setattr__(self, name, {key: list(lists.get(key, ())) for key in _KEYS})
-        if not isinstance(self.scale_method, str):
-            raise UnsupportedError(
-                f"scale_method is one name for all layers; use set_local for others, got {self.scale_method!r}"
-            )
+        method: object = self.scale_method
+        if isinstance(method, dict):
+            raise UnsupportedError(f"scale_method is one name for all layers; use set_local for others, got {method!r}")
         super().__post_init__()
 
     @property
@@ -126,6 +126,7 @@ class FP8Config(BaseConfig):
 
     def scheme(self) -> LayerScheme | None:
         """What a linear layer becomes; None in the mode NONE."""
+        self.require_one()
         self._check()
         return None if self.mode == "NONE" else self._scheme(ndim=2)
 
@@ -134,6 +135,11 @@ class FP8Config(BaseConfig):
         if self.mode == "NONE" or not self._is_chosen(name, type(layer).__name__):
             return None
         return self._scheme(ndim=layer.weight.ndim)
+
+    @classmethod
+    def get_config_set_for_tuning(cls) -> Self:
+        """Make the search space that is tried when nothing else is asked for: both formats of FP8."""
+        return cls(fp8_config=["E4M3", "E5M2"])  # type: ignore[arg-type]  # a list of what a field holds is a search space
 
     def _scheme(self, ndim: int) -> LayerScheme:
         method, target = SCALE_METHODS[self.scale_method], TARGETS[self.target]

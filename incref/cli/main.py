@@ -7,6 +7,7 @@ from incref.cli.formats import formats
 from incref.cli.generate import generate
 from incref.cli.info import info
 from incref.cli.inspect import inspect
+from incref.cli.plan import plan
 from incref.cli.quantize import quantize
 
 __all__ = ["app"]
@@ -18,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("eval")(evaluate)
+app.command("plan")(plan)
 app.command("quantize")(quantize)
 app.command("generate")(generate)
 app.command("formats")(formats)

@@ -10,6 +10,7 @@ from typing import ClassVar
 from torch import nn
 from typing_extensions import Self
 
+from incref.config.decision import Decision, Plan
 from incref.config.rules import (
     Layer,
     NameRule,
@@ -17,6 +18,7 @@ from incref.config.rules import (
     TypeRule,
     as_rule,
     check_layer,
+    find_layers,
     is_head,
     quantizable_layers,
     require_matches,
@@ -174,6 +176,21 @@ class BaseConfig(ABC):
             ValueError: if a rule matches no layer, or only heads that are left alone.
             LayerError: if a layer can't be quantized.
         """
+        return self.plan(model).schemes
+
+    def plan(self, model: nn.Module) -> Plan:
+        """Say what becomes of every linear layer and convolution of `model`, and why; nothing is changed.
+
+        Raises:
+            ValueError: if a rule matches no layer, or only heads that are left alone.
+            LayerError: if a layer can't be quantized.
+
+        >>> from incref.config.rtn import RTNConfig
+        >>> config = RTNConfig().set_local("1", RTNConfig(dtype="fp32"))
+        >>> print(config.plan(nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 8))))
+        0  8 x 64  int4, groups of 32  5.000   every layer
+        1  8 x 8   as it is            32.000  the rule '1' leaves it alone
+        """
         self.require_one()
         kinds = {kind: None for config in (self, *(c for _, c in self.local_rules)) for kind in config.kinds}
         layers = quantizable_layers(model, list(kinds))
@@ -182,24 +199,42 @@ class BaseConfig(ABC):
         require_matches([rule for rule, _ in rules], layers)
         # Names are more particular than classes; among equals the later one wins.
         ranked = sorted(rules, key=lambda entry: isinstance(entry[0], NameRule))
-        resolved: dict[str, LayerScheme] = {}
+        decisions: list[Decision] = []
         used: set[Rule] = set()
-        for name, layer in layers.items():
-            config: BaseConfig | None = self if self.white_list == EVERYTHING else None
-            matched = [(rule, c) for rule, c in ranked if rule.matches(name, layer)]
-            if matched:
-                config = matched[-1][1]
-            scheme = config.scheme_for(name, layer) if config is not None and isinstance(layer, config.kinds) else None
-            is_left_alone = scheme is not None and config is not None and config.leaves_heads_alone and is_head(name)
-            if not is_left_alone:
+        for name, (layer, why_not) in find_layers(model, list(kinds)).items():
+            if why_not is not None:
+                decisions.append(Decision(name=name, layer=layer, scheme=None, reason=why_not))
+                continue
+            matched = [(rule, config) for rule, config in ranked if rule.matches(name, layer)]
+            decision, is_head_left_alone = self._decide(name, layer, matched)
+            if not is_head_left_alone:
                 used.update(rule for rule, _ in matched)
-            if scheme is not None and not is_left_alone:
+            if decision.scheme is not None:
                 check_layer(name, layer)
-                resolved[name] = scheme
+            decisions.append(decision)
         for rule, _ in rules:
             if rule not in used:
                 raise ValueError(f"{rule} matches only output heads, which are left alone; give it quant_lm_head=True")
-        return resolved
+        return Plan(decisions=tuple(decisions))
+
+    def _decide(self, name: str, layer: Layer, matched: Sequence[tuple[Rule, "BaseConfig"]]) -> tuple[Decision, bool]:
+        """Decide about one layer by the last rule that matches it; say too whether it is a head that stays as it is."""
+        if matched:
+            rule, config = matched[-1]
+            reason = f"the rule {rule.pattern!r}" if isinstance(rule, NameRule) else f"the rule {rule.class_name}"
+        elif self.white_list == EVERYTHING:
+            config, reason = self, "every layer"
+        else:
+            return Decision(name=name, layer=layer, scheme=None, reason="no rule speaks of it"), False
+        if not isinstance(layer, config.kinds):
+            why = f"{type(config).__name__} does not speak of {type(layer).__name__}"
+            return Decision(name=name, layer=layer, scheme=None, reason=why), False
+        scheme = config.scheme_for(name, layer)
+        if scheme is not None and config.leaves_heads_alone and is_head(name):
+            return Decision(name=name, layer=layer, scheme=None, reason="an output head; see quant_lm_head"), True
+        if scheme is None:
+            reason = f"{reason} leaves it alone"
+        return Decision(name=name, layer=layer, scheme=scheme, reason=reason), False
 
     def to_dict(self) -> dict[str, Json]:
         """Describe the configuration in JSON values; `from_dict` gives an equal one."""

@@ -3,12 +3,13 @@
 from torch import nn
 
 from incref.config.base import BaseConfig
-from incref.config.rules import check_layer, is_head, quantizable_layers
+from incref.config.decision import Decision, Plan
+from incref.config.rules import check_layer, find_layers, is_head, quantizable_layers
 from incref.config.scheme import LayerScheme
 from incref.config.table import config_from_dict
 from incref.qtensor.format_json import Json
 
-__all__ = ["QuantConfig", "as_config", "resolve"]
+__all__ = ["QuantConfig", "as_config", "plan", "resolve"]
 
 QuantConfig = BaseConfig | LayerScheme | dict[str, Json]
 """A configuration, one as `to_dict` describes it, or one scheme for every layer that is not an output head."""
@@ -22,14 +23,29 @@ def resolve(model: nn.Module, quant_config: QuantConfig) -> dict[str, LayerSchem
         LayerError: if a layer can't be quantized.
         TypeError: if `quant_config` is something else.
     """
-    if isinstance(quant_config, LayerScheme):
-        layers = {name: layer for name, layer in quantizable_layers(model).items() if not is_head(name)}
-        for name, layer in layers.items():
-            check_layer(name, layer)
-        return dict.fromkeys(layers, quant_config)
+    return plan(model, quant_config).schemes
+
+
+def plan(model: nn.Module, quant_config: QuantConfig) -> Plan:
+    """Say what becomes of every linear layer and convolution of `model`, and why; nothing is changed.
+
+    Raises:
+        ValueError: if a rule matches no layer.
+        LayerError: if a layer can't be quantized.
+        TypeError: if `quant_config` is something else.
+    """
     config = as_config(quant_config)
-    assert isinstance(config, BaseConfig)
-    return config.resolve(model)
+    if isinstance(config, BaseConfig):
+        return config.plan(model)
+    quantizable_layers(model)
+    decisions: list[Decision] = []
+    for name, (layer, why_not) in find_layers(model, [nn.Linear]).items():
+        reason = "an output head" if why_not is None and is_head(name) else why_not
+        if reason is None:
+            check_layer(name, layer)
+        scheme = config if reason is None else None
+        decisions.append(Decision(name=name, layer=layer, scheme=scheme, reason=reason or "every layer"))
+    return Plan(decisions=tuple(decisions))
 
 
 def as_config(quant_config: QuantConfig) -> BaseConfig | LayerScheme:

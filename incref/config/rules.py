@@ -17,6 +17,7 @@ __all__ = [
     "TypeRule",
     "as_rule",
     "check_layer",
+    "find_layers",
     "is_head",
     "quantizable_layers",
     "require_matches",
@@ -100,18 +101,33 @@ def quantizable_layers(model: nn.Module, kinds: Sequence[type[Layer]] = (nn.Line
     """
     if isinstance(model, tuple(kinds)):
         raise LayerError("a layer is replaced in the module that holds it; put this one in an nn.Sequential")
+    return {name: layer for name, (layer, why_not) in find_layers(model, kinds).items() if why_not is None}
+
+
+def find_layers(model: nn.Module, kinds: Sequence[type[Layer]]) -> dict[str, tuple[Layer, str | None]]:
+    """Find all layers of `model`, each with the reason why a configuration that speaks of `kinds` can't change it."""
     owners: dict[int, set[bool]] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
-            owners.setdefault(id(parameter), set()).add(isinstance(module, nn.Linear | nn.Conv2d))
+            owners.setdefault(id(parameter), set()).add(isinstance(module, Layer))
     return {
-        name: module
+        name: (module, _why_not(module, kinds, owners.get(id(module.weight))))
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d)
-        and any(isinstance(module, kind) and type(module).forward is kind.forward for kind in kinds)
-        and not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
-        and owners.get(id(module.weight)) == {True}
+        if isinstance(module, Layer)
     }
+
+
+def _why_not(module: Layer, kinds: Sequence[type[Layer]], owners: set[bool] | None) -> str | None:
+    of_kind = [kind for kind in kinds if isinstance(module, kind)]
+    if not of_kind:
+        return f"the configuration does not speak of {type(module).__name__}"
+    if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
+        return "nn.MultiheadAttention reads its weight without calling it"
+    if not any(type(module).forward is kind.forward for kind in of_kind):
+        return f"{type(module).__name__} defines a forward of its own"
+    if owners is None:
+        return "its weight is computed by a parametrization"
+    return None if owners == {True} else "it shares its weight with another kind of module"
 
 
 def check_layer(name: str, layer: Layer) -> None:

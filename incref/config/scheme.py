@@ -1,9 +1,10 @@
 """What one layer becomes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from incref.config.maxabs import MaxAbsScale
-from incref.config.method import GPTQ, RTN, Method
+from incref.config.method import GPTQ, RTN, ColumnOrder, GroupScales, Method
 from incref.formats import FloatFormat, Rounding
 from incref.numerics.granularity import PER_TENSOR
 from incref.qtensor.spec import QuantSpec
@@ -62,3 +63,20 @@ class LayerScheme:
             raise ValueError(f"a static scale is one for the whole input, got {self.activation.granularity}")
         if isinstance(self.method, GPTQ) and (self.weight_scale is not None or self.is_static):
             raise ValueError("GPTQ finds scales by the rule of the spec, and knows no static inputs")
+
+    def mixes_columns(self, shape: Sequence[int]) -> bool:
+        """Whether a weight of `shape` is stored with an order: columns that are not neighbours share scales."""
+        method = self.method
+        if not isinstance(method, GPTQ) or method.order is not ColumnOrder.DESCENDING:
+            return False
+        groups = self.weight.scale_shape(shape)[-1:] or (1,)
+        return method.group_scales is not GroupScales.ORIGINAL and 1 < groups[0] < shape[-1]
+
+    def __str__(self) -> str:
+        """Format and groups of the weight, the method if it is not rounding, and the format of the input."""
+        parts = [f"{self.weight}"]
+        if isinstance(self.method, GPTQ):
+            parts.append("GPTQ")
+        if self.activation is not None:
+            parts.append(f"input {self.activation.fmt.name}{', static' if self.is_static else ''}")
+        return ", ".join(parts)

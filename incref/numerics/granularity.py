@@ -27,6 +27,17 @@ class Granularity:
         if self.lead not in (1, -1):
             raise ValueError(f"lead must be 1 or -1, got {self.lead}")
 
+    def __str__(self) -> str:
+        """What shares a scale, in words."""
+        if not self.block and self.lead == -1:
+            return "one scale"
+        if self.block and self.block[-1] == -1 and set(self.block[:-1]) <= {1}:
+            return "one scale a row"
+        if len(self.block) == 1:
+            return f"groups of {self.block[0]}"
+        extents = " x ".join("all" if extent == -1 else str(extent) for extent in self.block)
+        return f"blocks of {extents}"
+
     def block_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Extent of a block along every dimension of a tensor of `shape`.
 

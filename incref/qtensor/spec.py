@@ -1,5 +1,6 @@
 """How a tensor is quantized: everything that turns floats into codes, as data."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -108,6 +109,21 @@ class QuantSpec:
         axis = self.axis % len(shape)
         return tuple(-(-size // self.fmt.block_size) if d == axis else size for d, size in enumerate(shape))
 
+    def stored_bytes(self, shape: Sequence[int]) -> int:
+        """Bytes that a `QTensor` of `shape` takes: codes, scales and zero points, each row of codes in whole bytes."""
+        scale_shape = self.scale_shape(shape)
+        total = _packed_bytes(shape, self.element.bits)
+        total += math.prod(scale_shape) * self.scale_dtypes[0].itemsize
+        if not self.symmetric:
+            total += _packed_bytes(scale_shape, self.element.bits)
+        has_tensor_scale = isinstance(self.fmt, BlockFormat) and self.fmt.has_tensor_scale
+        return total + (torch.float32.itemsize if has_tensor_scale else 0)
+
+    def __str__(self) -> str:
+        """The format, and which elements share a scale if the format does not say so."""
+        name = self.fmt.name if self.symmetric else f"{self.fmt.name} with zero points"
+        return name if isinstance(self.fmt, BlockFormat) else f"{name}, {self.granularity}"
+
     def to_json(self) -> dict[str, Json]:
         """Describe the spec so that `from_json` gives an equal one."""
         described: dict[str, Json] = {}
@@ -133,6 +149,11 @@ class QuantSpec:
             raise ValueError(f"a QuantSpec has the fields {', '.join(names)}; got {described!r}")
         values = {name: _value(name, described[name]) for name in names}
         return cls(**values)  # type: ignore[arg-type]  # _value gives each its type
+
+
+def _packed_bytes(shape: Sequence[int], bits: int) -> int:
+    *rows, length = shape or (1,)
+    return math.prod(rows) * (-(-length * bits // 8))
 
 
 def _given(value: T | None, default: T) -> T:

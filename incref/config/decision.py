@@ -1,0 +1,85 @@
+"""What becomes of one layer, and why."""
+
+from dataclasses import dataclass
+
+from incref.config.rules import Layer
+from incref.config.scheme import LayerScheme
+
+__all__ = ["Decision", "Plan"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What becomes of a layer.
+
+    Attributes:
+        name: of the layer in its model.
+        layer: the layer.
+        scheme: what it becomes; None if it stays as it is.
+        reason: why it stays as it is, or which rule it follows.
+    """
+
+    name: str
+    layer: Layer
+    scheme: LayerScheme | None
+    reason: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight."""
+        return tuple(self.layer.weight.shape)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that the weight takes afterwards, with all its scales."""
+        if self.scheme is None:
+            return self.layer.weight.nbytes
+        is_mixed = self.scheme.mixes_columns(self.shape)
+        return self.scheme.weight.stored_bytes(self.shape) + (4 * self.shape[-1] if is_mixed else 0)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of those bytes for each element."""
+        return 8 * self.stored_bytes / max(1, self.layer.weight.numel())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What becomes of a model.
+
+    Attributes:
+        decisions: of every linear layer and convolution, in the order of the model.
+    """
+
+    decisions: tuple[Decision, ...]
+
+    @property
+    def schemes(self) -> dict[str, LayerScheme]:
+        """What every layer that changes becomes, by its name."""
+        return {one.name: one.scheme for one in self.decisions if one.scheme is not None}
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all their weights afterwards."""
+        return sum(one.stored_bytes for one in self.decisions)
+
+    @property
+    def float_bytes(self) -> int:
+        """Bytes of all their weights now."""
+        return sum(one.layer.weight.nbytes for one in self.decisions)
+
+    def __str__(self) -> str:
+        """One line for each layer: name, shape, what it becomes, bits for each weight, and why."""
+        rows = [
+            (
+                one.name,
+                " x ".join(map(str, one.shape)),
+                str(one.scheme) if one.scheme is not None else "as it is",
+                f"{one.bits_per_weight:.3f}",
+                one.reason,
+            )
+            for one in self.decisions
+        ]
+        widths = [max((len(row[column]) for row in rows), default=0) for column in range(5)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join(lines)

@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -168,6 +168,33 @@ class BaseConfig(ABC):
         targets = [operator_name] if isinstance(operator_name, str | type) else list(operator_name)
         self.local_rules.extend([(as_rule(target), config) for target in targets])
         return self
+
+    def __add__(self, other: "BaseConfig") -> Self:
+        """Compose two configurations: this one, and for the layers that `other` speaks of, that one.
+
+        Args:
+            other: of any kind; its `white_list` or its local rules say which layers it speaks of.
+
+        Returns:
+            A new configuration of the kind of this one, with the rules of both; where both speak of a layer by name, or
+            both by class, the rule of `other` counts.
+
+        Raises:
+            ValueError: if both speak of every layer and are not the same but for local rules.
+        """
+        if not isinstance(other, BaseConfig):
+            return NotImplemented
+        composed = replace(self)
+        composed.local_rules.extend(self.local_rules)
+        if other.white_list != EVERYTHING:
+            listed = replace(other, white_list=EVERYTHING)  # type: ignore[call-arg]  # every configuration has that field
+            composed.local_rules.extend((as_rule(target), listed) for target in other.white_list or ())
+        elif replace(other) != replace(self):
+            raise ValueError(
+                f"both configurations speak of every layer; give {type(other).__name__} a white_list, or use set_local"
+            )
+        composed.local_rules.extend(other.local_rules)
+        return composed
 
     def resolve(self, model: nn.Module) -> dict[str, LayerScheme]:
         """Say what every layer of `model` that changes becomes, by its name.

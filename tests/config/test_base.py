@@ -5,6 +5,8 @@ import pytest
 from torch import nn
 
 from incref.config.base import BaseConfig
+from incref.config.fp8 import FP8Config
+from incref.config.gptq import GPTQConfig
 from incref.config.mx import MXQuantConfig
 from incref.config.rtn import RTNConfig
 from incref.errors import LayerError
@@ -162,3 +164,29 @@ def test_a_file_that_is_no_object_is_refused(tmp_path: Path) -> None:
 def test_fields_are_set_at_construction() -> None:
     with pytest.raises(AttributeError, match="cannot assign to field 'bits'"):
         RTNConfig().bits = 8
+
+
+def test_sums_of_configurations() -> None:
+    model = nn.ModuleDict({"mlp": nn.Linear(64, 64), "attention": nn.Linear(64, 64), "other": nn.Linear(64, 64)})
+    mlp = GPTQConfig(group_size=32)
+    attention = FP8Config(white_list=["attention"])
+    before = (mlp.to_dict(), attention.to_dict())
+    both = (mlp + attention).resolve(model)
+    assert both["attention"] == FP8Config().scheme()
+    assert both["mlp"] == both["other"] == mlp.scheme()
+    assert (mlp.to_dict(), attention.to_dict()) == before
+    local = RTNConfig() + RTNConfig().set_local("mlp", RTNConfig(bits=8)).set_local("other", RTNConfig(bits=2))
+    assert local.resolve(model)["mlp"] == RTNConfig(bits=8).scheme()
+    later = local + RTNConfig(bits=3, white_list=["mlp"])
+    assert later.resolve(model)["mlp"] == RTNConfig(bits=3).scheme()
+    assert later.resolve(model)["other"] == RTNConfig(bits=2).scheme()
+    assert later.resolve(model)["attention"] == RTNConfig().scheme()
+
+
+def test_two_configurations_of_every_layer_have_no_sum() -> None:
+    with pytest.raises(ValueError, match="both configurations speak of every layer; give FP8Config a white_list"):
+        RTNConfig() + FP8Config()
+    with pytest.raises(ValueError, match="give RTNConfig a white_list"):
+        RTNConfig() + RTNConfig(bits=8)
+    with pytest.raises(TypeError):
+        RTNConfig() + 1  # type: ignore[operator]  # that is the point

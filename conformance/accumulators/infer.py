@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from conformance.accumulators import measure
-from conformance.accumulators.machine import Machine
+from conformance.accumulators.machine import Machine, Unshuffled
 from incref.formats import Rounding
-from incref.numerics.accumulate.models import Accumulator, Aligned, AlignTo, Carry, Promoted, Sequential
+from incref.numerics.accumulate.models import Accumulator, Aligned, AlignTo, Carry, Promoted, Reordered, Sequential
 
 __all__ = ["Findings", "infer", "model_of"]
 
@@ -22,6 +22,7 @@ class Findings:
     zeros_align: bool | None = None
     group: int | None = None
     group_sizes: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()
     result_bits: int | None = None
     result_rounding: Rounding | None = None
     stretch: int | None = None
@@ -36,31 +37,33 @@ def infer(machine: Machine, *, length: int = 128, long: int = 1024) -> Findings:
         length: K of the probe of groups.
         long: K of the probe of stretches.
     """
-    bits = measure.fraction_bits(machine)
-    if bits is None:
+    # The first places need not be in one group; where they are not, a sum on the way hides bits.
+    tried = [measure.fraction_bits(machine, last=last) for last in (2, 4, 8, 16)]
+    if None in tried:
         return Findings(fraction_bits=None)
+    bits = max(found for found in tried if found is not None)
     share = measure.groups(machine, bits, length)
-    group = measure.group_length(share)
-    found = Findings(
-        fraction_bits=bits,
-        align_to=measure.align_to(machine, bits),
-        term_rounding=measure.term_rounding(machine, bits),
-        zeros_align=measure.zeros_align(machine),
-        group=group,
-        group_sizes=tuple(sorted({int(size) for size in share.sum(-1)})),
-    )
-    if group is None:
-        return found
-    seen = measure.result_bits(machine, bits, group)
+    sizes = tuple(sorted({int(size) for size in share.sum(-1)}))
+    found = measure.group_order(share)
+    if found is None:
+        return Findings(fraction_bits=bits, group_sizes=sizes)
+    group, order = found
+    plain = Unshuffled(machine=machine, order=order)
+    seen = measure.result_bits(plain, bits, group)
     shown = _FLOAT32_BITS if seen is None else seen
-    facts = {
-        **vars(found),
-        "result_bits": seen,
-        "result_rounding": measure.result_rounding(machine, bits, shown, group),
-        "stretch": measure.stretch(machine, bits, shown, group, long),
-        "is_ascending": measure.is_ascending(machine, bits, shown, group),
-    }
-    return Findings(**facts)
+    return Findings(
+        fraction_bits=bits,
+        align_to=measure.align_to(plain, bits),
+        term_rounding=measure.term_rounding(plain, bits),
+        zeros_align=measure.zeros_align(plain),
+        group=group,
+        group_sizes=sizes,
+        order=order,
+        result_bits=seen,
+        result_rounding=measure.result_rounding(plain, bits, shown, group),
+        stretch=measure.stretch(plain, bits, shown, group, long),
+        is_ascending=measure.is_ascending(plain, bits, shown, group),
+    )
 
 
 def model_of(found: Findings) -> Accumulator | None:
@@ -87,6 +90,10 @@ def model_of(found: Findings) -> Accumulator | None:
         align_to=found.align_to,
         carry=Carry.ADDED if found.stretch == found.group else Carry.ALIGNED,
     )
-    if found.stretch is None or found.stretch == found.group:
+    is_promoted = found.stretch is not None and found.stretch != found.group
+    if found.order != tuple(range(len(found.order))):
+        return None if is_promoted else Reordered(inner=inner, order=found.order)
+    if not is_promoted:
         return inner
+    assert found.stretch is not None
     return Promoted(inner=inner, every=found.stretch)

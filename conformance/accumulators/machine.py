@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from incref.formats import FloatFormat
 from incref.numerics.accumulate.evaluate import accumulate, accumulate_rows
 from incref.numerics.accumulate.models import Accumulator
 
-__all__ = ["Machine", "ModelMachine"]
+__all__ = ["Machine", "ModelMachine", "Unshuffled"]
 
 
 class Machine(Protocol):
@@ -51,3 +52,46 @@ class ModelMachine:
     def rows(self, a: Tensor, b: Tensor, carried: Tensor | None = None) -> Tensor:
         """See `Machine`."""
         return accumulate_rows(a, b, self.a_fmt, self.b_fmt, self.model, carried=carried)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unshuffled:
+    """A machine that takes products in an order of its own, given them so that it takes them in that of K."""
+
+    machine: Machine
+    order: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """That of the machine."""
+        return self.machine.name
+
+    @property
+    def a_fmt(self) -> FloatFormat:
+        """That of the machine."""
+        return self.machine.a_fmt
+
+    @property
+    def b_fmt(self) -> FloatFormat:
+        """That of the machine."""
+        return self.machine.b_fmt
+
+    @property
+    def takes_carried(self) -> bool:
+        """That of the machine."""
+        return self.machine.takes_carried
+
+    def product(self, a: Tensor, b: Tensor, carried: Tensor | None = None) -> Tensor:
+        """See `Machine`; K is filled up with zeros to a multiple of the period."""
+        return self.machine.product(self._shuffle(a), self._shuffle(b), carried)
+
+    def rows(self, a: Tensor, b: Tensor, carried: Tensor | None = None) -> Tensor:
+        """See `Machine`; K is filled up with zeros to a multiple of the period."""
+        return self.machine.rows(self._shuffle(a), self._shuffle(b), carried)
+
+    def _shuffle(self, x: Tensor) -> Tensor:
+        filled = torch.nn.functional.pad(x, (0, -x.shape[-1] % len(self.order)))
+        blocks = filled.unflatten(-1, (filled.shape[-1] // len(self.order), len(self.order)))
+        shuffled = torch.empty_like(blocks)
+        shuffled[..., list(self.order)] = blocks
+        return shuffled.flatten(-2)

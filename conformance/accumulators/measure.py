@@ -16,7 +16,7 @@ from incref.numerics.accumulate.models import AlignTo
 __all__ = [
     "align_to",
     "fraction_bits",
-    "group_length",
+    "group_order",
     "groups",
     "is_ascending",
     "result_bits",
@@ -30,11 +30,12 @@ _SHORT = 32
 _CELL = 2
 
 
-def fraction_bits(machine: Machine, *, left: float = 1.0, right: float = 1.0) -> int | None:
+def fraction_bits(machine: Machine, *, last: int = 2, left: float = 1.0, right: float = 1.0) -> int | None:
     """How many bits below the exponent of big a product may lie and still count: big, small, -big.
 
     Args:
         machine: what is probed.
+        last: place of -big; the others have the first two.
         left: a significand of big, to find out by which exponent it is taken.
         right: the other one.
 
@@ -47,7 +48,7 @@ def fraction_bits(machine: Machine, *, left: float = 1.0, right: float = 1.0) ->
         [
             Term(place=0, exponent=room.top, left=left, right=right),
             Term(place=1, exponent=room.top - step),
-            Term(place=2, exponent=room.top, left=-left, right=right),
+            Term(place=last, exponent=room.top, left=-left, right=right),
         ]
         for step in steps
     ]
@@ -126,11 +127,35 @@ def groups(machine: Machine, bits: int, length: int) -> Tensor:
     return share
 
 
-def group_length(share: Tensor) -> int | None:
-    """Length of the groups, if all are consecutive runs of one length; else None."""
-    length = int(share[0].sum())
-    cells = torch.arange(share.shape[0]) // length
-    return _CELL * length if torch.equal(share, cells.unsqueeze(0) == cells.unsqueeze(1)) else None
+def group_order(share: Tensor) -> tuple[int, tuple[int, ...]] | None:
+    """Find the length of the groups and the places of one period, group by group, in the order of their first places.
+
+    Returns:
+        The length, and the places of the shortest stretch that is whole groups and repeats itself; None if the groups
+        differ in length or nothing repeats.
+    """
+    cells = share.shape[0]
+    size = int(share[0].sum())
+    for period in range(size, cells // 2 + 1, size):
+        order = _period_order(share[:period, :period], size)
+        if order is not None and cells % period == 0:
+            times = cells // period
+            repeated = torch.block_diag(*[share[:period, :period].float()] * times) > 0
+            if torch.equal(repeated, share):
+                return _CELL * size, tuple(_CELL * cell + i for cell in order for i in range(_CELL))
+    return None
+
+
+def _period_order(share: Tensor, size: int) -> list[int] | None:
+    """Cells of a stretch, group by group; None if those are not whole groups of one size."""
+    order: list[int] = []
+    for cell in range(share.shape[0]):
+        if cell not in order:
+            members: list[int] = share[cell].nonzero().flatten().tolist()
+            if len(members) != size or set(members) & set(order):
+                return None
+            order += members
+    return order
 
 
 def _small_terms(room: Exponents, bits: int, visible_bits: int, start: int) -> list[Term]:

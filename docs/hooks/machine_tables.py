@@ -6,7 +6,7 @@ from typing import Any
 
 from markdown_cells import code, table
 
-from incref.numerics.accumulate.models import Aligned, Promoted
+from incref.numerics.accumulate.models import Aligned, Promoted, Reordered
 from incref.numerics.accumulate.table import MACHINES, MachineRow
 
 __all__ = ["machines", "measured_machines"]
@@ -31,7 +31,7 @@ def machines() -> str:
 
 
 def _row(row: MachineRow) -> list[str]:
-    inner = row.model.inner if isinstance(row.model, Promoted) else row.model
+    inner = row.model.inner if isinstance(row.model, Promoted | Reordered) else row.model
     cells = ["", "", ""]
     if isinstance(inner, Aligned):
         cells = [str(inner.group), f"{inner.fraction_bits}, {inner.result_bits}", inner.carry.value]

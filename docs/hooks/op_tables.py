@@ -4,7 +4,7 @@ from markdown_cells import code, table
 
 from incref.ops import OPS
 
-__all__ = ["op_references", "ops"]
+__all__ = ["op_references", "op_tolerances", "ops"]
 
 
 def ops() -> str:
@@ -20,6 +20,13 @@ def ops() -> str:
         for name, op in OPS.items()
     ]
     return table(["operation", "version", "exactness", "tensors", "results"], rows)
+
+
+def op_tolerances() -> str:
+    """What an implementation of an operation that is not bitwise may give."""
+    bounded = [(name, op.tolerance) for name, op in OPS.items() if op.tolerance is not None]
+    rows = [[code(name), found.exact_on, found.bound, code(found.proof)] for name, found in bounded]
+    return table(["operation", "bitwise on", "elsewhere", "derived in"], rows)
 
 
 def op_references() -> str:

@@ -13,7 +13,7 @@ from incref.conformance.declared import AnyGroups, AnyOrder, Declared
 from incref.formats import FloatFormat, Rounding
 from incref.numerics.accumulate.aligned import Operand, make_operand
 from incref.numerics.accumulate.float_parts import last_bit_of, power_of
-from incref.numerics.accumulate.models import Aligned, AlignTo, Carry, Pairwise, Promoted, Sequential, SplitK
+from incref.numerics.accumulate.models import Aligned, AlignTo, Carry, Pairwise, Promoted, Reordered, Sequential, SplitK
 
 __all__ = ["error_bound"]
 
@@ -58,6 +58,8 @@ def error_bound(a: Tensor, b: Tensor, a_fmt: FloatFormat, b_fmt: FloatFormat, de
     """
     if not (a.isfinite().all() and b.isfinite().all()):
         raise ValueError("bounds are for finite values; NaN and Inf are judged by the reference alone")
+    if a.shape[1] == 0:
+        return torch.zeros(a.shape[0], b.shape[0], dtype=torch.float64, device=a.device)
     left, right = make_operand(a, a_fmt), make_operand(b, b_fmt)
     rows = []
     for row in range(a.shape[0]):
@@ -74,8 +76,6 @@ def error_bound(a: Tensor, b: Tensor, a_fmt: FloatFormat, b_fmt: FloatFormat, de
 
 def _bound(a: Operand, b: Operand, declared: Declared) -> Tensor:
     """The bound for one row against all columns, [N]."""
-    if b.value.shape[1] == 0:
-        return torch.zeros(b.value.shape[0], dtype=torch.float64, device=b.value.device)
     match declared:
         case AnyOrder():
             return _any_order(a, b, declared)
@@ -86,6 +86,8 @@ def _bound(a: Operand, b: Operand, declared: Declared) -> Tensor:
             return _any_order(a, b, AnyOrder(rounds_products=not is_fused))
         case Aligned():
             return _in_groups(a, b, declared).error
+        case Reordered():
+            return _in_groups(a.reordered(declared.order), b.reordered(declared.order), declared.inner).error
         case Promoted() | SplitK():
             return _in_stretches(a, b, declared).error
 
@@ -210,6 +212,8 @@ def _in_stretches(a: Operand, b: Operand, how: Promoted | SplitK) -> _Partial:
     zero = torch.zeros(b.value.shape[0], dtype=torch.float64, device=b.value.device)
     total, start = _Partial(exact=zero, error=zero), 0
     for size in sizes:
+        if start == length:
+            break
         part = Operand(value=a.value[start : start + size], power=a.power[start : start + size])
         stretch = _stretch(part, b.part(start, start + size), how.inner)
         total, start = _add_float32(total, stretch), start + size

@@ -1,15 +1,18 @@
 """The results that a bound allows, on the grid of the output."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from conformance.accumulators.replay import draw
+from conformance.tensor_core_record import VECTORS, read_vectors
 from incref.conformance.allowed import Interval, allowed_sums, count_outside, map_interval, round_interval
-from incref.conformance.declared import AnyOrder
+from incref.conformance.declared import AnyGroups, AnyOrder, Declared
 from incref.formats import FORMATS, FloatFormat
 from incref.numerics.accumulate.evaluate import accumulate
 from incref.numerics.accumulate.models import Aligned, Sequential, SplitK
-from incref.ops import fp8_matmul
+from incref.ops import decode, fp8_matmul
 from incref.ops.encode import encode
 
 E4M3 = FORMATS["float8_e4m3fn"]
@@ -39,6 +42,20 @@ def test_faults_are_outside() -> None:
     assert count_outside(dropped, allowed) > 0.95 * dropped.numel()
     halves = accumulate(a, b, E4M3, E4M3, Sequential()).half().float()
     assert count_outside(halves, allowed) > 0.5 * halves.numel()
+
+
+@pytest.mark.parametrize("path", sorted(VECTORS.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_a_device_is_within_what_it_should_declare(path: Path) -> None:
+    machine = "tl.dot float8_e5m2 max_num_imprecise_acc=None"
+    a, b, got, a_fmt, b_fmt = read_vectors(path)[machine]
+    left, right = decode(a, a_fmt), decode(b, b_fmt)
+
+    def outside(declared: Declared) -> int:
+        return int(count_outside(got, round_interval(allowed_sums(left, right, a_fmt, b_fmt, declared), torch.float32)))
+
+    assert outside(NARROW) == outside(AnyGroups(group=32, fraction_bits=13, result_bits=13)) == 0
+    # It keeps 14 bits, and who declares float32 for it is found out.
+    assert outside(AnyOrder()) > 0
 
 
 def test_a_narrow_output_leaves_one_result() -> None:

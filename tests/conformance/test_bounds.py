@@ -18,6 +18,7 @@ from incref.numerics.accumulate.models import (
     Carry,
     Pairwise,
     Promoted,
+    Reordered,
     Sequential,
     SplitK,
 )
@@ -46,6 +47,7 @@ MODELS: list[Accumulator] = [
     replace(NARROW, term_rounding=Rounding.NEAREST_EVEN, result_rounding=Rounding.NEAREST_EVEN),
     replace(NARROW, term_rounding=Rounding.TOWARD_NEGATIVE, result_rounding=Rounding.TOWARD_NEGATIVE),
     Promoted(inner=NARROW, every=128),
+    Reordered(inner=NARROW, order=tuple(k for first in (0, 1) for k in range(first, 64, 2))),
     SplitK(inner=NARROW, parts=3, tile=64),
 ]
 
@@ -57,7 +59,7 @@ def looser(model: Accumulator) -> list[Declared]:
     inner = getattr(model, "inner", model)
     if not isinstance(inner, Aligned):
         return [AnyOrder(rounds_products=True)]
-    if inner.carry is Carry.REALIGNED:
+    if inner.carry is Carry.REALIGNED or isinstance(model, Reordered):
         return []
     return [AnyGroups(group=inner.group, fraction_bits=inner.fraction_bits, result_bits=inner.result_bits)]
 

@@ -19,6 +19,7 @@ from incref.ops import (
     dequantize_float,
     dequantize_mx,
     encode,
+    int8_matmul,
     quantize_affine,
     quantize_float,
     quantize_mx,
@@ -84,6 +85,13 @@ def scaled_e5m2(x: Tensor) -> tuple[Tensor, ...]:
     )
 
 
+def int8_product(x: Tensor) -> Tensor:
+    codes = x.view(torch.int8)
+    scale = x.new_full((x.shape[0], 1), 0.1)
+    zero_point = torch.full((x.shape[0], 1), 3, dtype=torch.int32)
+    return int8_matmul(codes, codes[:5], scale, x_zero_point=zero_point, x_granularity=PER_TOKEN, dtype=torch.bfloat16)
+
+
 def given_scale(x: Tensor) -> tuple[Tensor, ...]:
     scale = x.new_tensor([[0.0], [-0.0], [torch.inf], [-torch.nan], [2.0**-126]]).repeat(x.shape[0], 1)[: x.shape[0]]
     return quantize_float(x, "e4m3fn", scale, granularity=PER_TOKEN)
@@ -114,6 +122,7 @@ def nvfp4(x: Tensor) -> tuple[Tensor, ...]:
         (affine, SIGNED_ZEROS_AND_SPECIALS),
         (scaled_float, SIGNED_ZEROS_AND_SPECIALS),
         (scaled_e5m2, SIGNED_ZEROS_AND_SPECIALS),
+        (int8_product, SIGNED_ZEROS_AND_SPECIALS),
         (given_scale, SIGNED_ZEROS_AND_SPECIALS),
         (mxfp4, SIGNED_ZEROS_AND_SPECIALS),
         (nvfp4, SIGNED_ZEROS_AND_SPECIALS),

@@ -10,7 +10,19 @@ from torch import Tensor
 from conformance.judge import assert_same_bits
 from conformance.samples import ELEMENTS, all_codes, block_rows
 from incref.errors import FlushDenormalError
-from incref.formats import FORMATS, BlockFormat, IntFormat, NanRule, Overflow, Rounding, ScaleRule, SymmetricScale
+from incref.formats import (
+    FORMATS,
+    BlockFormat,
+    FloatFormat,
+    IntFormat,
+    NanRule,
+    Overflow,
+    Rounding,
+    ScaleRule,
+    SymmetricScale,
+)
+from incref.numerics.accumulate.evaluate import accumulate
+from incref.numerics.accumulate.models import Sequential
 from incref.numerics.granularity import PER_TOKEN
 from incref.ops import (
     compute_scale,
@@ -19,9 +31,13 @@ from incref.ops import (
     dequantize_float,
     dequantize_mx,
     encode,
+    fp8_matmul,
+    int8_matmul,
+    mx_matmul,
     quantize_affine,
     quantize_float,
     quantize_mx,
+    weight_only_matmul,
 )
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -112,6 +128,9 @@ def test_a_subnormal_reciprocal_is_refused(name: str) -> None:
         compute_scale(X, name, rule=ScaleRule.RECIPROCAL)
 
 
+MX_SCALES = torch.zeros(1, dtype=torch.uint8), torch.zeros(1, 1, dtype=torch.uint8)
+FLOAT32 = FORMATS["float32"]
+assert isinstance(FLOAT32, FloatFormat)
 X, CODES, ONE = torch.ones(32), torch.zeros(32, dtype=torch.uint8), torch.tensor(1.0)
 REFUSING: dict[str, Callable[[], object]] = {
     "compute_scale": lambda: compute_scale(X, "int8", symmetric=False),
@@ -121,6 +140,11 @@ REFUSING: dict[str, Callable[[], object]] = {
     "dequantize_float": lambda: dequantize_float(CODES, ONE, "e4m3fn"),
     "NVFP4 quantization": lambda: quantize_mx(X, "nvfp4"),
     "dequantize_mx": lambda: dequantize_mx(CODES, torch.zeros(1, dtype=torch.uint8), "mxfp4"),
+    "int8_matmul": lambda: int8_matmul(CODES, CODES.view(1, 32).view(torch.int8), ONE),
+    "weight_only_matmul": lambda: weight_only_matmul(X, CODES.view(1, 32), ONE, "e4m3fn"),
+    "fp8_matmul": lambda: fp8_matmul(CODES, CODES.view(1, 32), None, None, x_fmt="e4m3fn", w_fmt="e4m3fn"),
+    "mx_matmul": lambda: mx_matmul(CODES, CODES.view(1, 32), *MX_SCALES, x_fmt="mxfp4", w_fmt="mxfp4"),
+    "accumulate": lambda: accumulate(X.view(1, 32), X.view(1, 32), FLOAT32, FLOAT32, Sequential()),
 }
 
 

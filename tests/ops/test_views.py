@@ -17,9 +17,13 @@ from incref.ops import (
     dequantize_float,
     dequantize_mx,
     encode,
+    fp8_matmul,
+    int8_matmul,
+    mx_matmul,
     quantize_affine,
     quantize_float,
     quantize_mx,
+    weight_only_matmul,
 )
 
 Outputs = tuple[Tensor, ...]
@@ -39,6 +43,11 @@ def random_bits(x: Tensor) -> Tensor:
 def block_scales(x: Tensor) -> Tensor:
     shape = per_group(32).scale_shape(x.shape)
     return torch.arange(120, 120 + torch.Size(shape).numel()).remainder(240).to(torch.uint8).view(shape)
+
+
+def weight_of(x: Tensor) -> Tensor:
+    """Codes [1, K] of a weight, every second of a row."""
+    return torch.arange(2 * x.shape[-1]).remainder(16).to(torch.uint8)[::2].unsqueeze(0)
 
 
 OPERATIONS: dict[str, Callable[[Tensor], Outputs]] = {
@@ -63,6 +72,24 @@ OPERATIONS: dict[str, Callable[[Tensor], Outputs]] = {
         dequantize_float(codes_from(x), compute_scale(x, "int8", PER_TOKEN), "e4m3fn", granularity=PER_TOKEN),
     ),
     "dequantize_mx": lambda x: (dequantize_mx(codes_from(x), block_scales(x), "mxfp8_e4m3"),),
+    "int8_matmul": lambda x: (int8_matmul(codes_from(x), weight_of(x).view(torch.int8)),),
+    "weight_only_matmul": lambda x: (weight_only_matmul(x, weight_of(x), torch.tensor(0.1), "e5m2"),),
+    "fp8_matmul": lambda x: (
+        fp8_matmul(
+            codes_from(x),
+            weight_of(x),
+            compute_scale(x, "e4m3fn", PER_TOKEN),
+            None,
+            x_fmt="e5m2",
+            w_fmt="e5m2",
+            x_granularity=PER_TOKEN,
+        ),
+    ),
+    "mx_matmul": lambda x: (
+        mx_matmul(
+            codes_from(x), weight_of(x), block_scales(x), block_scales(weight_of(x)), x_fmt="mxfp8_e5m2", w_fmt="mxfp4"
+        ),
+    ),
 }
 
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -28,6 +28,17 @@ class Operand:
         """The factors `start` to `stop` along K."""
         return Operand(value=self.value[..., start:stop], power=self.power[..., start:stop])
 
+    def reordered(self, order: tuple[int, ...]) -> "Operand":
+        """Take the factors of every `len(order)` along K in this order, filled up with zeros."""
+
+        def take(x: Tensor) -> Tensor:
+            filled = torch.nn.functional.pad(x, (0, -x.shape[-1] % len(order)))
+            blocks = filled.unflatten(-1, (filled.shape[-1] // len(order), len(order)))
+            taken: Tensor = blocks[..., list(order)].flatten(-2)
+            return taken
+
+        return Operand(value=take(self.value), power=take(self.power))
+
 
 def make_operand(x: Tensor, fmt: FloatFormat) -> Operand:
     """Split values of `fmt`; a subnormal has the exponent of the smallest normal value.

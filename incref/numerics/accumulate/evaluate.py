@@ -8,7 +8,16 @@ from torch import Tensor
 from incref.formats import FloatFormat
 from incref.numerics.accumulate.aligned import Operand, add_aligned, make_operand
 from incref.numerics.accumulate.float_parts import add_rounded_once
-from incref.numerics.accumulate.models import Accumulator, Aligned, Pairwise, Promoted, Sequential, SplitK
+from incref.numerics.accumulate.models import (
+    Accumulator,
+    Aligned,
+    Pairwise,
+    Promoted,
+    Reordered,
+    Sequential,
+    SplitK,
+)
+from incref.numerics.checks import require_subnormals
 from incref.numerics.codes import code_dtype
 from incref.numerics.decode import decode_codes, require_exact, value_table
 
@@ -60,7 +69,9 @@ def accumulate(
 
     Raises:
         ValueError: if shapes do not fit.
+        FlushDenormalError: if the processor flushes subnormals.
     """
+    require_subnormals("accumulate")
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"a and b must be [M, K] and [N, K], got {tuple(a.shape)} and {tuple(b.shape)}")
     out = torch.zeros(a.shape[0], b.shape[0], dtype=torch.float32, device=a.device)
@@ -103,7 +114,7 @@ def _products_at_once(model: Accumulator, length: int) -> int:
     match model:
         case Aligned():
             return model.group
-        case Promoted() | SplitK():
+        case Reordered() | Promoted() | SplitK():
             return _products_at_once(model.inner, length)
         case Sequential():
             return 1
@@ -126,6 +137,8 @@ def _add_all(a: Operand, b: Operand, carried: Tensor, model: Accumulator) -> Ten
     match model:
         case Aligned():
             return add_aligned(a, b, carried.to(torch.float64), model).to(torch.float32)
+        case Reordered():
+            return _add_all(a.reordered(model.order), b.reordered(model.order), carried, model.inner)
         case Promoted():
             for start in range(0, length, model.every):
                 stop = min(start + model.every, length)

@@ -8,7 +8,7 @@ from enum import Enum
 
 from incref.formats import Rounding
 
-__all__ = ["Accumulator", "AlignTo", "Aligned", "Carry", "Pairwise", "Promoted", "Sequential", "SplitK"]
+__all__ = ["Accumulator", "AlignTo", "Aligned", "Carry", "Pairwise", "Promoted", "Reordered", "Sequential", "SplitK"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +99,28 @@ class Aligned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reordered:
+    """An aligned sum that takes the products in another order than K has.
+
+    K is filled up with zeros to a multiple of the period.
+
+    Attributes:
+        inner: how the products are added, in the order in which they are taken.
+        order: of every `len(order)` products, the places of those that are taken, one after the other.
+    """
+
+    inner: Aligned
+    order: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse an order that takes a product twice, or ends within a group."""
+        if sorted(self.order) != list(range(len(self.order))) or len(self.order) % self.inner.group:
+            raise ValueError(
+                f"order must have each place once, a multiple of the group of {self.inner.group}, got {self.order}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Promoted:
     """A new aligned sum every `every` products, each added to a float32 total, to nearest even, in order.
 
@@ -138,5 +160,5 @@ class SplitK:
             raise ValueError(f"parts and tile must be positive, got {self.parts} and {self.tile}")
 
 
-Accumulator = Sequential | Pairwise | Aligned | Promoted | SplitK
+Accumulator = Sequential | Pairwise | Aligned | Reordered | Promoted | SplitK
 """Any model."""

@@ -7,14 +7,15 @@ import torch
 
 from conformance.accumulators.infer import infer, model_of
 from conformance.accumulators.machine import ModelMachine
-from conformance.accumulators.measure import group_length
+from conformance.accumulators.measure import group_order
 from conformance.accumulators.replay import replay, sample
 from incref.formats import FORMATS, FloatFormat, Rounding
 from incref.numerics.accumulate.evaluate import accumulate_rows
-from incref.numerics.accumulate.models import Accumulator, Aligned, AlignTo, Carry, Promoted, Sequential
+from incref.numerics.accumulate.models import Accumulator, Aligned, AlignTo, Carry, Promoted, Reordered, Sequential
 
 NARROW = Aligned(group=32, fraction_bits=13, result_bits=13)
 WIDE = Aligned(group=16, fraction_bits=25, result_bits=23)
+INTERLEAVED = tuple(k for first in (0, 2) for k in range(32) if k % 4 in (first, first + 1))
 
 
 def machine(name: str, model: Accumulator) -> ModelMachine:
@@ -36,6 +37,8 @@ def machine(name: str, model: Accumulator) -> ModelMachine:
         ("float16", replace(WIDE, group=8, fraction_bits=24)),
         ("tf32", replace(WIDE, group=8)),
         ("float16", Sequential()),
+        ("float16", Reordered(inner=WIDE, order=INTERLEAVED)),
+        ("float8_e5m2", Reordered(inner=replace(WIDE, carry=Carry.ADDED), order=INTERLEAVED)),
     ],
     ids=str,
 )
@@ -56,15 +59,15 @@ def test_what_is_found_computes_the_same(model: Accumulator) -> None:
     assert replay(data, probed, found).equal == 32 * 32
 
 
-def test_interleaved_groups_are_no_model() -> None:
-    class Interleaved(ModelMachine):
+def test_groups_that_do_not_repeat_are_no_model() -> None:
+    class Shuffled(ModelMachine):
         def rows(self, a: torch.Tensor, b: torch.Tensor, carried: torch.Tensor | None = None) -> torch.Tensor:
-            order = torch.cat([torch.arange(i, a.shape[1], 4) for i in range(4)])
+            order = torch.cat([torch.arange(0, a.shape[1], 4), *(torch.arange(i, a.shape[1], 4) for i in (1, 2, 3))])
             return accumulate_rows(a[:, order], b[:, order], self.a_fmt, self.b_fmt, self.model, carried=carried)
 
     fmt = FORMATS["float8_e4m3fn"]
     assert isinstance(fmt, FloatFormat)
-    found = infer(Interleaved(name="i", a_fmt=fmt, b_fmt=fmt, model=replace(NARROW, group=16)), length=64)
+    found = infer(Shuffled(name="i", a_fmt=fmt, b_fmt=fmt, model=replace(NARROW, group=16)), length=64)
     assert found.group is None
     assert model_of(found) is None
 
@@ -97,8 +100,16 @@ def test_zeros_that_align_are_no_model() -> None:
     assert model_of(found) is None
 
 
-def test_groups_of_unequal_length_have_no_length() -> None:
+def test_groups_of_unequal_length_have_no_order() -> None:
     share = torch.zeros(4, 4, dtype=torch.bool)
     share[:1, :1] = True
     share[1:, 1:] = True
-    assert group_length(share) is None
+    assert group_order(share) is None
+
+
+def test_the_shortest_period_is_found() -> None:
+    share = torch.block_diag(*[torch.ones(2, 2)] * 4) > 0
+    assert group_order(share) == (4, (0, 1, 2, 3))
+    crossing = [0, 2, 1, 3, 4, 6, 5, 7]
+    assert group_order(share[crossing][:, crossing]) == (4, (0, 1, 4, 5, 2, 3, 6, 7))
+    assert group_order(share[:2, :2]) is None

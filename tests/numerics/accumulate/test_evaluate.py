@@ -17,6 +17,7 @@ from incref.numerics.accumulate.models import (
     Carry,
     Pairwise,
     Promoted,
+    Reordered,
     Sequential,
     SplitK,
 )
@@ -151,6 +152,17 @@ def test_more_parts_than_tiles() -> None:
     a, b = draw("normal", 2, 40, E4M3, 1), draw("normal", 2, 40, E4M3, 2)
     one = accumulate(a, b, E4M3, E4M3, SplitK(inner=Sequential(), parts=7, tile=40))
     assert_same_bits(one, accumulate(a, b, E4M3, E4M3, Sequential()))
+
+
+def test_products_are_taken_in_another_order() -> None:
+    order = tuple(k for first in (0, 1) for k in range(first, 64, 2))
+    a, b = draw("outliers", 4, 150, E4M3, 1), draw("normal", 4, 150, E4M3, 2)
+    got = accumulate(a, b, E4M3, E4M3, Reordered(inner=NARROW, order=order))
+    # Three periods, the last of them filled up with zeros.
+    places = [64 * period + k for period in range(3) for k in order]
+    filled, other = (torch.nn.functional.pad(x, (0, 192 - 150))[:, places] for x in (a, b))
+    assert_same_bits(got, accumulate(filled, other, E4M3, E4M3, NARROW))
+    assert not torch.equal(got, accumulate(a, b, E4M3, E4M3, NARROW))
 
 
 def test_golden_sums_of_a_hopper_like_group() -> None:

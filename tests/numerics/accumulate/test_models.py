@@ -3,7 +3,7 @@
 import pytest
 
 from incref.formats import Rounding
-from incref.numerics.accumulate.models import Aligned, Carry, Promoted, SplitK
+from incref.numerics.accumulate.models import Aligned, Carry, Promoted, Reordered, SplitK
 
 PLAIN = Aligned(group=32, fraction_bits=13, result_bits=13)
 
@@ -39,3 +39,9 @@ def test_stretches_hold_whole_groups() -> None:
 def test_a_split_has_parts() -> None:
     with pytest.raises(ValueError, match="parts and tile must be positive, got 0 and 1"):
         SplitK(inner=PLAIN, parts=0)
+
+
+@pytest.mark.parametrize("order", [tuple(range(31)), (0,) * 32, tuple(range(1, 33))])
+def test_an_order_has_each_place_once(order: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="order must have each place once, a multiple of the group of 32, got"):
+        Reordered(inner=PLAIN, order=order)

@@ -39,6 +39,15 @@ def test_a_row_has_a_model_unless_it_is_open() -> None:
             MachineRow(name="x", formats=(), model=model, evidence=evidence, source="", note="")
 
 
+def test_a_row_of_a_device_says_which_results() -> None:
+    model = Aligned(group=1, fraction_bits=1, result_bits=1)
+    for evidence, measured in ((Evidence.MEASURED, ()), (Evidence.PUBLISHED, ("m",))):
+        with pytest.raises(
+            ValueError, match="x: a row that rests on results of a device says which, and no other does"
+        ):
+            MachineRow(name="x", formats=(), model=model, evidence=evidence, source="", note="", measured=measured)
+
+
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match="no machine is called 'abacus'; there are hopper_wgmma_fp8, "):
         find_accumulator("abacus")

@@ -1,0 +1,41 @@
+"""What ended a run, told with the kernel, the program and the line."""
+
+from collections.abc import Sequence
+
+from incref.errors import IncrefError
+from incref_kernels.triton.native.host.context import Context
+from incref_kernels.triton.native.host.lanes import DONE, Site
+from incref_kernels.triton.native.host.program import Failure
+
+__all__ = ["KernelFailure", "explain"]
+
+
+class KernelFailure(IncrefError, RuntimeError):
+    """A kernel did what no GPU would take well; the message says what, where, and in which program."""
+
+
+def explain(kernel: str, sites: Sequence[Site], context: Context) -> KernelFailure:
+    """Describe the failure that `context` records."""
+    failure = Failure(context.error)
+    program = tuple(context.error_program)
+    head = f"kernel {kernel}, program {program}"
+    here = _point(sites, context.error_site)
+    other = _point(sites, context.error_other)
+    match failure:
+        case Failure.WAVE_DIVERGED:
+            return KernelFailure(
+                f"{head}: lanes of a wave meet at different places: lane {context.error_lane} at {here}, the first lane of its wave at {other}"
+            )
+        case Failure.BARRIER_MISSED:
+            return KernelFailure(f"{head}: not all waves reach the same barrier: the first wave is at {other}, the last one at {here}")
+        case Failure.ASSERTION:
+            site = sites[context.error_site]
+            return KernelFailure(f"{head}, lane {context.error_lane}: device_assert failed: {site.what}, at {site.line}")
+    raise AssertionError(failure)
+
+
+def _point(sites: Sequence[Site], point: int) -> str:
+    if point == DONE:
+        return "its end"
+    site = sites[point // 2]
+    return f"{site.what}, {site.line}"

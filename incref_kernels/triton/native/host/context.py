@@ -1,0 +1,52 @@
+"""What a worker thread shares with the code that it runs: one record, laid out once for both."""
+
+import ctypes
+
+__all__ = ["Context", "offset"]
+
+
+class Context(ctypes.Structure):
+    """The state of one worker.
+
+    Attributes:
+        pid: the program that runs, by axis.
+        grid: how many programs there are, by axis. A kernel reads it where AMD's implicit arguments would be.
+        lds: the program's shared memory.
+        slots: where the lanes of a wave put the values that they exchange next; `slots_before` is the buffer before it.
+        points: where each lane stopped (see `host.lanes`).
+        frames: the lanes' coroutine frames, `stride` bytes each.
+        counter: the next program of the launch that no worker has taken; shared by the workers.
+        total: how many programs the launch has.
+        order: the programs in the order in which they run, or null for ascending.
+        chunk: how many programs a worker takes at once.
+        error: 0, or the `host.failures.Failure` that ended the run, with where it happened.
+    """
+
+    _fields_ = (
+        ("pid", ctypes.c_int32 * 3),
+        ("grid", ctypes.c_int32 * 3),
+        ("lds", ctypes.c_void_p),
+        ("slots", ctypes.c_void_p),
+        ("slots_before", ctypes.c_void_p),
+        ("points", ctypes.c_void_p),
+        ("frames", ctypes.c_void_p),
+        ("stride", ctypes.c_int64),
+        ("counter", ctypes.c_void_p),
+        ("total", ctypes.c_int64),
+        ("order", ctypes.c_void_p),
+        ("chunk", ctypes.c_int64),
+        ("error", ctypes.c_int32),
+        ("error_lane", ctypes.c_int32),
+        ("error_site", ctypes.c_int32),
+        ("error_other", ctypes.c_int32),
+        ("error_value", ctypes.c_int64),
+        ("error_program", ctypes.c_int32 * 3),
+        ("extents", ctypes.c_void_p),
+    )
+
+
+def offset(field: str) -> int:
+    """Where `field` lies in the record, in bytes."""
+    found = getattr(Context, field).offset
+    assert isinstance(found, int)
+    return found

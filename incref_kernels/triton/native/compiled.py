@@ -13,7 +13,7 @@ from os import cpu_count, sched_getaffinity
 from incref_kernels.triton.native.arguments import flatten, pack
 from incref_kernels.triton.native.engine import LoadedKernel
 from incref_kernels.triton.native.failures import explain
-from incref_kernels.triton.native.host.lanes import Site
+from incref_kernels.triton.native.host.segments import Site
 from incref_kernels.triton.native.llir.types import Type
 from incref_kernels.triton.native.worker import Layout, Worker
 

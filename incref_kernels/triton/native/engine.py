@@ -12,7 +12,7 @@ try:
 except ImportError as error:  # pragma: no cover
     raise UnsupportedError("running Triton kernels natively needs llvmlite: pip install 'llvmlite>=0.45'") from error
 
-__all__ = ["LoadedKernel", "build", "coro_end_type", "host_description", "load"]
+__all__ = ["LoadedKernel", "build", "host_description", "load"]
 
 
 @cache
@@ -30,11 +30,6 @@ def host_description() -> str:
     """Name all that the object file depends on: LLVM's version, the processor and what it can do."""
     version = ".".join(map(str, llvm.llvm_version_info))
     return f"llvmlite {llvmlite.__version__}, LLVM {version}, {_machine().triple}, {llvm.get_host_cpu_name()}, {llvm.get_host_cpu_features().flatten()}"
-
-
-def coro_end_type() -> str:
-    """The type of `llvm.coro.end`: it returned a bit up to LLVM 21."""
-    return "void" if llvm.llvm_version_info[0] >= 22 else "i1"
 
 
 def build(text: str, *, speed: int = 2) -> bytes:
@@ -63,7 +58,6 @@ class LoadedKernel:
     """Code in memory: it lives as long as `library` does."""
 
     run: "ctypes._CFunctionType"
-    frame_size: int
     library: object
 
 
@@ -85,13 +79,10 @@ def load(image: bytes) -> LoadedKernel:
     global _loaded
     _loaded += 1
     library = llvm.JITLibraryBuilder().add_object_img(image).add_current_process()
-    for name in ("run", "frame_size"):
-        library.export_symbol(name)
+    library.export_symbol("run")
     try:
         linked = library.link(_jit(), f"kernel{_loaded}")
     except RuntimeError as error:
         raise UnsupportedError(f"the kernel calls a function that is not there: {error}") from error
-    size = ctypes.c_int64()
-    ask = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(linked["frame_size"])
     run = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)(linked["run"])
-    return LoadedKernel(run=run, frame_size=ask(ctypes.addressof(size)), library=linked)
+    return LoadedKernel(run=run, library=linked)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from incref.errors import IncrefError
 from incref_kernels.triton.native.host.context import Context
-from incref_kernels.triton.native.host.lanes import DONE, Site
 from incref_kernels.triton.native.host.program import Failure
+from incref_kernels.triton.native.host.regions import DONE
+from incref_kernels.triton.native.host.segments import Site
 
 __all__ = ["KernelFailure", "explain"]
 
@@ -24,7 +25,7 @@ def explain(kernel: str, sites: Sequence[Site], context: Context) -> KernelFailu
     match failure:
         case Failure.WAVE_DIVERGED:
             return KernelFailure(
-                f"{head}: lanes of a wave meet at different places: lane {context.error_lane} at {here}, the first lane of its wave at {other}"
+                f"{head}: the lanes of the wave that starts at lane {context.error_lane} wait for each other at different places"
             )
         case Failure.BARRIER_MISSED:
             return KernelFailure(f"{head}: not all waves reach the same barrier: the first wave is at {other}, the last one at {here}")
@@ -37,5 +38,5 @@ def explain(kernel: str, sites: Sequence[Site], context: Context) -> KernelFailu
 def _point(sites: Sequence[Site], point: int) -> str:
     if point == DONE:
         return "its end"
-    site = sites[point // 2]
+    site = sites[point // 2 - 1]
     return f"{site.what}, {site.line}"

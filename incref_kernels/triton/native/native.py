@@ -56,15 +56,14 @@ class Native:
         options = self._options
         given = {"debug": bool(self.kernel.debug), **kwargs, "enable_fp_fusion": options.fused}
         lowered = triton_internals.lower(self.kernel, options.arch, binding, given)
-        end = engine.coro_end_type()
-        lane = retarget(parse_module(lowered.text), arch=options.arch, fused=options.fused, coro_end=end)
-        text = host_module(lane, waves=lowered.num_warps, coro_end=end)
+        host = retarget(parse_module(lowered.text), arch=options.arch, fused=options.fused)
+        text = host_module(host, waves=lowered.num_warps)
         return CompiledKernel(
             name=self.kernel.fn.__name__,
             signature=lowered.signature,
-            parameters=lane.parameters,
-            layout=Layout(lanes=64 * lowered.num_warps, shared=lowered.shared, slots=lane.slot_bytes),
-            sites=lane.sites,
+            parameters=host.parameters,
+            layout=Layout(waves=lowered.num_warps, shared=lowered.shared, frame=host.frame_bytes),
+            sites=host.sites,
             loaded=engine.load(engine.build(text)),
         )
 

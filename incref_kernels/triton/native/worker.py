@@ -16,14 +16,14 @@ class Layout:
     """What a program of a kernel needs beside its arguments, in bytes.
 
     Attributes:
-        lanes: how many lanes a program has.
+        waves: how many waves a program has.
         shared: its shared memory.
-        slots: one buffer of the slots of a wave.
+        frame: what a wave remembers while it waits.
     """
 
-    lanes: int
+    waves: int
     shared: int
-    slots: int
+    frame: int
 
 
 class Worker:
@@ -31,18 +31,13 @@ class Worker:
 
     def __init__(self, kernel: LoadedKernel, layout: Layout) -> None:
         self._kernel = kernel
-        # Frames a multiple of 4096 bytes apart would share the same few lines of the cache.
-        stride = _rounded(kernel.frame_size)
-        stride += _LINE * (stride % 512 == 0)
         sizes = {
             "lds": _rounded(layout.shared),
-            "slots": _rounded(layout.slots),
-            "slots_before": _rounded(layout.slots),
-            "points": _rounded(4 * layout.lanes),
-            "frames": layout.lanes * stride if kernel.frame_size else 0,
+            "states": _rounded(4 * layout.waves),
+            "frames": layout.waves * _rounded(layout.frame),
         }
         self._memory = ctypes.create_string_buffer(sum(sizes.values()) + _LINE)
-        self.context = Context(stride=stride)
+        self.context = Context()
         at = _rounded(ctypes.addressof(self._memory))
         for field, size in sizes.items():
             setattr(self.context, field, at)

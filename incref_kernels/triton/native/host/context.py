@@ -12,9 +12,8 @@ class Context(ctypes.Structure):
         pid: the program that runs, by axis.
         grid: how many programs there are, by axis. A kernel reads it where AMD's implicit arguments would be.
         lds: the program's shared memory.
-        slots: where the lanes of a wave put the values that they exchange next; `slots_before` is the buffer before it.
-        points: where each lane stopped (see `host.lanes`).
-        frames: the lanes' coroutine frames, `stride` bytes each.
+        states: where each wave waits (see `host.regions`).
+        frames: what the waves remember while they wait.
         counter: the next program of the launch that no worker has taken; shared by the workers.
         total: how many programs the launch has.
         order: the programs in the order in which they run, or null for ascending.
@@ -26,11 +25,8 @@ class Context(ctypes.Structure):
         ("pid", ctypes.c_int32 * 3),
         ("grid", ctypes.c_int32 * 3),
         ("lds", ctypes.c_void_p),
-        ("slots", ctypes.c_void_p),
-        ("slots_before", ctypes.c_void_p),
-        ("points", ctypes.c_void_p),
+        ("states", ctypes.c_void_p),
         ("frames", ctypes.c_void_p),
-        ("stride", ctypes.c_int64),
         ("counter", ctypes.c_void_p),
         ("total", ctypes.c_int64),
         ("order", ctypes.c_void_p),

@@ -1,7 +1,7 @@
 """bfloat16 on hosts that lack it: its conversions and arithmetic by way of float, each rounded once."""
 
 from incref.errors import UnsupportedError
-from incref_kernels.triton.native.host.lanes import LaneBuilder
+from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
 from incref_kernels.triton.native.llir.types import FloatType, IntType, Type, VectorType
 from incref_kernels.triton.native.llir.values import Typed, host_name

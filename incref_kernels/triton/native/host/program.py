@@ -3,8 +3,8 @@
 from enum import IntEnum
 
 from incref_kernels.triton.native.host.context import offset
-from incref_kernels.triton.native.host.lanes import DONE
-from incref_kernels.triton.native.host.retarget import HostLane
+from incref_kernels.triton.native.host.regions import APART, DONE
+from incref_kernels.triton.native.host.retarget import HostKernel
 
 __all__ = ["Failure", "host_module"]
 
@@ -23,42 +23,36 @@ class Failure(IntEnum):
     """A load or store outside of every tensor (debug mode)."""
 
 
-def host_module(lane: HostLane, *, waves: int, coro_end: str) -> str:
-    """Write the module: `run` takes programs until none is left, `frame_size` tells what a lane's coroutine needs.
+def host_module(kernel: HostKernel, *, waves: int) -> str:
+    """Write the module: `run` takes programs until none is left.
 
     Args:
-        lane: the lane function.
+        kernel: the functions of a wave.
         waves: how many waves of 64 lanes a program has.
-        coro_end: the type that the host's LLVM gives `llvm.coro.end`.
     """
-    parameters = [f"{kind} %a{index}" for index, kind in enumerate(lane.parameters)]
+    parameters = kernel.declared
+    loads = [
+        f"  %arg.at{index} = getelementptr i8, ptr %args, i64 {8 * index}\n  {name} = load {kind}, ptr %arg.at{index}"
+        for index, (kind, name) in enumerate(parameter.split() for parameter in parameters)
+    ]
     values = {
         "declared": ", ".join([*parameters, *_FIXED]),
-        "loads": "\n".join(
-            f"  %p{index} = getelementptr i8, ptr %args, i64 {8 * index}\n  %a{index} = load {kind}, ptr %p{index}"
-            for index, kind in enumerate(lane.parameters)
-        ),
-        "passed": ", ".join([*parameters, *_FIXED]),
+        "loads": "\n".join(loads),
         "kernel": "".join(f"{parameter}, " for parameter in parameters),
         "waves": waves,
+        "frame_bytes": kernel.frame_bytes,
         "done": DONE,
+        "apart": APART,
         "diverged": int(Failure.WAVE_DIVERGED),
         "missed": int(Failure.BARRIER_MISSED),
-        "nulls": "".join(f"{kind} {_null(str(kind))}, " for kind in lane.parameters),
-        "coro_end": coro_end,
         **{f"at_{name}": offset(name) for name in _FIELDS},
     }
-    parts = [_RUN, _COROUTINES if lane.meets else _LOOP]
-    return "\n".join([lane.text, *(part.format(**values) for part in parts)])
-
-
-def _null(kind: str) -> str:
-    return "null" if kind == "ptr" else "0" if kind[0] == "i" else "0.0"
+    return "\n".join([kernel.text, _RUN.format(**values), _PROGRAM.format(**values)])
 
 
 _FIXED = ("ptr %ctx", "ptr %lds", "i32 %pid_x", "i32 %pid_y", "i32 %pid_z")
 _FIELDS = (
-    "pid", "grid", "lds", "slots", "slots_before", "points", "frames", "stride", "counter", "total", "order", "chunk",
+    "pid", "grid", "lds", "states", "frames", "counter", "total", "order", "chunk",
     "error", "error_lane", "error_site", "error_other", "error_program",
 )  # fmt: skip
 
@@ -117,7 +111,7 @@ numbered:
   store i32 %pid_y, ptr %pid_y_at
   %pid_z_at = getelementptr i32, ptr %pid_at, i64 2
   store i32 %pid_z, ptr %pid_z_at
-  call void @program({passed})
+  call void @program({declared})
   %error_at = getelementptr i8, ptr %ctx, i64 {at_error}
   %error = load i32, ptr %error_at
   %failed = icmp ne i32 %error, 0
@@ -138,55 +132,13 @@ fail:
 }}
 """
 
-_LOOP = """
-define i64 @frame_size(ptr %out) {{
-  ret i64 0
-}}
+_PROGRAM = """
 define internal void @program({declared}) {{
 entry:
-  br label %wave
-wave:
-  %w = phi i32 [0, %entry], [%w_next, %wave_end]
-  %start = mul nuw nsw i32 %w, 64
-  br label %lanes
-lanes:
-  %lane = phi i32 [0, %wave], [%lane_next, %lanes]
-  %tid = or i32 %start, %lane
-  call void @lane({kernel}ptr %ctx, ptr %lds, i32 %tid, i32 %lane, i32 %pid_x, i32 %pid_y, i32 %pid_z)
-  %lane_next = add nuw nsw i32 %lane, 1
-  %more_lanes = icmp ult i32 %lane_next, 64
-  br i1 %more_lanes, label %lanes, label %wave_end
-wave_end:
-  %w_next = add nuw nsw i32 %w, 1
-  %more_waves = icmp ult i32 %w_next, {waves}
-  br i1 %more_waves, label %wave, label %done
-done:
-  ret void
-}}
-"""
-
-_COROUTINES = """
-declare token @llvm.coro.id(i32, ptr, ptr, ptr)
-declare i64 @llvm.coro.size.i64()
-declare ptr @llvm.coro.begin(token, ptr)
-declare i8 @llvm.coro.suspend(token, i1)
-declare {coro_end} @llvm.coro.end(ptr, i1, token)
-declare void @llvm.coro.resume(ptr)
-define i64 @frame_size(ptr %out) {{
-  %none = call ptr @lane({nulls}ptr null, ptr null, i32 0, i32 0, i32 0, i32 0, i32 0, ptr null, ptr %out, ptr null)
-  %size = load i64, ptr %out
-  ret i64 %size
-}}
-define internal void @program({declared}) {{
-entry:
-  %points_at = getelementptr i8, ptr %ctx, i64 {at_points}
-  %points = load ptr, ptr %points_at
+  %states_at = getelementptr i8, ptr %ctx, i64 {at_states}
+  %states = load ptr, ptr %states_at
   %frames_at = getelementptr i8, ptr %ctx, i64 {at_frames}
   %frames = load ptr, ptr %frames_at
-  %stride_at = getelementptr i8, ptr %ctx, i64 {at_stride}
-  %stride = load i64, ptr %stride_at
-  %slots_at = getelementptr i8, ptr %ctx, i64 {at_slots}
-  %before_at = getelementptr i8, ptr %ctx, i64 {at_slots_before}
   %error_at = getelementptr i8, ptr %ctx, i64 {at_error}
   br label %phase
 phase:
@@ -196,60 +148,22 @@ wave:
   %w = phi i32 [0, %phase], [%w_next, %wave_end]
   %returned = phi i32 [0, %phase], [%returned_now, %wave_end]
   %start = mul nuw nsw i32 %w, 64
-  %first_point_at = getelementptr i32, ptr %points, i32 %start
-  br i1 %is_first, label %ramp, label %resume
-ramp:
-  %lane = phi i32 [0, %wave], [%lane_next, %ramp]
-  %tid = add i32 %start, %lane
-  %tid_wide = zext i32 %tid to i64
-  %frame_start = mul i64 %tid_wide, %stride
+  %w_wide = zext i32 %w to i64
+  %frame_start = mul i64 %w_wide, {frame_bytes}
   %frame = getelementptr i8, ptr %frames, i64 %frame_start
-  %point = getelementptr i32, ptr %points, i32 %tid
-  %handle = call ptr @lane({kernel}ptr %ctx, ptr %lds, i32 %tid, i32 %lane, i32 %pid_x, i32 %pid_y, i32 %pid_z, ptr %frame, ptr null, ptr %point)
-  %lane_next = add i32 %lane, 1
-  %more_ramps = icmp ult i32 %lane_next, 64
-  br i1 %more_ramps, label %ramp, label %check
-resume:
-  %k = phi i32 [0, %wave], [0, %swap], [%k_next, %resume]
-  %k_tid = add i32 %start, %k
-  %k_wide = zext i32 %k_tid to i64
-  %k_start = mul i64 %k_wide, %stride
-  %k_frame = getelementptr i8, ptr %frames, i64 %k_start
-  call void @llvm.coro.resume(ptr %k_frame)
-  %k_next = add i32 %k, 1
-  %more_lanes = icmp ult i32 %k_next, 64
-  br i1 %more_lanes, label %resume, label %check
-check:
-  %first_point = load i32, ptr %first_point_at
-  br label %compare
-compare:
-  %c = phi i32 [0, %check], [%c_next, %compare]
-  %differs = phi i32 [0, %check], [%differs_now, %compare]
-  %c_at = getelementptr i32, ptr %first_point_at, i32 %c
-  %c_point = load i32, ptr %c_at
-  %c_xor = xor i32 %c_point, %first_point
-  %differs_now = or i32 %differs, %c_xor
-  %c_next = add i32 %c, 1
-  %more_compares = icmp ult i32 %c_next, 64
-  br i1 %more_compares, label %compare, label %compared
-compared:
+  %state_at = getelementptr i32, ptr %states, i32 %w
+  %state_before = load i32, ptr %state_at
+  %state = select i1 %is_first, i32 0, i32 %state_before
+  %state_now = call i32 @wave({kernel}ptr %ctx, ptr %lds, i32 %pid_x, i32 %pid_y, i32 %pid_z, i32 %start, ptr %frame, i32 %state)
+  store i32 %state_now, ptr %state_at
   %error = load i32, ptr %error_at
-  %apart = icmp ne i32 %differs_now, 0
-  %has_error = icmp ne i32 %error, 0
-  %stops = or i1 %apart, %has_error
-  br i1 %stops, label %stop, label %met
-met:
-  %kind = and i32 %first_point, 1
-  %is_wave_point = icmp eq i32 %kind, 0
-  br i1 %is_wave_point, label %swap, label %wave_end
-swap:
-  %slots = load ptr, ptr %slots_at
-  %before = load ptr, ptr %before_at
-  store ptr %before, ptr %slots_at
-  store ptr %slots, ptr %before_at
-  br label %resume
+  %failed = icmp ne i32 %error, 0
+  br i1 %failed, label %done, label %check
+check:
+  %is_apart = icmp eq i32 %state_now, {apart}
+  br i1 %is_apart, label %apart, label %wave_end
 wave_end:
-  %is_done = icmp eq i32 %first_point, {done}
+  %is_done = icmp eq i32 %state_now, {done}
   %done_count = zext i1 %is_done to i32
   %returned_now = add i32 %returned, %done_count
   %w_next = add i32 %w, 1
@@ -266,30 +180,15 @@ again:
 missed:
   store i32 {missed}, ptr %error_at
   %missed_site = getelementptr i8, ptr %ctx, i64 {at_error_site}
-  %last_wave_point = load i32, ptr %first_point_at
-  store i32 %last_wave_point, ptr %missed_site
+  store i32 %state_now, ptr %missed_site
   %missed_other = getelementptr i8, ptr %ctx, i64 {at_error_other}
-  %wave_zero_point = load i32, ptr %points
-  store i32 %wave_zero_point, ptr %missed_other
+  %wave_zero_state = load i32, ptr %states
+  store i32 %wave_zero_state, ptr %missed_other
   ret void
-stop:
-  br i1 %has_error, label %done, label %find
-find:
-  %f = phi i32 [0, %stop], [%f_next, %find]
-  %f_at = getelementptr i32, ptr %first_point_at, i32 %f
-  %f_point = load i32, ptr %f_at
-  %f_same = icmp eq i32 %f_point, %first_point
-  %f_next = add i32 %f, 1
-  br i1 %f_same, label %find, label %found
-found:
+apart:
   store i32 {diverged}, ptr %error_at
   %lane_at = getelementptr i8, ptr %ctx, i64 {at_error_lane}
-  %f_tid = add i32 %start, %f
-  store i32 %f_tid, ptr %lane_at
-  %site_at = getelementptr i8, ptr %ctx, i64 {at_error_site}
-  store i32 %f_point, ptr %site_at
-  %other_at = getelementptr i8, ptr %ctx, i64 {at_error_other}
-  store i32 %first_point, ptr %other_at
+  store i32 %start, ptr %lane_at
   ret void
 done:
   ret void

@@ -1,51 +1,67 @@
 """Rewrite a kernel's LLVM IR for the host."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from incref.errors import UnsupportedError
 from incref_kernels.triton.native.host.floats16 import lower_bfloat
+from incref_kernels.triton.native.host.intrinsics.lowering import Exchange, Lowering, WaveOperation
 from incref_kernels.triton.native.host.intrinsics.table import base_name, find_lowering, is_host_intrinsic, meets
-from incref_kernels.triton.native.host.lanes import DONE, LaneBuilder, Site
-from incref_kernels.triton.native.host.render import render
+from incref_kernels.triton.native.host.liveness import defined
+from incref_kernels.triton.native.host.regions import Lane, wave_functions
+from incref_kernels.triton.native.host.schedule import gathered
+from incref_kernels.triton.native.host.segments import Copy, LaneBuilder, Site, WaveCall, stride
 from incref_kernels.triton.native.host.uniform import wave_value
 from incref_kernels.triton.native.llir.locations import source_line
 from incref_kernels.triton.native.llir.model import Block, Function, Instruction, Module
 from incref_kernels.triton.native.llir.types import IntType, PtrType, Type
-from incref_kernels.triton.native.llir.values import Aggregate, Expression, Global, Literal, Splat, Typed, Value, host_name, walk
+from incref_kernels.triton.native.llir.values import (
+    Aggregate,
+    Expression,
+    Global,
+    Literal,
+    Local,
+    Splat,
+    Typed,
+    Value,
+    host_name,
+    walk,
+)
 
-__all__ = ["HostLane", "retarget"]
+__all__ = ["HostKernel", "retarget"]
 
 _SHARED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class HostLane:
-    """The lane function of a kernel.
+class HostKernel:
+    """A kernel for the host.
 
     Attributes:
-        text: its definition, and those of what it needs.
+        text: the functions of a wave, and what they need.
         parameters: the types of the kernel's parameters.
-        meets: whether it is a coroutine.
-        sites: the numbered places (see `host.lanes`).
-        slot_bytes: size of one buffer of a wave's slots.
+        declared: the parameters as the functions declare them.
+        sites: the numbered places, for messages.
+        frame_bytes: what a wave remembers while it waits.
+        meets: whether lanes ever wait for each other.
     """
 
     text: str
     parameters: tuple[Type, ...]
-    meets: bool
+    declared: tuple[str, ...]
     sites: tuple[Site, ...]
-    slot_bytes: int
+    frame_bytes: int
+    meets: bool
 
 
-def retarget(module: Module, *, arch: str, fused: bool, coro_end: str) -> HostLane:
-    """Write the function of one lane of the module's kernel.
+def retarget(module: Module, *, arch: str, fused: bool) -> HostKernel:
+    """Write the functions that run a wave of the module's kernel.
 
     Args:
         module: the kernel's module, as Triton's AMD backend lowers it for waves of 64 lanes.
         arch: the GPU that it was lowered for.
         fused: whether `a * b + c` may be rounded once.
-        coro_end: the type that the host's LLVM gives `llvm.coro.end`.
 
     Raises:
         UnsupportedError: for whatever has no known meaning; with the line of the source.
@@ -54,8 +70,7 @@ def retarget(module: Module, *, arch: str, fused: bool, coro_end: str) -> HostLa
     if kernel is None or len(module.functions) != 1:
         names = ", ".join(module.functions)
         raise UnsupportedError(f"a module must hold one function, the kernel; got {names or 'none'}")
-    writer = _Writer(module, kernel, arch=arch, fused=fused)
-    return writer.write(coro_end)
+    return _Writer(module, kernel, arch=arch, fused=fused).write()
 
 
 class _Writer:
@@ -66,96 +81,153 @@ class _Writer:
         self.definitions = {
             inst.result: inst for block in kernel.blocks for inst in block.instructions if inst.result is not None
         }
-        self.builder = LaneBuilder(meets=any(map(self._meets, self.definitions.values())) or self._has_barrier())
-        # Where a phi goes, and its block: its labels are known when all blocks are written.
-        self.phis: list[tuple[int, Instruction]] = []
+        self.builder = LaneBuilder()
+        # The segment that each block ends in: a phi names the block, its value comes from there.
         self.ends: dict[str, str] = {}
         self.addresses: dict[Value, str] = {}
 
-    def write(self, coro_end: str) -> HostLane:
-        builder = self.builder
-        for block in self.kernel.blocks:
+    def write(self) -> HostKernel:
+        builder, kernel = self.builder, self.kernel
+        for block in kernel.blocks:
             self._block(block)
-        for index, phi in self.phis:
-            pairs = (f"[ {v.value}, %{self.ends[label]} ]" for v, label in zip(phi.operands, phi.labels, strict=True))
-            assert phi.result is not None
-            builder.lines[index] = f"  {host_name(phi.result)} = phi {phi.type} {', '.join(pairs)}"
-        text = "\n".join([*builder.helpers.values(), *self._globals(), *self._declarations(), self._function(coro_end)])
-        return HostLane(
-            text=text,
-            parameters=self.kernel.type.parameters,
-            meets=builder.meets,
+        self._mend_phis()
+        declared_parameters = tuple(
+            f"{kind} {host_name(name)}" for kind, name in zip(kernel.type.parameters, kernel.parameters, strict=True)
+        )
+        regions = wave_functions(Lane(builder=builder, parameters=declared_parameters, types=self._types()))
+        text = "\n".join([*builder.helpers.values(), regions.text])
+        return HostKernel(
+            text="\n".join([*self._globals(), *_declarations(text), text]),
+            parameters=kernel.type.parameters,
+            declared=declared_parameters,
             sites=tuple(builder.sites),
-            slot_bytes=builder.slot_bytes,
+            frame_bytes=regions.frame_bytes,
+            meets=any(segment.ends for segment in builder.segments),
         )
 
-    def _meets(self, inst: Instruction) -> bool:
-        return inst.callee is not None and meets(inst.callee[1:]) and not self._is_wave_value(inst)
+    def _types(self) -> dict[str, Type]:
+        found = {}
+        for segment in self.builder.segments:
+            found.update({name: inst.type for inst in segment.instructions if (name := defined(inst)) is not None})
+            if segment.ends is not None:
+                found.update(dict(segment.ends.results))
+        return found
 
-    def _has_barrier(self) -> bool:
-        return any(
-            inst.callee is not None and not inst.result and meets(inst.callee[1:])
-            for block in self.kernel.blocks
-            for inst in block.instructions
-        )
+    def _mend_phis(self) -> None:
+        for segment in self.builder.segments:
+            for index, inst in enumerate(segment.instructions):
+                if inst.opcode == "phi":
+                    labels = tuple(f"%{self.ends[label]}" for label in inst.labels)
+                    segment.instructions[index] = replace(inst, labels=labels)
+
+    def _lowering(self, inst: Instruction) -> Lowering | None:
+        """What defines a call; None where the host's LLVM does, or it isn't a call."""
+        if inst.opcode != "call" or inst.callee is None:
+            return None
+        name = inst.callee[1:]
+        if is_host_intrinsic(name) or self._is_wave_value(inst):
+            return None
+        if not name.startswith("llvm."):
+            raise UnsupportedError(f"the function {name} is not known on the host")
+        return find_lowering(name, arch=self.arch, fused=self.fused)
+
+    def _is_exchange(self, inst: Instruction) -> bool:
+        return inst.callee is not None and inst.result is not None and meets(inst.callee[1:]) and not self._is_wave_value(inst)
+
+    def _is_pure_call(self, inst: Instruction) -> bool:
+        assert inst.callee is not None
+        return inst.result is not None and (is_host_intrinsic(inst.callee[1:]) or self._is_wave_value(inst))
 
     def _is_wave_value(self, inst: Instruction) -> bool:
         return (
             inst.callee is not None
             and base_name(inst.callee[1:]) == "llvm.amdgcn.readfirstlane"
-            and wave_value(None, inst.operands[0].value, self.definitions)
+            and bool(wave_value(None, inst.operands[0].value, self.definitions))
         )
 
     def _block(self, block: Block) -> None:
         self.builder.start(host_name(block.label)[1:])
-        for inst in block.instructions:
+        instructions = gathered(block.instructions, self._is_exchange, self._is_pure_call)
+        index = 0
+        while index < len(instructions):
+            inst = instructions[index]
             self.builder.line = source_line(self.module, inst.location)
+            count = self._group(instructions[index:])
             try:
-                self._instruction(inst)
+                if count:
+                    self._meeting(instructions[index : index + count])
+                else:
+                    self._instruction(inst)
             except UnsupportedError as error:
                 raise UnsupportedError(f"{error}, at {self.builder.line}") from None
-        self.ends[block.label] = self.builder.label
+            index += max(count, 1)
+        self.ends[block.label] = self.builder.segments[-1].label
+
+    def _group(self, instructions: Sequence[Instruction]) -> int:
+        """How many exchanges stand at the beginning that don't read each other's results."""
+        made: set[str] = set()
+        for count, inst in enumerate(instructions):
+            read = {part.name for operand in inst.operands for part in walk(operand.value) if isinstance(part, Local)}
+            if not self._is_exchange(inst) or read & made:
+                return count
+            assert inst.result is not None
+            made.add(inst.result)
+        return len(instructions)
+
+    def _meeting(self, instructions: Sequence[Instruction]) -> None:
+        """Write exchanges for which the lanes meet once."""
+        builder = self.builder
+        group = [replace(inst, operands=tuple(map(self._operand, inst.operands))) for inst in instructions]
+        copies: list[Copy] = []
+        calls: list[WaveCall] = []
+        results: list[tuple[str, Type]] = []
+        readers: list[tuple[Exchange, Instruction, list[int]]] = []
+        for inst in group:
+            lowering = self._lowering(inst)
+            if isinstance(lowering, Exchange):
+                places = []
+                for value in lowering.show(builder, inst):
+                    name = builder.named(value)
+                    places.append(builder.reserve(64 * stride(value.type)))
+                    copies.append(Copy(shown=name, kind=value.type, target=places[-1]))
+                readers.append((lowering, inst, places))
+            elif isinstance(lowering, WaveOperation):
+                assert inst.result is not None
+                result = host_name(inst.result)
+                names = [builder.named(operand) for operand in inst.operands if not isinstance(operand.value, Literal) or not isinstance(operand.type, IntType)]
+                calls += [WaveCall(function=f, operands=ops) for f, ops in lowering.prepare(builder, inst, names, result)]
+                results.append((result, inst.type))
+        what = ", ".join(sorted({base_name(inst.callee[1:]).removeprefix("llvm.amdgcn.") for inst in group if inst.callee}))
+        builder.meet(what, copies=tuple(copies), calls=tuple(dict.fromkeys(calls)), results=tuple(results))
+        for lowering, inst, places in readers:
+            assert inst.result is not None
+            builder.define(inst.result, f"select i1 true, {inst.type} {lowering.read(builder, inst, places)}, {inst.type} poison")
 
     def _instruction(self, inst: Instruction) -> None:
         inst = replace(inst, operands=tuple(map(self._operand, inst.operands)))
-        builder = self.builder
-        if inst.opcode == "phi":
-            self.phis.append((len(builder.lines), inst))
-            builder.lines.append("")
-        elif inst.opcode == "ret":
-            self._return(inst)
-        elif inst.opcode == "call":
+        if inst.opcode == "call":
             self._call(inst)
         elif inst.opcode in {"ptrtoint", "inttoptr"} and self._is_shared(inst):
             self._shared_address(inst)
-        elif not lower_bfloat(builder, inst):
-            builder.emit(render(inst))
-
-    def _return(self, inst: Instruction) -> None:
-        if inst.operands:
+        elif inst.opcode == "ret" and inst.operands:
             raise UnsupportedError("a kernel returns no value")
-        if self.builder.meets:
-            self.builder.emit(f"store i32 {DONE}, ptr %point")
-            self.builder.emit("br label %suspended")
-        else:
-            self.builder.emit("ret void")
+        elif inst.opcode == "alloca":
+            raise UnsupportedError("memory of a lane's own (alloca) is not supported")
+        elif not lower_bfloat(self.builder, inst):
+            self.builder.add(inst)
 
     def _call(self, inst: Instruction) -> None:
-        assert inst.callee is not None
-        name = inst.callee[1:]
         if self._is_wave_value(inst):
             found: str | None = wave_value(self.builder, inst.operands[0].value, self.definitions)
-        elif is_host_intrinsic(name):
-            self.builder.emit(render(inst))
-            return
-        elif name.startswith("llvm."):
-            found = find_lowering(name, arch=self.arch, fused=self.fused)(self.builder, inst)
         else:
-            raise UnsupportedError(f"the function {name} is not known on the host")
+            lowering = self._lowering(inst)
+            if lowering is None:
+                self.builder.add(inst)
+                return
+            assert not isinstance(lowering, (Exchange, WaveOperation))
+            found = lowering(self.builder, inst)
         if inst.result:
-            self.builder.emit(
-                f"{host_name(inst.result)} = select i1 true, {inst.type} {found}, {inst.type} poison"
-            )
+            self.builder.define(inst.result, f"select i1 true, {inst.type} {found}, {inst.type} poison")
 
     def _is_shared(self, inst: Instruction) -> bool:
         kinds = (inst.operands[0].type, inst.type)
@@ -164,16 +236,16 @@ class _Writer:
     def _shared_address(self, inst: Instruction) -> None:
         """Shared memory starts at address 0 on the GPU, and anywhere here."""
         assert inst.result is not None
-        result, operand = host_name(inst.result), inst.operands[0]
+        operand = inst.operands[0]
         if inst.opcode == "inttoptr":
-            self.builder.emit(f"{result} = getelementptr i8, ptr %lds, {operand}")
+            self.builder.define(inst.result, f"getelementptr i8, ptr %lds, {operand}")
             return
         here = self.builder.value(f"ptrtoint {operand} to i64")
         start = self.builder.value("ptrtoint ptr %lds to i64")
         distance = self.builder.value(f"sub i64 {here}, {start}")
         assert isinstance(inst.type, IntType)
-        self.builder.emit(
-            f"{result} = trunc i64 {distance} to {inst.type}" if inst.type.bits < 64 else f"{result} = add i64 {distance}, 0"
+        self.builder.define(
+            inst.result, f"trunc i64 {distance} to {inst.type}" if inst.type.bits < 64 else f"add i64 {distance}, 0"
         )
 
     def _operand(self, operand: Typed) -> Typed:
@@ -185,9 +257,9 @@ class _Writer:
         if isinstance(value, (Aggregate, Splat)) and any(self._is_external(part) for part in walk(value)):
             raise UnsupportedError("addresses of shared memory inside a constant vector are not supported")
         if self._is_external(value) or (isinstance(value, Expression) and any(map(self._is_external, walk(value)))):
-            return Literal(self._address(value))
+            return _pointer(self._address(value))
         if isinstance(value, Expression) and self._crosses_spaces(value):
-            return Literal(self._address(value))
+            return _pointer(self._address(value))
         return value
 
     def _is_external(self, value: Value) -> bool:
@@ -208,9 +280,9 @@ class _Writer:
         elif isinstance(value, Expression) and value.opcode == "getelementptr":
             base, *indices = value.operands
             listed = ", ".join(map(str, indices))
-            text = self.builder.in_entry(f"getelementptr {value.source}, ptr {self._address(base.value)}, {listed}")
+            text = self.builder.before_all(f"getelementptr {value.source}, ptr {self._address(base.value)}, {listed}")
         elif isinstance(value, Expression) and value.opcode == "inttoptr":
-            text = self.builder.in_entry(f"getelementptr i8, ptr %lds, {value.operands[0]}")
+            text = self.builder.before_all(f"getelementptr i8, ptr %lds, {value.operands[0]}")
         elif isinstance(value, Expression) and value.opcode in {"addrspacecast", "bitcast"}:
             text = self._address(value.operands[0].value)
         else:
@@ -232,24 +304,17 @@ class _Writer:
             if item.initial is not None and item.space != _SHARED
         ]
 
-    def _declarations(self) -> list[str]:
-        """Declare every intrinsic that the text calls, by its call."""
-        text = "\n".join([*self.builder.helpers.values(), *self.builder.lines])
-        found = {}
-        for match in re.finditer(r"call (.+?) (@llvm\.[a-z0-9.]+)\((.*)\)$", text, flags=re.MULTILINE):
-            found[match[2]] = f"declare {match[1]} {match[2]}({', '.join(_types(match[3]))})"
-        return [line for name, line in found.items() if not name.startswith("@llvm.coro.")]
 
-    def _function(self, coro_end: str) -> str:
-        kernel = self.kernel
-        kinds = zip(kernel.type.parameters, kernel.parameters, strict=True)
-        parameters = ", ".join(f"{kind} {host_name(name)}" for kind, name in kinds)
-        head = f"{parameters}{', ' if parameters else ''}ptr %ctx, ptr %lds, i32 %tid, i32 %lane, i32 %pid_x, i32 %pid_y, i32 %pid_z"
-        first = host_name(kernel.blocks[0].label)
-        body = [*self.builder.entry, f"  br label {first}", *self.builder.lines]
-        template = _COROUTINE if self.builder.meets else _PLAIN
-        end = f"{'%ended = ' if coro_end != 'void' else ''}call {coro_end} @llvm.coro.end(ptr %self, i1 false, token none)"
-        return template.format(head=head, body="\n".join(body), coro_end=end)
+def _pointer(name: str) -> Value:
+    return Local(name)
+
+
+def _declarations(text: str) -> list[str]:
+    """Declare every intrinsic that `text` calls, by its call."""
+    found = {}
+    for match in re.finditer(r"call (.+?) (@llvm\.[a-z0-9.]+)\((.*)\)$", text, flags=re.MULTILINE):
+        found[match[2]] = f"declare {match[1]} {match[2]}({', '.join(_types(match[3]))})"
+    return list(found.values())
 
 
 def _types(arguments: str) -> list[str]:
@@ -273,29 +338,3 @@ def _leading_type(argument: str) -> str:
         if depth == 0:
             return argument[: index + 1]
     raise AssertionError(argument)
-
-
-_PLAIN = """
-define internal void @lane({head}) alwaysinline {{
-entry:
-{body}
-}}
-"""
-_COROUTINE = """
-define internal ptr @lane({head}, ptr %frame, ptr %size_out, ptr %point) presplitcoroutine noinline {{
-entry:
-  %self_id = call token @llvm.coro.id(i32 64, ptr null, ptr null, ptr null)
-  %frame_size = call i64 @llvm.coro.size.i64()
-  %asks_size = icmp eq ptr %frame, null
-  br i1 %asks_size, label %tell_size, label %begin
-tell_size:
-  store i64 %frame_size, ptr %size_out
-  ret ptr null
-begin:
-  %self = call ptr @llvm.coro.begin(token %self_id, ptr %frame)
-{body}
-suspended:
-  {coro_end}
-  ret ptr %self
-}}
-"""

@@ -7,7 +7,7 @@ from the lane's number by integer arithmetic alone, its value in the first lane 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from incref_kernels.triton.native.host.lanes import LaneBuilder
+from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.host.render import render
 from incref_kernels.triton.native.llir.model import Instruction
 from incref_kernels.triton.native.llir.types import IntType

@@ -1,7 +1,7 @@
 """Arithmetic that the host's LLVM doesn't have, or has with more freedom than a reference can leave."""
 
-from incref_kernels.triton.native.host.intrinsics.lowering import Lowering
-from incref_kernels.triton.native.host.lanes import LaneBuilder
+from incref_kernels.triton.native.host.intrinsics.lowering import Simple
+from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
 from incref_kernels.triton.native.llir.types import FloatType, IntType, Type, VectorType
 
@@ -21,7 +21,7 @@ def bit_type(kind: Type) -> str:
     return f"<{kind.count} x i1>" if isinstance(kind, VectorType) else "i1"
 
 
-def extreme(predicate: str, combine: str, *, propagates: bool) -> Lowering:
+def extreme(predicate: str, combine: str, *, propagates: bool) -> Simple:
     """Write a minimum or maximum with every case decided.
 
     Of two zeros the positive one is greater. A NaN is dropped (maxnum, minnum: IEEE 754-2008's, and what the GPU's
@@ -113,7 +113,7 @@ def _byte(builder: LaneBuilder, all_bytes: str, place: str) -> str:
     return builder.value(f"and i32 {narrow}, 255")
 
 
-ARITHMETIC: dict[str, Lowering] = {
+ARITHMETIC: dict[str, Simple] = {
     "llvm.maxnum": extreme("ogt", "and", propagates=False),
     "llvm.minnum": extreme("olt", "or", propagates=False),
     "llvm.maximumnum": extreme("ogt", "and", propagates=False),

@@ -1,8 +1,8 @@
 """Barriers, hints, and what ends a program."""
 
 from incref.errors import UnsupportedError
-from incref_kernels.triton.native.host.intrinsics.lowering import Lowering, constant
-from incref_kernels.triton.native.host.lanes import LaneBuilder
+from incref_kernels.triton.native.host.intrinsics.lowering import Simple, constant
+from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
 
 __all__ = ["CONTROL"]
@@ -33,7 +33,7 @@ def _setreg(_builder: LaneBuilder, inst: Instruction) -> None:
         raise UnsupportedError(f"s_setreg {constant(inst, 0)} changes a mode that has no equal on the host")
 
 
-CONTROL: dict[str, Lowering] = {
+CONTROL: dict[str, Simple] = {
     "llvm.amdgcn.s.barrier": _barrier,
     "llvm.amdgcn.wave.barrier": _wave_barrier,
     "llvm.amdgcn.s.setreg": _setreg,

@@ -1,14 +1,14 @@
 """Which lane, which program."""
 
 from incref_kernels.triton.native.host.context import offset
-from incref_kernels.triton.native.host.intrinsics.lowering import Lowering
-from incref_kernels.triton.native.host.lanes import LaneBuilder
+from incref_kernels.triton.native.host.intrinsics.lowering import Simple
+from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
 
 __all__ = ["IDS"]
 
 
-def _named(name: str) -> Lowering:
+def _named(name: str) -> Simple:
     return lambda _builder, _inst: name
 
 
@@ -17,7 +17,7 @@ def _implicit(builder: LaneBuilder, _inst: Instruction) -> str:
     return builder.value(f"getelementptr i8, ptr %ctx, i64 {offset('grid')}")
 
 
-def _lanes_below(shift: int) -> Lowering:
+def _lanes_below(shift: int) -> Simple:
     def lower(builder: LaneBuilder, inst: Instruction) -> str:
         """v_mbcnt: count the bits of the mask that belong to lanes below this one, and add."""
         mask, start = inst.operands
@@ -33,7 +33,7 @@ def _lanes_below(shift: int) -> Lowering:
     return lower
 
 
-IDS: dict[str, Lowering] = {
+IDS: dict[str, Simple] = {
     "llvm.amdgcn.workitem.id.x": _named("%tid"),
     "llvm.amdgcn.workitem.id.y": _named("0"),
     "llvm.amdgcn.workitem.id.z": _named("0"),

@@ -1,16 +1,45 @@
-"""What defines an intrinsic: a function that writes its meaning and names the result."""
+"""What defines an intrinsic."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from incref.errors import UnsupportedError
-from incref_kernels.triton.native.host.lanes import LaneBuilder
+from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
-from incref_kernels.triton.native.llir.values import Literal
+from incref_kernels.triton.native.llir.values import Literal, Typed
 
-__all__ = ["Lowering", "constant"]
+__all__ = ["Exchange", "Lowering", "Simple", "WaveOperation", "constant"]
 
-# Writes the meaning of a call; the value's name, or None where the call has none.
-Lowering = Callable[[LaneBuilder, Instruction], "str | None"]
+# Writes the meaning of a call; the name of the result, or None where the call has none.
+Simple = Callable[[LaneBuilder, Instruction], "str | None"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """Lanes show values to their wave, then each reads what it needs.
+
+    Attributes:
+        show: writes what comes before the meeting; the values that are shown.
+        read: writes what comes after it, given where the values lie; the name of the result.
+    """
+
+    show: Callable[[LaneBuilder, Instruction], Sequence[Typed]]
+    read: Callable[[LaneBuilder, Instruction, Sequence[int]], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveOperation:
+    """A function computes the results of all lanes of a wave.
+
+    Attributes:
+        prepare: makes the functions part of the module; which to call, given the names of the operands and of the
+            result. Calls that are the same for two operations are made once.
+    """
+
+    prepare: Callable[[LaneBuilder, Instruction, Sequence[str], str], Sequence[tuple[str, tuple[str | int, ...]]]]
+
+
+Lowering = Simple | Exchange | WaveOperation
 
 
 def constant(inst: Instruction, index: int) -> int:

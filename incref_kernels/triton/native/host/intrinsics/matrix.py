@@ -12,13 +12,13 @@ products are summed exactly and added to C modulo 2**32.
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from incref.errors import UnsupportedError
 from incref.formats.table import FORMATS
-from incref_kernels.triton.native.host.intrinsics.lowering import Lowering, constant
-from incref_kernels.triton.native.host.lanes import LaneBuilder
+from incref_kernels.triton.native.host.intrinsics.lowering import WaveOperation, constant
+from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
 
 __all__ = ["Shape", "mfma", "parse_shape"]
@@ -76,52 +76,84 @@ def parse_shape(callee: str, operand_bytes: int, result_elements: int) -> Shape:
     return Shape(n=n, k=k, result=match[1], left=left, right=right or left)
 
 
-def mfma(arch: str) -> Lowering:
+def mfma(arch: str) -> WaveOperation:
     """Lower the dense instructions as the GPU `arch` has them."""
 
-    def lower(builder: LaneBuilder, inst: Instruction) -> str:
-        a, b, c, *options = inst.operands
+    def prepare(
+        builder: LaneBuilder, inst: Instruction, names: Sequence[str], result: str
+    ) -> Sequence[tuple[str, tuple[str | int, ...]]]:
         assert inst.callee is not None
-        if any(constant(inst, 3 + index) for index in range(len(options))):
+        if any(constant(inst, index) for index in range(3, len(inst.operands))):
             raise UnsupportedError(f"{inst.callee} with a broadcast or a negation is not supported")
         elements = inst.type.size // (8 if ".f64." in inst.callee else 4)
-        shape = parse_shape(inst.callee[1:], a.type.size, elements)
-        function = builder.helper(f"@{shape.name}", _function(builder, shape, arch))
-        *_, result = builder.exchange(shape.name, [a, b, c], last=function, result=inst.type)
-        return builder.peek(result, inst.type, "%lane")
+        shape = parse_shape(inst.callee[1:], inst.operands[0].type.size, elements)
+        left, right = _unpacked(builder, shape, names[0], arch, is_left=True), _unpacked(builder, shape, names[1], arch, is_left=False)
+        function = builder.helper(f"@{shape.name}", _product(shape))
+        return [left, right, (function, (left[1][1], right[1][1], names[2], result))]
 
-    return lower
+    return WaveOperation(prepare=prepare)
 
 
-def _function(builder: LaneBuilder, shape: Shape, arch: str) -> str:
-    """Write the multiplication of one wave; arguments: the lanes' A, B, C and D, one lane after the other."""
-    work = "double" if shape.result == "f64" else "float"
-    decoded_a, decode_left = _decoder(builder, shape.left, arch)
-    decoded_b, decode_right = (decoded_a, decode_left) if shape.left == shape.right else _decoder(builder, shape.right, arch)
-    per_lane = shape.k * shape.n // 64
-    row = f"<{shape.n} x {work}>"
-    held = {"f32": "float", "f64": "double", "i32": "i32"}[shape.result]
-    return _TEMPLATE.format(
-        name=shape.name,
-        n=shape.n,
-        k=shape.k,
-        e=per_lane,
-        r=shape.n * shape.n // 64,
-        groups=64 // shape.n,
-        work=work,
-        row=row,
-        held=held,
-        held_row=f"<{shape.n} x {held}>",
-        row_bytes=shape.n * (8 if work == "double" else 4),
-        stored_a=decoded_a,
-        stored_b=decoded_b,
-        decode_a=decode_left("%raw_a", "%value_a"),
-        decode_b=decode_right("%raw_b", "%value_b"),
-        place=(_PLACE_F64 if shape.result == "f64" else _PLACE).format(groups=64 // shape.n),
-        start=_START[shape.result].format(row=row, held=held, n=shape.n),
-        finish=_FINISH[shape.result].format(row=row, n=shape.n),
-        fma=f"@llvm.fma.v{shape.n}f{64 if work == 'double' else 32}",
+def _unpacked(
+    builder: LaneBuilder, shape: Shape, name: str, arch: str, *, is_left: bool
+) -> tuple[str, tuple[str, int]]:
+    """The call that unpacks an operand, and where to; the same place for the same operand."""
+    kind = shape.left if is_left else shape.right
+    function = f"@unpack.{'a' if is_left else 'b'}.{shape.n}.{shape.k}.{kind}.{_work(shape)}"
+    key = f"{function}({name})"
+    if key not in builder.places:
+        builder.places[key] = builder.reserve(shape.n * shape.k * (8 if shape.result == "f64" else 4))
+    builder.helper(function, _unpack(builder, shape, kind, arch, function, is_left=is_left))
+    return function, (name, builder.places[key])
+
+
+def _work(shape: Shape) -> str:
+    return "double" if shape.result == "f64" else "float"
+
+
+def _unpack(builder: LaneBuilder, shape: Shape, kind: str, arch: str, function: str, *, is_left: bool) -> str:
+    """Write the function that spreads an operand out: A as [group, k, r], B as [column, k]."""
+    stored, decode = _decoder(builder, kind, arch)
+    groups, elements = 64 // shape.n, shape.n * shape.n // 64
+    values = {"n": shape.n, "k": shape.k, "groups": groups, "r": elements, "work": _work(shape)}
+    if not is_left:
+        place = _PLACE_B
+    else:
+        place = _PLACE_A_F64 if shape.result == "f64" else _PLACE_A
+    return _UNPACK.format(
+        name=function,
+        e=shape.k * shape.n // 64,
+        stored=stored,
+        decode=decode("%raw", "%value"),
+        place=place.format(**values),
+        **values,
     )
+
+
+def _product(shape: Shape) -> str:
+    """Write the multiplication of one wave; arguments: A and B spread out, the lanes' C and D one after the other."""
+    work, elements = _work(shape), shape.n * shape.n // 64
+    row = f"<{elements} x {work}>"
+    held = {"f32": "float", "f64": "double", "i32": "i32"}[shape.result]
+    values = {
+        "name": shape.name,
+        "n": shape.n,
+        "k": shape.k,
+        "r": elements,
+        "groups": 64 // shape.n,
+        "work": work,
+        "row": row,
+        "held_row": f"<{elements} x {held}>",
+        "fma": f"@llvm.fma.v{elements}f{64 if work == 'double' else 32}",
+    }
+    columns = range(4)
+    parts = {
+        "loads": "\n".join(_LOAD_C.format(q=q, **values) + _START[shape.result].format(q=q, **values) for q in columns),
+        "phis": "\n".join(_PHI.format(q=q, **values) for q in columns),
+        "steps": "\n".join(_STEP.format(q=q, **values) for q in columns),
+        "stores": "\n".join(_FINISH[shape.result].format(q=q, **values) + _STORE_D.format(q=q, **values) for q in columns),
+    }
+    return _PRODUCT.format(**values, **parts)
 
 
 _Decode = Callable[[str, str], str]
@@ -161,112 +193,109 @@ def _table(builder: LaneBuilder, kind: str, arch: str) -> str:
     return builder.helper(name, f"{name} = private unnamed_addr constant [256 x i32] [{words}]")
 
 
-# The row that lane group %group holds in register %r.
-_PLACE = """  %r_high = lshr i32 %r, 2
-  %r_low = and i32 %r, 3
-  %r_scaled = mul i32 %r_high, {groups}
-  %r_group = add i32 %r_scaled, %group
-  %r_four = shl i32 %r_group, 2
-  %i = or i32 %r_four, %r_low"""
-_PLACE_F64 = """  %r_scaled = mul i32 %r, {groups}
-  %i = add i32 %r_scaled, %group"""
-_COPY = "  %start = select i1 true, {row} %held, {row} zeroinitializer"
-_START = {"f32": _COPY, "f64": _COPY, "i32": "  %start = select i1 true, {row} zeroinitializer, {row} zeroinitializer"}
-_DONE = "  %out = select i1 true, {row} %sum, {row} zeroinitializer"
+# Row i of A belongs to the lane group and register that hold row i of D.
+_PLACE_A = """  %fours = lshr i32 %column, 2
+  %group_of = urem i32 %fours, {groups}
+  %high = udiv i32 %fours, {groups}
+  %high_four = shl i32 %high, 2
+  %low = and i32 %column, 3
+  %register = or i32 %high_four, %low
+  %row_start = mul i32 %group_of, {k}
+  %row = add i32 %row_start, %kk
+  %row_place = mul i32 %row, {r}
+  %place = add i32 %row_place, %register"""
+_PLACE_A_F64 = """  %group_of = urem i32 %column, {groups}
+  %register = udiv i32 %column, {groups}
+  %row_start = mul i32 %group_of, {k}
+  %row = add i32 %row_start, %kk
+  %row_place = mul i32 %row, {r}
+  %place = add i32 %row_place, %register"""
+_PLACE_B = """  %column_start = mul i32 %column, {k}
+  %place = add i32 %column_start, %kk"""
+
+_UNPACK = """
+define internal void {name}(ptr noalias %from, ptr noalias %to) noinline {{
+entry:
+  br label %lanes
+lanes:
+  %lane = phi i32 [0, %entry], [%next_lane, %lane_end]
+  %column = urem i32 %lane, {n}
+  %group = udiv i32 %lane, {n}
+  %lane_start = mul i32 %lane, {e}
+  %k_start = mul i32 %group, {e}
+  br label %element
+element:
+  %e = phi i32 [0, %lanes], [%next_e, %element]
+  %index = add i32 %lane_start, %e
+  %kk = add i32 %k_start, %e
+  %at = getelementptr {stored}, ptr %from, i32 %index
+  %raw = load {stored}, ptr %at, align 1
+  {decode}
+{place}
+  %target = getelementptr {work}, ptr %to, i32 %place
+  store {work} %value, ptr %target
+  %next_e = add i32 %e, 1
+  %more_e = icmp ult i32 %next_e, {e}
+  br i1 %more_e, label %element, label %lane_end
+lane_end:
+  %next_lane = add i32 %lane, 1
+  %more_lanes = icmp ult i32 %next_lane, 64
+  br i1 %more_lanes, label %lanes, label %exit
+exit:
+  ret void
+}}
+"""
+
+_LOAD_C = """  %lane{q} = add i32 %lane, {q}
+  %c_lane{q} = getelementptr {held_row}, ptr %c, i32 %lane{q}
+  %held{q} = load {held_row}, ptr %c_lane{q}, align 1
+"""
+_SAME = "  %start{q} = select i1 true, {row} %held{q}, {row} zeroinitializer"
+_START = {"f32": _SAME, "f64": _SAME, "i32": "  %start{q} = select i1 true, {row} zeroinitializer, {row} zeroinitializer"}
+_PHI = "  %acc{q} = phi {row} [%start{q}, %columns], [%sum{q}, %step]"
+_STEP = """  %column{q} = add i32 %column, {q}
+  %b_start{q} = mul i32 %column{q}, {k}
+  %b_place{q} = add i32 %b_start{q}, %kn
+  %b_at{q} = getelementptr {work}, ptr %b, i32 %b_place{q}
+  %y{q} = load {work}, ptr %b_at{q}
+  %y_one{q} = insertelement {row} poison, {work} %y{q}, i32 0
+  %y_all{q} = shufflevector {row} %y_one{q}, {row} poison, <{r} x i32> zeroinitializer
+  %sum{q} = call {row} {fma}({row} %x, {row} %y_all{q}, {row} %acc{q})"""
+_DONE = "  %out{q} = select i1 true, {row} %sum{q}, {row} zeroinitializer\n"
 _FINISH = {
     "f32": _DONE,
     "f64": _DONE,
-    "i32": "  %whole = fptosi {row} %sum to <{n} x i32>\n  %out = add <{n} x i32> %held, %whole",
+    "i32": "  %whole{q} = fptosi {row} %sum{q} to <{r} x i32>\n  %out{q} = add <{r} x i32> %held{q}, %whole{q}\n",
 }
+_STORE_D = """  %d_at{q} = getelementptr {held_row}, ptr %d, i32 %lane{q}
+  store {held_row} %out{q}, ptr %d_at{q}, align 1"""
 
-_TEMPLATE = """
-define internal void @{name}(ptr %a, ptr %b, ptr %c, ptr %d) noinline {{
+_PRODUCT = """
+define internal void @{name}(ptr noalias %a, ptr noalias %b, ptr %c, ptr %d) noinline {{
 entry:
-  %left = alloca [{n} x [{k} x {work}]], align 64
-  %right = alloca [{k} x [{n} x {work}]], align 64
-  br label %unpack
-unpack:
-  %lane = phi i32 [0, %entry], [%next_lane, %unpack_end]
+  br label %columns
+columns:
+  %lane = phi i32 [0, %entry], [%next_lane, %finish]
   %column = urem i32 %lane, {n}
-  %unpack_group = udiv i32 %lane, {n}
-  %lane_start = mul i32 %lane, {e}
-  %k_start = mul i32 %unpack_group, {e}
-  br label %element
-element:
-  %e = phi i32 [0, %unpack], [%next_e, %element]
-  %index = add i32 %lane_start, %e
-  %kk = add i32 %k_start, %e
-  %at_a = getelementptr {stored_a}, ptr %a, i32 %index
-  %at_b = getelementptr {stored_b}, ptr %b, i32 %index
-  %raw_a = load {stored_a}, ptr %at_a, align 1
-  %raw_b = load {stored_b}, ptr %at_b, align 1
-  {decode_a}
-  {decode_b}
-  %to_a = getelementptr [{k} x {work}], ptr %left, i32 %column, i32 %kk
-  %to_b = getelementptr [{n} x {work}], ptr %right, i32 %kk, i32 %column
-  store {work} %value_a, ptr %to_a
-  store {work} %value_b, ptr %to_b
-  %next_e = add i32 %e, 1
-  %more_e = icmp ult i32 %next_e, {e}
-  br i1 %more_e, label %element, label %unpack_end
-unpack_end:
-  %next_lane = add i32 %lane, 1
-  %more_lanes = icmp ult i32 %next_lane, 64
-  br i1 %more_lanes, label %unpack, label %rows
-rows:
-  %register = phi i32 [0, %unpack_end], [%next_register, %row_end]
-  %r = udiv i32 %register, {groups}
-  %group = urem i32 %register, {groups}
-{place}
-  %held_start = mul i32 %group, {n}
-  br label %gather
-gather:
-  %gj = phi i32 [0, %rows], [%next_gj, %gather]
-  %gathered = phi {held_row} [zeroinitializer, %rows], [%more_gathered, %gather]
-  %g_lane = add i32 %held_start, %gj
-  %g_index = mul i32 %g_lane, {r}
-  %g_place = add i32 %g_index, %r
-  %g_at = getelementptr {held}, ptr %c, i32 %g_place
-  %g_value = load {held}, ptr %g_at, align 1
-  %more_gathered = insertelement {held_row} %gathered, {held} %g_value, i32 %gj
-  %next_gj = add i32 %gj, 1
-  %more_gj = icmp ult i32 %next_gj, {n}
-  br i1 %more_gj, label %gather, label %multiply
-multiply:
-  %held = select i1 true, {held_row} %more_gathered, {held_row} zeroinitializer
-{start}
+  %group = udiv i32 %lane, {n}
+  %a_start = mul i32 %group, {k}
+{loads}
   br label %step
 step:
-  %kn = phi i32 [0, %multiply], [%next_k, %step]
-  %acc = phi {row} [%start, %multiply], [%sum, %step]
-  %x_at = getelementptr [{k} x {work}], ptr %left, i32 %i, i32 %kn
-  %x = load {work}, ptr %x_at
-  %x_one = insertelement {row} poison, {work} %x, i32 0
-  %x_all = shufflevector {row} %x_one, {row} poison, <{n} x i32> zeroinitializer
-  %y_at = getelementptr [{n} x {work}], ptr %right, i32 %kn
-  %y = load {row}, ptr %y_at, align 64
-  %sum = call {row} {fma}({row} %x_all, {row} %y, {row} %acc)
+  %kn = phi i32 [0, %columns], [%next_k, %step]
+{phis}
+  %a_row = add i32 %a_start, %kn
+  %a_at = getelementptr {row}, ptr %a, i32 %a_row
+  %x = load {row}, ptr %a_at, align 16
+{steps}
   %next_k = add i32 %kn, 1
   %more_k = icmp ult i32 %next_k, {k}
   br i1 %more_k, label %step, label %finish
 finish:
-{finish}
-  br label %scatter
-scatter:
-  %sj = phi i32 [0, %finish], [%next_sj, %scatter]
-  %s_value = extractelement {held_row} %out, i32 %sj
-  %s_lane = add i32 %held_start, %sj
-  %s_index = mul i32 %s_lane, {r}
-  %s_place = add i32 %s_index, %r
-  %s_at = getelementptr {held}, ptr %d, i32 %s_place
-  store {held} %s_value, ptr %s_at, align 1
-  %next_sj = add i32 %sj, 1
-  %more_sj = icmp ult i32 %next_sj, {n}
-  br i1 %more_sj, label %scatter, label %row_end
-row_end:
-  %next_register = add i32 %register, 1
-  %more_rows = icmp ult i32 %next_register, {n}
-  br i1 %more_rows, label %rows, label %exit
+{stores}
+  %next_lane = add i32 %lane, 4
+  %more_lanes = icmp ult i32 %next_lane, 64
+  br i1 %more_lanes, label %columns, label %exit
 exit:
   ret void
 }}

@@ -21,7 +21,7 @@ _HOST = re.compile(
 )
 # Intrinsics at which the lanes of a wave, or all of them, wait for each other.
 _MEETING = {*CROSSLANE, "llvm.amdgcn.s.barrier", "llvm.amdgcn.wave.barrier"}
-_FIXED = {**IDS, **CONTROL, **CROSSLANE, **ARITHMETIC}
+_FIXED: dict[str, Lowering] = {**IDS, **CONTROL, **CROSSLANE, **ARITHMETIC}
 
 
 def is_host_intrinsic(name: str) -> bool:

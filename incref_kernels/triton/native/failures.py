@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from incref.errors import IncrefError
 from incref_kernels.triton.native.host.context import Context
-from incref_kernels.triton.native.host.program import Failure
+from incref_kernels.triton.native.host.failure import Failure
 from incref_kernels.triton.native.host.regions import DONE
 from incref_kernels.triton.native.host.segments import Site
 
@@ -20,18 +20,17 @@ def explain(kernel: str, sites: Sequence[Site], context: Context) -> KernelFailu
     failure = Failure(context.error)
     program = tuple(context.error_program)
     head = f"kernel {kernel}, program {program}"
-    here = _point(sites, context.error_site)
-    other = _point(sites, context.error_other)
     match failure:
         case Failure.WAVE_DIVERGED:
             return KernelFailure(
                 f"{head}: the lanes of the wave that starts at lane {context.error_lane} wait for each other at different places"
             )
         case Failure.BARRIER_MISSED:
+            here, other = _point(sites, context.error_site), _point(sites, context.error_other)
             return KernelFailure(f"{head}: not all waves reach the same barrier: the first wave is at {other}, the last one at {here}")
         case Failure.ASSERTION:
             site = sites[context.error_site]
-            return KernelFailure(f"{head}, lane {context.error_lane}: device_assert failed: {site.what}, at {site.line}")
+            return KernelFailure(f"{head}, lane {context.error_lane}: {site.what or 'a trap'}, at {site.line}")
     raise AssertionError(failure)
 
 

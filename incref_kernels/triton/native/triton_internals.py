@@ -130,8 +130,11 @@ def lower(kernel: "JITFunction", arch: str, binding: Binding, options: Mapping[s
         module = source.make_ir(
             backend.target, parsed, backend.get_codegen_implementation(parsed), backend.get_module_map(), context
         )
-        for name in ("ttir", "ttgir", "llir"):
-            module = stages[name](module, metadata)
+        try:
+            for name in ("ttir", "ttgir", "llir"):
+                module = stages[name](module, metadata)
+        except RuntimeError as error:
+            raise UnsupportedError(f"Triton {check_version()} can't lower {kernel.__name__} for {arch}: {error}") from error
     return Lowered(
         text=str(module),
         num_warps=_number(metadata, "num_warps"),

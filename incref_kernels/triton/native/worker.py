@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from incref_kernels.triton.native.engine import LoadedKernel
 from incref_kernels.triton.native.host.context import Context
+from incref_kernels.triton.native.printing import PRINT
 
 __all__ = ["Layout", "Worker"]
 
@@ -37,7 +38,7 @@ class Worker:
             "frames": layout.waves * _rounded(layout.frame),
         }
         self._memory = ctypes.create_string_buffer(sum(sizes.values()) + _LINE)
-        self.context = Context()
+        self.context = Context(print=PRINT)
         at = _rounded(ctypes.addressof(self._memory))
         for field, size in sizes.items():
             setattr(self.context, field, at)

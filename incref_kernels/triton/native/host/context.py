@@ -18,6 +18,7 @@ class Context(ctypes.Structure):
         total: how many programs the launch has.
         order: the programs in the order in which they run, or null for ascending.
         chunk: how many programs a worker takes at once.
+        print: the function that `tl.device_print` calls.
         error: 0, or the `host.failures.Failure` that ended the run, with where it happened.
     """
 
@@ -37,7 +38,7 @@ class Context(ctypes.Structure):
         ("error_other", ctypes.c_int32),
         ("error_value", ctypes.c_int64),
         ("error_program", ctypes.c_int32 * 3),
-        ("extents", ctypes.c_void_p),
+        ("print", ctypes.c_void_p),
     )
 
 

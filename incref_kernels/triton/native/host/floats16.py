@@ -1,19 +1,29 @@
-"""bfloat16 on hosts that lack it: its conversions and arithmetic by way of float, each rounded once."""
+"""bfloat16 by way of float: the host holds its bits as an integer, and each operation is rounded once."""
+
+from dataclasses import replace
 
 from incref.errors import UnsupportedError
 from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
 from incref_kernels.triton.native.llir.types import FloatType, IntType, Type, VectorType
-from incref_kernels.triton.native.llir.values import Typed, host_name
+from incref_kernels.triton.native.llir.values import Typed
 
-__all__ = ["lower_bfloat"]
+__all__ = ["is_bfloat", "lower_bfloat", "rounded", "widened_call"]
 
+_FLOAT = FloatType("float")
 # For these a result in float, rounded again to bfloat16, is the correctly rounded one: float has more than twice the bits.
 _ARITHMETIC = {"fadd", "fsub", "fmul", "fdiv"}
+# For these the result in float is a bfloat16 already, or likewise.
+_CALLS = {
+    "fabs", "copysign", "floor", "ceil", "trunc", "rint", "nearbyint", "roundeven", "round", "sqrt",
+    "maxnum", "minnum", "maximum", "minimum", "maximumnum", "minimumnum",
+}  # fmt: skip
+_COPIES = {"select", "phi", "load", "store", "extractelement", "insertelement", "shufflevector", "bitcast", "freeze", "call"}
 
 
-def _element(kind: Type) -> Type:
-    return kind.element if isinstance(kind, VectorType) else kind
+def is_bfloat(kind: Type) -> bool:
+    """Whether `kind` is bfloat16, or a vector of it."""
+    return (kind.element if isinstance(kind, VectorType) else kind) == FloatType("bfloat")
 
 
 def like(kind: Type, element: Type) -> Type:
@@ -21,49 +31,80 @@ def like(kind: Type, element: Type) -> Type:
     return VectorType(kind.count, element) if isinstance(kind, VectorType) else element
 
 
-def lower_bfloat(builder: LaneBuilder, inst: Instruction) -> bool:
-    """Write `inst` if it makes a bfloat16.
+def repeated(kind: Type, number: int) -> str:
+    """An i32 constant, or a vector of it where `kind` is a vector."""
+    return "<" + ", ".join([f"i32 {number}"] * kind.count) + ">" if isinstance(kind, VectorType) else str(number)
 
-    Returns:
-        Whether it was written.
+
+def widen(builder: LaneBuilder, operand: Typed) -> Typed:
+    """Write bfloat16 to float, exactly."""
+    ints, wide = like(operand.type, IntType(32)), like(operand.type, _FLOAT)
+    bits = builder.value(f"zext {operand} to {ints}")
+    moved = builder.value(f"shl {ints} {bits}, {repeated(operand.type, 16)}")
+    return builder.typed(wide, builder.value(f"bitcast {ints} {moved} to {wide}"))
+
+
+def rounded(builder: LaneBuilder, value: Typed) -> str:
+    """Write float to bfloat16, to nearest even; a NaN stays a NaN, made quiet. The name of its bits."""
+    kind = value.type
+    ints, half = like(kind, IntType(32)), like(kind, IntType(16))
+    bits = builder.value(f"bitcast {value} to {ints}")
+    shifted = builder.value(f"lshr {ints} {bits}, {repeated(kind, 16)}")
+    odd = builder.value(f"and {ints} {shifted}, {repeated(kind, 1)}")
+    bias = builder.value(f"add {ints} {odd}, {repeated(kind, 0x7FFF)}")
+    moved = builder.value(f"add {ints} {bits}, {bias}")
+    nearest = builder.value(f"lshr {ints} {moved}, {repeated(kind, 16)}")
+    quiet = builder.value(f"or {ints} {shifted}, {repeated(kind, 0x40)}")
+    is_nan = builder.value(f"fcmp uno {value}, {value.value}")
+    bit = like(kind, IntType(1))
+    chosen = builder.value(f"select {bit} {is_nan}, {ints} {quiet}, {ints} {nearest}")
+    return builder.value(f"trunc {ints} {chosen} to {half}")
+
+
+def lower_bfloat(builder: LaneBuilder, inst: Instruction) -> bool:
+    """Write `inst` if it computes with bfloat16; whether it was written.
 
     Raises:
-        UnsupportedError: for a conversion that float can't carry.
+        UnsupportedError: for an operation that would be rounded twice.
     """
-    if _element(inst.type) != FloatType("bfloat") or inst.result is None:
+    makes, takes = is_bfloat(inst.type), any(is_bfloat(operand.type) for operand in inst.operands)
+    if not (makes or takes) or inst.opcode in _COPIES:
         return False
-    wide = like(inst.type, FloatType("float"))
-    if inst.opcode == "fptrunc":
-        (value,) = inst.operands
-        if _element(value.type) != FloatType("float"):
-            raise UnsupportedError(f"a conversion of {value.type} to bfloat would round twice and is not supported")
+    assert inst.result is not None
+    kind = inst.type
+    if inst.opcode == "fptrunc" and like(inst.operands[0].type, _FLOAT) == inst.operands[0].type:
+        text = rounded(builder, inst.operands[0])
     elif inst.opcode in _ARITHMETIC:
-        left, right = (builder.value(f"fpext {operand} to {wide}") for operand in inst.operands)
-        value = builder.typed(wide, builder.value(f"{inst.opcode} {wide} {left}, {right}"))
-    elif inst.opcode in {"sitofp", "uitofp", "frem"}:
-        raise UnsupportedError(f"{inst.opcode} to bfloat is not supported")
+        left, right = (widen(builder, operand) for operand in inst.operands)
+        wide = like(kind, _FLOAT)
+        text = rounded(builder, builder.typed(wide, builder.value(f"{inst.opcode} {left}, {right.value}")))
+    elif inst.opcode == "fneg":
+        ints = like(kind, IntType(16))
+        sign = repeated(kind, -0x8000).replace("i32", "i16")
+        text = builder.value(f"xor {ints} {inst.operands[0].value}, {sign}")
+    elif inst.opcode in {"fcmp", "fpext", "fptosi", "fptoui"}:
+        wide_operands = tuple(widen(builder, operand) for operand in inst.operands)
+        if inst.opcode == "fpext" and kind == wide_operands[0].type:
+            text = str(wide_operands[0].value)
+        else:
+            builder.add(replace(inst, operands=wide_operands))
+            return True
     else:
-        return False
-    builder.emit(f"{host_name(inst.result)} = {rounded(builder, value, inst.type)}")
+        raise UnsupportedError(f"{inst.opcode} of bfloat16 would be rounded twice and is not supported")
+    builder.define(inst.result, f"select i1 true, {kind} {text}, {kind} poison")
     return True
 
 
-def rounded(builder: LaneBuilder, value: Typed, target: Type) -> str:
-    """Write float to bfloat16, to nearest even; a NaN stays a NaN, made quiet."""
-    ints, half = like(target, IntType(32)), like(target, IntType(16))
+def widened_call(builder: LaneBuilder, inst: Instruction) -> Instruction | None:
+    """The call on float that gives the result of a call on bfloat16; None for a call that has no bfloat16.
 
-    def same(number: int) -> str:
-        return str(number) if not isinstance(target, VectorType) else "<" + ", ".join([f"i32 {number}"] * target.count) + ">"
-
-    bits = builder.value(f"bitcast {value} to {ints}")
-    shifted = builder.value(f"lshr {ints} {bits}, {same(16)}")
-    odd = builder.value(f"and {ints} {shifted}, {same(1)}")
-    bias = builder.value(f"add {ints} {odd}, {same(0x7FFF)}")
-    moved = builder.value(f"add {ints} {bits}, {bias}")
-    nearest = builder.value(f"lshr {ints} {moved}, {same(16)}")
-    quiet = builder.value(f"or {ints} {shifted}, {same(0x40)}")
-    is_nan = builder.value(f"fcmp uno {value}, {value.value}")
-    bit = f"<{target.count} x i1>" if isinstance(target, VectorType) else "i1"
-    chosen = builder.value(f"select {bit} {is_nan}, {ints} {quiet}, {ints} {nearest}")
-    narrow = builder.value(f"trunc {ints} {chosen} to {half}")
-    return f"bitcast {half} {narrow} to {target}"
+    Raises:
+        UnsupportedError: for a function whose result in float would be rounded once more.
+    """
+    if inst.callee is None or not is_bfloat(inst.type):
+        return None
+    base = inst.callee.removeprefix("@llvm.").rsplit(".", 1)[0]
+    if base not in _CALLS:
+        raise UnsupportedError(f"{inst.callee} of bfloat16 would be rounded twice and is not supported")
+    operands = tuple(widen(builder, operand) for operand in inst.operands)
+    return replace(inst, callee=inst.callee.replace("bf16", "f32"), operands=operands, type=like(inst.type, _FLOAT))

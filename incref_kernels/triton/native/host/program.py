@@ -1,26 +1,11 @@
 """The functions that run a program's lanes, and a launch's programs, as LLVM IR."""
 
-from enum import IntEnum
-
 from incref_kernels.triton.native.host.context import offset
+from incref_kernels.triton.native.host.failure import Failure
 from incref_kernels.triton.native.host.regions import APART, DONE
 from incref_kernels.triton.native.host.retarget import HostKernel
 
-__all__ = ["Failure", "host_module"]
-
-
-class Failure(IntEnum):
-    """What ended a run."""
-
-    NONE = 0
-    WAVE_DIVERGED = 1
-    """Lanes of one wave stopped at different places."""
-    BARRIER_MISSED = 2
-    """Some waves reached a barrier, others returned."""
-    ASSERTION = 3
-    """A `tl.device_assert` failed."""
-    OUT_OF_BOUNDS = 4
-    """A load or store outside of every tensor (debug mode)."""
+__all__ = ["host_module"]
 
 
 def host_module(kernel: HostKernel, *, waves: int) -> str:

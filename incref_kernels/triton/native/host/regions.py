@@ -120,7 +120,7 @@ class _Region:
         if segment.ends is not None:
             self.exits[segment.label] = state_of(segment.ends)
             self.lines.append("  br label %latch")
-        elif rest[-1].opcode == "ret":
+        elif rest[-1].opcode in {"ret", "unreachable"}:
             self.exits[segment.label] = DONE
             self.lines.append("  br label %latch")
         else:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from incref.errors import UnsupportedError
-from incref_kernels.triton.native.host.floats16 import lower_bfloat
-from incref_kernels.triton.native.host.intrinsics.lowering import Exchange, Lowering, WaveOperation
+from incref_kernels.triton.native.host.failure import FAILED, Failure
+from incref_kernels.triton.native.host.floats16 import lower_bfloat, rounded, widened_call
+from incref_kernels.triton.native.host.intrinsics.lowering import Exchange, Lowering, WaveOperation, constant
 from incref_kernels.triton.native.host.intrinsics.table import base_name, find_lowering, is_host_intrinsic, meets
 from incref_kernels.triton.native.host.liveness import defined
 from incref_kernels.triton.native.host.regions import Lane, wave_functions
@@ -32,6 +33,8 @@ from incref_kernels.triton.native.llir.values import (
 __all__ = ["HostKernel", "retarget"]
 
 _SHARED = 3
+# What Triton 3.9 puts the printing of an assertion's message into.
+_ASSERT = "@__triton_assert_fail"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +70,8 @@ def retarget(module: Module, *, arch: str, fused: bool) -> HostKernel:
         UnsupportedError: for whatever has no known meaning; with the line of the source.
     """
     kernel = next((function for function in module.functions.values() if function.is_kernel), None)
-    if kernel is None or len(module.functions) != 1:
-        names = ", ".join(module.functions)
-        raise UnsupportedError(f"a module must hold one function, the kernel; got {names or 'none'}")
+    if kernel is None:
+        raise UnsupportedError("the module holds no kernel")
     return _Writer(module, kernel, arch=arch, fused=fused).write()
 
 
@@ -85,6 +87,7 @@ class _Writer:
         # The segment that each block ends in: a phi names the block, its value comes from there.
         self.ends: dict[str, str] = {}
         self.addresses: dict[Value, str] = {}
+        self.message = ""
 
     def write(self) -> HostKernel:
         builder, kernel = self.builder, self.kernel
@@ -127,8 +130,8 @@ class _Writer:
         name = inst.callee[1:]
         if is_host_intrinsic(name) or self._is_wave_value(inst):
             return None
-        if not name.startswith("llvm."):
-            raise UnsupportedError(f"the function {name} is not known on the host")
+        if inst.callee in self.module.functions and inst.callee != _ASSERT:
+            raise UnsupportedError(f"the kernel calls the function {name}, which was not inlined")
         return find_lowering(name, arch=self.arch, fused=self.fused)
 
     def _is_exchange(self, inst: Instruction) -> bool:
@@ -206,7 +209,10 @@ class _Writer:
     def _instruction(self, inst: Instruction) -> None:
         inst = replace(inst, operands=tuple(map(self._operand, inst.operands)))
         if inst.opcode == "call":
+            self._note_message(inst.operands)
             self._call(inst)
+        elif inst.opcode == "asm":
+            self._assembly(inst)
         elif inst.opcode in {"ptrtoint", "inttoptr"} and self._is_shared(inst):
             self._shared_address(inst)
         elif inst.opcode == "ret" and inst.operands:
@@ -217,6 +223,20 @@ class _Writer:
             self.builder.add(inst)
 
     def _call(self, inst: Instruction) -> None:
+        if inst.callee in {_ASSERT, "@llvm.trap"}:
+            self._trap(inst)
+            return
+        if inst.callee == "@__ockl_printf_append_string_n" and constant(inst, 3):
+            # Triton 3.6 writes an assertion's message in place. The lanes that fail wait at a barrier of their own then.
+            self._trap(inst)
+        result, kind = inst.result, inst.type
+        wide = widened_call(self.builder, inst)
+        if wide is not None:
+            self._call(replace(wide, result=f"{host_name(result or '')}.wide"))
+            assert result is not None
+            value = self.builder.typed(wide.type, f"{host_name(result)}.wide")
+            self.builder.define(result, f"select i1 true, {kind} {rounded(self.builder, value)}, {kind} poison")
+            return
         if self._is_wave_value(inst):
             found: str | None = wave_value(self.builder, inst.operands[0].value, self.definitions)
         else:
@@ -228,6 +248,28 @@ class _Writer:
             found = lowering(self.builder, inst)
         if inst.result:
             self.builder.define(inst.result, f"select i1 true, {inst.type} {found}, {inst.type} poison")
+
+    def _assembly(self, inst: Instruction) -> None:
+        if inst.words[0] != "s_trap 2":
+            raise UnsupportedError(f"inline assembly {inst.words[0]!r} has no meaning on the host")
+        self._trap(inst)
+
+    def _note_message(self, operands: Sequence[Typed]) -> None:
+        """Remember a text that is handed to a function: an assertion prints its own before it traps."""
+        for operand in operands:
+            variable = self.module.globals.get(str(operand.value))
+            if variable is not None and variable.initial is not None and str(variable.initial.value).startswith('c"'):
+                self.message = str(variable.initial.value)[2:-1].removesuffix("\\00").removesuffix("\\0A")
+
+    def _trap(self, inst: Instruction) -> None:
+        """Record a failed assertion; the launch fails when the program's lanes stop next."""
+        if inst.callee == _ASSERT:
+            for block in self.module.functions[_ASSERT].blocks:
+                for inner in block.instructions:
+                    self._note_message(inner.operands)
+        builder = self.builder
+        builder.helper("@failed", FAILED)
+        builder.emit(f"call void @failed(ptr %ctx, i32 {Failure.ASSERTION:d}, i32 %tid, i32 {builder.site(self.message)})")
 
     def _is_shared(self, inst: Instruction) -> bool:
         kinds = (inst.operands[0].type, inst.type)

@@ -16,7 +16,7 @@ _MANTISSA = {"half": 10, "bfloat": 7, "float": 23, "double": 52}
 def canonical(text: str, kind: FloatType) -> str:
     """Spell the constant `text` of type `kind` by its bits.
 
-    Half as `0xH....`, bfloat as `0xR....`, float and double as the 16 digits of the equal double.
+    Half as `0xH....`, bfloat as the integer of its bits, float and double as the 16 digits of the equal double.
 
     Raises:
         ValueError: for a spelling that is none of LLVM's.
@@ -25,7 +25,7 @@ def canonical(text: str, kind: FloatType) -> str:
     if kind.name == "half":
         return f"0xH{bits:04X}"
     if kind.name == "bfloat":
-        return f"0xR{bits:04X}"
+        return str(bits)
     return f"0x{_as_double(bits) if kind.name == 'float' else bits:016X}"
 
 

@@ -355,9 +355,15 @@ def _call(cursor: Cursor, opcode: str) -> Instruction:
     skip_attributes(cursor)
     returns = parse_type(cursor)
     kind = returns.returns if isinstance(returns, FunctionType) else returns
+    if cursor.text == "asm":
+        return _assembly(cursor, kind)
     if cursor.token.kind is not Kind.GLOBAL:
-        cursor.fail("the name of a function (calls of pointers and inline assembly are not understood)")
+        cursor.fail("the name of a function (calls of pointers are not understood)")
     callee = Global(cursor.next().text)
+    return Instruction(opcode=opcode, type=kind, operands=_arguments(cursor), callee=callee.name)
+
+
+def _arguments(cursor: Cursor) -> tuple[Typed, ...]:
     cursor.expect("(")
     operands: list[Typed] = []
     while not cursor.accept(")"):
@@ -365,8 +371,21 @@ def _call(cursor: Cursor, opcode: str) -> Instruction:
         skip_attributes(cursor)
         operands.append(Typed(argument, parse_value(cursor, argument)))
         cursor.accept(",")
-    skip_attributes(cursor)
-    return Instruction(opcode=opcode, type=kind, operands=tuple(operands), callee=callee.name)
+    # The attributes of a call are a group; a word would be the next instruction.
+    while cursor.token.kind is Kind.GROUP:
+        cursor.next()
+    return tuple(operands)
+
+
+def _assembly(cursor: Cursor, kind: Type) -> Instruction:
+    """Inline assembly, as an instruction of its own; its words are the text and the constraints."""
+    cursor.expect("asm")
+    while cursor.accept("sideeffect", "alignstack", "inteldialect", "unwind"):
+        pass
+    text = cursor.take(Kind.STRING)
+    cursor.expect(",")
+    words = (text.strip('"'), cursor.take(Kind.STRING).strip('"'))
+    return Instruction(opcode="asm", type=kind, operands=_arguments(cursor), words=words)
 
 
 _PARSERS: dict[str, Callable[[Cursor, str], Instruction]] = {

@@ -46,12 +46,15 @@ class IntType(Type):
 
 @dataclass(frozen=True)
 class FloatType(Type):
-    """A floating-point type by its name in LLVM."""
+    """A floating-point type by its name in LLVM.
+
+    The host gets the bits of a bfloat16 as an integer: not every processor and LLVM has the type.
+    """
 
     name: str
 
     def __str__(self) -> str:
-        return self.name
+        return "i16" if self.name == "bfloat" else self.name
 
     @property
     def bits(self) -> int:

@@ -11,12 +11,11 @@ products are summed exactly and added to C modulo 2**32.
 """
 
 import re
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from incref.errors import UnsupportedError
-from incref.formats.table import FORMATS
+from incref_kernels.triton.native.host.intrinsics.fp8 import value_table
 from incref_kernels.triton.native.host.intrinsics.lowering import WaveOperation, constant
 from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
@@ -167,10 +166,10 @@ def _decoder(builder: LaneBuilder, kind: str, arch: str) -> tuple[str, _Decode]:
     if kind == "f16":
         return "half", lambda raw, value: f"{value} = fpext half {raw} to float"
     if kind == "bf16":
-        return "bfloat", lambda raw, value: f"{value} = fpext bfloat {raw} to float"
+        return "i16", _widen_bfloat
     if kind == "i8":
         return "i8", lambda raw, value: f"{value} = sitofp i8 {raw} to float"
-    table = _table(builder, kind, arch)
+    table = value_table(builder, kind, arch)
 
     def look_up(raw: str, value: str) -> str:
         return (
@@ -182,15 +181,12 @@ def _decoder(builder: LaneBuilder, kind: str, arch: str) -> tuple[str, _Decode]:
     return "i8", look_up
 
 
-def _table(builder: LaneBuilder, kind: str, arch: str) -> str:
-    """The values of an FP8 format as a constant: OCP's on gfx950, the `fnuz` ones before."""
-    suffix = "fn" if arch == "gfx950" else "fnuz"
-    format_name = {"fp8": f"float8_e4m3{suffix}", "bf8": "float8_e5m2" + ("" if arch == "gfx950" else "fnuz")}[kind]
-    words = ", ".join(
-        f"i32 {int.from_bytes(struct.pack('<f', value), 'little')}" for value in FORMATS[format_name].values
+def _widen_bfloat(raw: str, value: str) -> str:
+    return (
+        f"{value}.bits = zext i16 {raw} to i32\n"
+        f"  {value}.moved = shl i32 {value}.bits, 16\n"
+        f"  {value} = bitcast i32 {value}.moved to float"
     )
-    name = f"@values.{format_name}"
-    return builder.helper(name, f"{name} = private unnamed_addr constant [256 x i32] [{words}]")
 
 
 # Row i of A belongs to the lane group and register that hold row i of D.

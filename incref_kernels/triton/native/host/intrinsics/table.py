@@ -6,9 +6,12 @@ from incref.errors import UnsupportedError
 from incref_kernels.triton.native.host.intrinsics.arithmetic import ARITHMETIC, multiply_add
 from incref_kernels.triton.native.host.intrinsics.control import CONTROL
 from incref_kernels.triton.native.host.intrinsics.crosslane import CROSSLANE
+from incref_kernels.triton.native.host.intrinsics.fp8 import decoders
 from incref_kernels.triton.native.host.intrinsics.ids import IDS
+from incref_kernels.triton.native.host.intrinsics.libdevice import find_device_function
 from incref_kernels.triton.native.host.intrinsics.lowering import Lowering
 from incref_kernels.triton.native.host.intrinsics.matrix import mfma
+from incref_kernels.triton.native.host.intrinsics.printing import PRINTING
 
 __all__ = ["base_name", "find_lowering", "is_host_intrinsic", "meets"]
 
@@ -57,10 +60,15 @@ def find_lowering(name: str, *, arch: str, fused: bool) -> Lowering:
     Raises:
         UnsupportedError: for an intrinsic that is not known.
     """
-    if (found := _FIXED.get(base_name(name))) is not None:
+    found: Lowering | None = _FIXED.get(base_name(name))
+    if found is not None:
         return found
+    if (found := PRINTING.get(name)) is not None or (found := decoders(arch).get(name)) is not None:
+        return found
+    if name.startswith("__oc"):
+        return find_device_function(name)
     if name.startswith("llvm.fmuladd."):
         return lambda builder, inst: multiply_add(builder, inst, fused=fused)
     if name.startswith("llvm.amdgcn.mfma."):
         return mfma(arch)
-    raise UnsupportedError(f"the intrinsic {name} of {arch} is not known")
+    raise UnsupportedError(f"the function {name} of {arch} is not known on the host")

@@ -70,7 +70,9 @@ def _slot(kind: Type, value: object) -> bytes:
 
 
 def _float(kind: FloatType, value: float) -> bytes:
-    dtype = {"half": torch.float16, "bfloat": torch.bfloat16, "float": torch.float32, "double": torch.float64}[kind.name]
+    dtype = {"half": torch.float16, "bfloat": torch.bfloat16, "float": torch.float32, "double": torch.float64}[
+        kind.name
+    ]
     return bytes(torch.tensor([value], dtype=torch.float64).to(dtype).view(torch.uint8).tolist())
 
 

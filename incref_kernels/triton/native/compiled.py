@@ -10,7 +10,9 @@ from functools import cache
 from math import prod
 from os import cpu_count, sched_getaffinity
 
+from incref_kernels.triton.native import engine
 from incref_kernels.triton.native.arguments import flatten, pack
+from incref_kernels.triton.native.cache import Artifact
 from incref_kernels.triton.native.engine import LoadedKernel
 from incref_kernels.triton.native.failures import explain
 from incref_kernels.triton.native.host.segments import Site
@@ -53,6 +55,18 @@ class CompiledKernel:
     sites: tuple[Site, ...]
     loaded: LoadedKernel
     _idle: list[Worker] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, artifact: Artifact) -> "CompiledKernel":
+        """Load what a compilation made."""
+        return cls(
+            name=artifact.name,
+            signature=artifact.signature,
+            parameters=artifact.parameters,
+            layout=artifact.layout,
+            sites=artifact.sites,
+            loaded=engine.load(artifact.image),
+        )
 
     def launch(self, grid: Sequence[int], values: Sequence[object], *, threads: int, seed: int | None) -> None:
         """Run every program of `grid`.
@@ -116,5 +130,3 @@ def _order(total: int, seed: int | None) -> "array[int] | None":
     order = list(range(total))
     random.Random(seed).shuffle(order)  # noqa: S311 (an order, not a secret)
     return array("q", order)
-
-

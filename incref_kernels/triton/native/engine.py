@@ -3,6 +3,7 @@
 import ctypes
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 
 from incref.errors import UnsupportedError
 
@@ -21,7 +22,11 @@ def _machine() -> "llvm.TargetMachine":
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_default_triple()
     return target.create_target_machine(
-        opt=2, cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), reloc="pic", codemodel="default"
+        opt=2,
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        reloc="pic",
+        codemodel="default",
     )
 
 
@@ -29,7 +34,8 @@ def _machine() -> "llvm.TargetMachine":
 def host_description() -> str:
     """Name all that the object file depends on: LLVM's version, the processor and what it can do."""
     version = ".".join(map(str, llvm.llvm_version_info))
-    return f"llvmlite {llvmlite.__version__}, LLVM {version}, {_machine().triple}, {llvm.get_host_cpu_name()}, {llvm.get_host_cpu_features().flatten()}"
+    processor = f"{_machine().triple}, {llvm.get_host_cpu_name()}, {llvm.get_host_cpu_features().flatten()}"
+    return f"llvmlite {llvmlite.__version__}, LLVM {version}, {processor}"
 
 
 def build(text: str, *, speed: int = 2) -> bytes:
@@ -43,7 +49,9 @@ def build(text: str, *, speed: int = 2) -> bytes:
         module = llvm.parse_assembly(text)
         module.verify()
     except RuntimeError as error:
-        raise UnsupportedError(f"LLVM {llvm.llvm_version_info} of llvmlite does not accept the kernel: {error}") from error
+        raise UnsupportedError(
+            f"LLVM {llvm.llvm_version_info} of llvmlite does not accept the kernel: {error}"
+        ) from error
     module.triple = machine.triple
     options = llvm.create_pipeline_tuning_options(speed_level=speed)
     builder = llvm.create_pass_builder(machine, options)
@@ -67,7 +75,7 @@ def _jit() -> "llvm.LLJIT":
     return llvm.create_lljit_compiler()
 
 
-_loaded = 0
+_numbers = count()
 
 
 def load(image: bytes) -> LoadedKernel:
@@ -76,12 +84,10 @@ def load(image: bytes) -> LoadedKernel:
     Raises:
         UnsupportedError: if it calls a function that the process doesn't have.
     """
-    global _loaded
-    _loaded += 1
     library = llvm.JITLibraryBuilder().add_object_img(image).add_current_process()
     library.export_symbol("run")
     try:
-        linked = library.link(_jit(), f"kernel{_loaded}")
+        linked = library.link(_jit(), f"kernel{next(_numbers)}")
     except RuntimeError as error:
         raise UnsupportedError(f"the kernel calls a function that is not there: {error}") from error
     run = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)(linked["run"])

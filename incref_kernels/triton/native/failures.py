@@ -8,29 +8,32 @@ from incref_kernels.triton.native.host.failure import Failure
 from incref_kernels.triton.native.host.regions import DONE
 from incref_kernels.triton.native.host.segments import Site
 
-__all__ = ["KernelFailure", "explain"]
+__all__ = ["KernelError", "explain"]
 
 
-class KernelFailure(IncrefError, RuntimeError):
+class KernelError(IncrefError, RuntimeError):
     """A kernel did what no GPU would take well; the message says what, where, and in which program."""
 
 
-def explain(kernel: str, sites: Sequence[Site], context: Context) -> KernelFailure:
+def explain(kernel: str, sites: Sequence[Site], context: Context) -> KernelError:
     """Describe the failure that `context` records."""
     failure = Failure(context.error)
     program = tuple(context.error_program)
     head = f"kernel {kernel}, program {program}"
     match failure:
         case Failure.WAVE_DIVERGED:
-            return KernelFailure(
-                f"{head}: the lanes of the wave that starts at lane {context.error_lane} wait for each other at different places"
+            return KernelError(
+                f"{head}: the lanes of the wave that starts at lane {context.error_lane} "
+                "wait for each other at different places"
             )
         case Failure.BARRIER_MISSED:
             here, other = _point(sites, context.error_site), _point(sites, context.error_other)
-            return KernelFailure(f"{head}: not all waves reach the same barrier: the first wave is at {other}, the last one at {here}")
+            return KernelError(
+                f"{head}: not all waves reach the same barrier: the first wave is at {other}, the last one at {here}"
+            )
         case Failure.ASSERTION:
             site = sites[context.error_site]
-            return KernelFailure(f"{head}, lane {context.error_lane}: {site.what or 'a trap'}, at {site.line}")
+            return KernelError(f"{head}, lane {context.error_lane}: {site.what or 'a trap'}, at {site.line}")
     raise AssertionError(failure)
 
 

@@ -2,48 +2,61 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from incref_kernels.triton.native import engine, triton_internals
+from incref_kernels.triton.native import cache, engine, triton_internals
 from incref_kernels.triton.native.compiled import CompiledKernel, default_threads
 from incref_kernels.triton.native.host.program import host_module
 from incref_kernels.triton.native.host.retarget import retarget
 from incref_kernels.triton.native.llir.parse_module import parse_module
 from incref_kernels.triton.native.worker import Layout
 
-__all__ = ["Native", "native"]
+__all__ = ["Native", "NativeOptions", "native"]
 
-_Grid = Sequence[int] | Callable[[Mapping[str, object]], Sequence[int]] | int
+Grid = Sequence[int] | Callable[[Mapping[str, object]], Sequence[int]] | int
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Options:
+class NativeOptions:
+    """How kernels are compiled and run.
+
+    Attributes:
+        arch: the GPU whose lowering is run.
+        threads: how many threads run programs.
+        seed: shuffles the order of the programs; None for ascending.
+        fused: whether `a * b + c` may be rounded once.
+        directory: where compiled kernels are kept; None keeps none.
+    """
+
     arch: str
     threads: int
     seed: int | None
     fused: bool
+    directory: Path | None
 
 
 class Native:
     """A Triton kernel whose launches run on the CPU."""
 
-    def __init__(self, kernel: object, options: _Options) -> None:
+    def __init__(self, kernel: object, options: NativeOptions) -> None:
         self.kernel, self._steps = triton_internals.unwrap(kernel)
         self._options = options
         self._compiled: dict[str, CompiledKernel] = {}
 
-    def __getitem__(self, grid: _Grid) -> Callable[..., None]:
+    def __getitem__(self, grid: Grid) -> Callable[..., None]:
         """Choose the grid: one to three sizes, or a function from the arguments by name to them."""
         return lambda *args, **kwargs: self._launch(grid, args, kwargs)
 
-    def _launch(self, grid: _Grid, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+    def _launch(self, grid: Grid, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         names = self.kernel.arg_names
         for step in self._steps:
             kwargs.update(step({**dict(zip(names, args, strict=False)), **kwargs}))
         binding = triton_internals.bind(self.kernel, self._options.arch, args, kwargs)
-        key = f"{binding.specialization}{binding.options}"
+        key = triton_internals.key_of_call(binding)
         compiled = self._compiled.get(key)
         if compiled is None:
-            compiled = self._compiled[key] = self._compile(binding, kwargs)
+            compiled = self._compiled[key] = CompiledKernel.load(self._artifact(key, binding, kwargs))
+        triton_internals.check_globals(self.kernel)
         sizes = grid(binding.arguments) if callable(grid) else grid
         compiled.launch(
             (sizes,) if isinstance(sizes, int) else sizes,
@@ -52,24 +65,43 @@ class Native:
             seed=self._options.seed,
         )
 
-    def _compile(self, binding: triton_internals.Binding, kwargs: dict[str, object]) -> CompiledKernel:
+    def _artifact(self, key: str, binding: triton_internals.Binding, kwargs: dict[str, object]) -> cache.Artifact:
         options = self._options
         given = {"debug": bool(self.kernel.debug), **kwargs, "enable_fp_fusion": options.fused}
+        if options.directory is None:
+            return self._compile(binding, given)
+        name = cache.digest(
+            triton_internals.key_of(self.kernel), key, str(given["debug"]), f"{options.arch} {options.fused}",
+            triton_internals.check_version(), engine.host_description(),
+        )  # fmt: skip
+        found = cache.read(options.directory, name)
+        if found is None:
+            found = self._compile(binding, given)
+            cache.write(options.directory, name, found)
+        return found
+
+    def _compile(self, binding: triton_internals.Binding, given: dict[str, object]) -> cache.Artifact:
+        options = self._options
         lowered = triton_internals.lower(self.kernel, options.arch, binding, given)
         host = retarget(parse_module(lowered.text), arch=options.arch, fused=options.fused)
-        text = host_module(host, waves=lowered.num_warps)
-        return CompiledKernel(
+        return cache.Artifact(
+            image=engine.build(host_module(host, waves=lowered.num_warps)),
             name=self.kernel.fn.__name__,
             signature=lowered.signature,
             parameters=host.parameters,
             layout=Layout(waves=lowered.num_warps, shared=lowered.shared, frame=host.frame_bytes),
             sites=host.sites,
-            loaded=engine.load(engine.build(text)),
         )
 
 
 def native(
-    kernel: object, *, arch: str = "gfx942", threads: int | None = None, seed: int | None = None, fused: bool = False
+    kernel: object,
+    *,
+    arch: str = "gfx942",
+    threads: int | None = None,
+    seed: int | None = None,
+    fused: bool = False,
+    directory: Path | None = None,
 ) -> Native:
     """Make a kernel that runs on the CPU, compiled, without a GPU.
 
@@ -80,6 +112,7 @@ def native(
         threads: how many threads run programs; all cores by default.
         seed: shuffles the order of the programs; None for ascending.
         fused: whether `a * b + c` may be rounded once.
+        directory: where compiled kernels are kept, `incref/triton-native` in the user's cache directory by default.
 
     Returns:
         What is launched as the kernel would be: `native(kernel)[grid](*args, **meta)`, with CPU tensors.
@@ -88,5 +121,11 @@ def native(
         UnsupportedError: if Triton or llvmlite is missing or of a version that is not known, or the kernel needs
             something that has no known meaning on the host.
     """
-    options = _Options(arch=arch, threads=threads or default_threads(), seed=seed, fused=fused)
+    options = NativeOptions(
+        arch=arch,
+        threads=threads or default_threads(),
+        seed=seed,
+        fused=fused,
+        directory=directory or cache.default_directory(),
+    )
     return Native(kernel, options)

@@ -38,7 +38,6 @@ def formatted(text: str, words: Sequence[int]) -> str:
     return _FIELD.sub(fill, text)
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int32, ctypes.POINTER(ctypes.c_int64), ctypes.c_int32)
 def _print(address: int, count: int, values: "ctypes._Pointer[ctypes.c_int64]", last: int) -> None:
     words: list[int] = [*getattr(_waiting, "words", []), *values[:count]]
     if not last:
@@ -48,4 +47,7 @@ def _print(address: int, count: int, values: "ctypes._Pointer[ctypes.c_int64]", 
     print(formatted(ctypes.string_at(address).decode(), words), end="", flush=True)  # noqa: T201 (what device_print is for)
 
 
-PRINT = ctypes.cast(_print, ctypes.c_void_p).value
+_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int32, ctypes.POINTER(ctypes.c_int64), ctypes.c_int32)(
+    _print
+)
+PRINT = ctypes.cast(_CALLBACK, ctypes.c_void_p).value

@@ -9,14 +9,50 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 from incref.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from triton.runtime.jit import JITFunction
 
-__all__ = ["Binding", "Lowered", "bind", "check_version", "key_of", "lower", "unwrap"]
+__all__ = ["Binding", "Lowered", "bind", "check_globals", "check_version", "key_of", "key_of_call", "lower", "unwrap"]
+
+_Bound = tuple[Mapping[str, object], Sequence[tuple[object, object]], Mapping[str, object]]
+_Stage = Callable[[object, dict[str, object]], object]
+
+
+class _Backend(Protocol):
+    """What is called of a backend's compiler."""
+
+    target: object
+
+    def add_stages(self, stages: dict[str, _Stage], options: object, language: object) -> None: ...
+
+    def load_dialects(self, context: object) -> None: ...
+
+    def get_codegen_implementation(self, options: object) -> object: ...
+
+    def get_module_map(self) -> object: ...
+
+
+class _Configuration(Protocol):
+    """One configuration of autotune."""
+
+    def all_kwargs(self) -> dict[str, object]: ...
+
+
+class _Autotuner(Protocol):
+    """What is read of a kernel that is autotuned."""
+
+    configs: Sequence[_Configuration]
+
+
+class _Heuristics(Protocol):
+    """What is read of a kernel with heuristics."""
+
+    values: Mapping[str, Callable[[dict[str, object]], object]]
+
 
 _OLDEST, _NEWEST = (3, 6), (3, 9)
 
@@ -64,32 +100,35 @@ def check_version() -> str:
     try:
         import triton  # noqa: PLC0415 (its absence is an answer, not an error at import)
     except ImportError as error:
-        raise UnsupportedError("running Triton kernels natively needs Triton: pip install 'triton>=3.6,<3.10'") from error
+        raise UnsupportedError(
+            "running Triton kernels natively needs Triton: pip install 'triton>=3.6,<3.10'"
+        ) from error
     version: str = triton.__version__
     found = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if not _OLDEST <= found <= _NEWEST:
         raise UnsupportedError(
-            f"running Triton kernels natively is tried with Triton 3.6 to 3.9, got {version}: pip install 'triton>=3.6,<3.10'"
+            "running Triton kernels natively is tried with Triton 3.6 to 3.9, "
+            f"got {version}: pip install 'triton>=3.6,<3.10'"
         )
     return version
 
 
 @cache
-def _backend(arch: str) -> object:
+def _backend(arch: str) -> _Backend:
     check_version()
     from triton.backends.compiler import GPUTarget  # noqa: PLC0415
     from triton.compiler.compiler import make_backend  # noqa: PLC0415
 
-    return make_backend(GPUTarget("hip", arch, 64))
+    return cast("_Backend", make_backend(GPUTarget("hip", arch, 64)))
 
 
 @cache
-def _binder(kernel: "JITFunction", arch: str) -> Callable[..., tuple[Mapping[str, object], Sequence[tuple[object, object]], Mapping[str, object]]]:
+def _binder(kernel: "JITFunction", arch: str) -> Callable[..., _Bound]:
     from triton.runtime.jit import create_function_from_signature  # noqa: PLC0415
 
-    binder: Callable[..., tuple[Mapping[str, object], Sequence[tuple[object, object]], Mapping[str, object]]]
-    binder = create_function_from_signature(kernel.signature, kernel.params, _backend(arch))
-    return binder
+    return cast(
+        "Callable[..., _Bound]", create_function_from_signature(kernel.signature, kernel.params, _backend(arch))
+    )
 
 
 def bind(kernel: "JITFunction", arch: str, args: Sequence[object], kwargs: Mapping[str, object]) -> Binding:
@@ -102,6 +141,32 @@ def key_of(kernel: "JITFunction") -> str:
     """A digest of the kernel's source and of all that it calls."""
     key: str = kernel.cache_key
     return key
+
+
+def key_of_call(binding: Binding) -> str:
+    """Name what a compiled kernel depends on beside its source: types, what is known of values, constants, options."""
+    parts = [f"{kind}:{_stable(known)}" for kind, known in binding.specialization]
+    return ";".join([*parts, *(f"{name}={_stable(value)}" for name, value in binding.options.items())])
+
+
+def _stable(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"({','.join(map(_stable, value))})"
+    key = getattr(value, "cache_key", None)
+    return f"{value!r}" if key is None else str(key)
+
+
+def check_globals(kernel: "JITFunction") -> None:
+    """Refuse a launch after a global variable that the kernel was compiled with has changed.
+
+    Raises:
+        RuntimeError: naming the variable.
+    """
+    for (name, _), (value, scope) in kernel.used_global_vals.items():
+        if scope.get(name) != value:
+            raise RuntimeError(
+                f"global variable {name} was {value} when the kernel was compiled and is {scope.get(name)} now"
+            )
 
 
 def lower(kernel: "JITFunction", arch: str, binding: Binding, options: Mapping[str, object]) -> Lowered:
@@ -120,7 +185,7 @@ def lower(kernel: "JITFunction", arch: str, binding: Binding, options: Mapping[s
     object.__setattr__(parsed, "extern_libs", ())
     source = ASTSource(kernel, signature, constants, attributes)
     metadata: dict[str, object] = {"target": backend.target, **parsed.__dict__}
-    stages: dict[str, Callable[[object, dict[str, object]], object]] = {}
+    stages: dict[str, _Stage] = {}
     with knobs.amd.scope():
         knobs.amd.use_buffer_ops = False
         backend.add_stages(stages, parsed, source.language)
@@ -134,7 +199,9 @@ def lower(kernel: "JITFunction", arch: str, binding: Binding, options: Mapping[s
             for name in ("ttir", "ttgir", "llir"):
                 module = stages[name](module, metadata)
         except RuntimeError as error:
-            raise UnsupportedError(f"Triton {check_version()} can't lower {kernel.__name__} for {arch}: {error}") from error
+            raise UnsupportedError(
+                f"Triton {check_version()} can't lower {kernel.__name__} for {arch}: {error}"
+            ) from error
     return Lowered(
         text=str(module),
         num_warps=_number(metadata, "num_warps"),
@@ -171,7 +238,9 @@ def unwrap(kernel: object) -> tuple["JITFunction", list[Callable[[dict[str, obje
         elif isinstance(kernel, Heuristics):
             steps.append(_heuristics(kernel))
         else:
-            raise TypeError(f"native() runs a function decorated with triton.jit, got {type(kernel).__name__} {_hint(kernel)}")
+            raise TypeError(
+                f"native() runs a function decorated with triton.jit, got {type(kernel).__name__} {_hint(kernel)}"
+            )
         kernel = kernel.fn
     return kernel, steps
 
@@ -182,15 +251,15 @@ def _hint(kernel: object) -> str:
     return ""
 
 
-def _first_configuration(tuner: object) -> Callable[[dict[str, object]], dict[str, object]]:
+def _first_configuration(tuner: _Autotuner) -> Callable[[dict[str, object]], dict[str, object]]:
     return lambda given: {name: value for name, value in tuner.configs[0].all_kwargs().items() if name not in given}
 
 
-def _heuristics(wrapper: object) -> Callable[[dict[str, object]], dict[str, object]]:
+def _heuristics(wrapper: _Heuristics) -> Callable[[dict[str, object]], dict[str, object]]:
     return lambda given: dict(_evaluated(wrapper, given))
 
 
-def _evaluated(wrapper: object, given: dict[str, object]) -> Iterator[tuple[str, object]]:
+def _evaluated(wrapper: _Heuristics, given: dict[str, object]) -> Iterator[tuple[str, object]]:
     known = dict(given)
     for name, rule in wrapper.values.items():
         known[name] = rule(known)

@@ -11,14 +11,25 @@ from incref_kernels.triton.native.llir.values import Typed
 __all__ = ["is_bfloat", "lower_bfloat", "rounded", "widened_call"]
 
 _FLOAT = FloatType("float")
-# For these a result in float, rounded again to bfloat16, is the correctly rounded one: float has more than twice the bits.
+# For these a result in float, rounded again to bfloat16, is the correctly rounded one: it has more than twice the bits.
 _ARITHMETIC = {"fadd", "fsub", "fmul", "fdiv"}
 # For these the result in float is a bfloat16 already, or likewise.
 _CALLS = {
     "fabs", "copysign", "floor", "ceil", "trunc", "rint", "nearbyint", "roundeven", "round", "sqrt",
     "maxnum", "minnum", "maximum", "minimum", "maximumnum", "minimumnum",
 }  # fmt: skip
-_COPIES = {"select", "phi", "load", "store", "extractelement", "insertelement", "shufflevector", "bitcast", "freeze", "call"}
+_COPIES = {
+    "select",
+    "phi",
+    "load",
+    "store",
+    "extractelement",
+    "insertelement",
+    "shufflevector",
+    "bitcast",
+    "freeze",
+    "call",
+}
 
 
 def is_bfloat(kind: Type) -> bool:

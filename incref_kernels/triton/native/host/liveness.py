@@ -81,7 +81,7 @@ def _makes(instructions: Sequence[Instruction]) -> set[str]:
 
 
 def _reads(segment: Segment) -> set[str]:
-    """What the segment reads that was made before it; the operands of phis belong to the segments that they come from."""
+    """What the segment reads of earlier ones; the operands of phis belong to the segments that they come from."""
     made: set[str] = set()
     read: set[str] = set()
     for inst in segment.instructions:

@@ -23,7 +23,6 @@ def host_module(kernel: HostKernel, *, waves: int) -> str:
     values = {
         "declared": ", ".join([*parameters, *_FIXED]),
         "loads": "\n".join(loads),
-        "kernel": "".join(f"{parameter}, " for parameter in parameters),
         "waves": waves,
         "frame_bytes": kernel.frame_bytes,
         "done": DONE,
@@ -139,7 +138,7 @@ wave:
   %state_at = getelementptr i32, ptr %states, i32 %w
   %state_before = load i32, ptr %state_at
   %state = select i1 %is_first, i32 0, i32 %state_before
-  %state_now = call i32 @wave({kernel}ptr %ctx, ptr %lds, i32 %pid_x, i32 %pid_y, i32 %pid_z, i32 %start, ptr %frame, i32 %state)
+  %state_now = call i32 @wave({declared}, i32 %start, ptr %frame, i32 %state)
   store i32 %state_now, ptr %state_at
   %error = load i32, ptr %error_at
   %failed = icmp ne i32 %error, 0

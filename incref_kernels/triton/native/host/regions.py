@@ -173,7 +173,7 @@ class _Region:
                         self._load(segment, name)
 
     def _phi(self, phi: Instruction) -> str:
-        """Write a phi with the predecessors that this region has; a value that is remembered is loaded at their ends."""
+        """Write a phi with the predecessors that this region has; remembered values are loaded at their ends."""
         pairs = []
         for operand, label in zip(phi.operands, phi.labels, strict=True):
             source = host_name(label)[1:]
@@ -188,9 +188,7 @@ class _Region:
 def phi_reaches(source: Segment, segments: Mapping[str, Segment], phi: Instruction) -> bool:
     """Whether `source` branches to the segment of `phi` without a stop."""
     targets = [label for label in segments if any(inst is phi for inst in segments[label].instructions)]
-    return source.ends is None and any(
-        host_name(label)[1:] in targets for label in source.instructions[-1].labels
-    )
+    return source.ends is None and any(host_name(label)[1:] in targets for label in source.instructions[-1].labels)
 
 
 def renamed(operand: Typed, names: Mapping[str, str]) -> Typed:
@@ -217,7 +215,18 @@ def state_of(meet: Meet) -> int:
 
 def declared(parameters: Sequence[str]) -> str:
     """The parameters of the functions of a wave."""
-    return ", ".join([*parameters, "ptr %ctx", "ptr %lds", "i32 %pid_x", "i32 %pid_y", "i32 %pid_z", "i32 %first", "ptr noalias %frame"])
+    return ", ".join(
+        [
+            *parameters,
+            "ptr %ctx",
+            "ptr %lds",
+            "i32 %pid_x",
+            "i32 %pid_y",
+            "i32 %pid_z",
+            "i32 %first",
+            "ptr noalias %frame",
+        ]
+    )
 
 
 def _wave(lane: Lane, writers: Sequence[_Region], meets: Mapping[str, Meet], homes: Mapping[str, int]) -> str:

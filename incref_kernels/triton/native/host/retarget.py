@@ -135,7 +135,12 @@ class _Writer:
         return find_lowering(name, arch=self.arch, fused=self.fused)
 
     def _is_exchange(self, inst: Instruction) -> bool:
-        return inst.callee is not None and inst.result is not None and meets(inst.callee[1:]) and not self._is_wave_value(inst)
+        return (
+            inst.callee is not None
+            and inst.result is not None
+            and meets(inst.callee[1:])
+            and not self._is_wave_value(inst)
+        )
 
     def _is_pure_call(self, inst: Instruction) -> bool:
         assert inst.callee is not None
@@ -197,14 +202,24 @@ class _Writer:
             elif isinstance(lowering, WaveOperation):
                 assert inst.result is not None
                 result = host_name(inst.result)
-                names = [builder.named(operand) for operand in inst.operands if not isinstance(operand.value, Literal) or not isinstance(operand.type, IntType)]
-                calls += [WaveCall(function=f, operands=ops) for f, ops in lowering.prepare(builder, inst, names, result)]
+                names = [
+                    builder.named(operand)
+                    for operand in inst.operands
+                    if not isinstance(operand.value, Literal) or not isinstance(operand.type, IntType)
+                ]
+                calls += [
+                    WaveCall(function=f, operands=ops) for f, ops in lowering.prepare(builder, inst, names, result)
+                ]
                 results.append((result, inst.type))
-        what = ", ".join(sorted({base_name(inst.callee[1:]).removeprefix("llvm.amdgcn.") for inst in group if inst.callee}))
+        what = ", ".join(
+            sorted({base_name(inst.callee[1:]).removeprefix("llvm.amdgcn.") for inst in group if inst.callee})
+        )
         builder.meet(what, copies=tuple(copies), calls=tuple(dict.fromkeys(calls)), results=tuple(results))
         for lowering, inst, places in readers:
             assert inst.result is not None
-            builder.define(inst.result, f"select i1 true, {inst.type} {lowering.read(builder, inst, places)}, {inst.type} poison")
+            builder.define(
+                inst.result, f"select i1 true, {inst.type} {lowering.read(builder, inst, places)}, {inst.type} poison"
+            )
 
     def _instruction(self, inst: Instruction) -> None:
         inst = replace(inst, operands=tuple(map(self._operand, inst.operands)))
@@ -227,7 +242,7 @@ class _Writer:
             self._trap(inst)
             return
         if inst.callee == "@__ockl_printf_append_string_n" and constant(inst, 3):
-            # Triton 3.6 writes an assertion's message in place. The lanes that fail wait at a barrier of their own then.
+            # Triton 3.6 writes an assertion's message in place; the lanes that fail then wait at their own barrier.
             self._trap(inst)
         result, kind = inst.result, inst.type
         wide = widened_call(self.builder, inst)
@@ -269,7 +284,9 @@ class _Writer:
                     self._note_message(inner.operands)
         builder = self.builder
         builder.helper("@failed", FAILED)
-        builder.emit(f"call void @failed(ptr %ctx, i32 {Failure.ASSERTION:d}, i32 %tid, i32 {builder.site(self.message)})")
+        builder.emit(
+            f"call void @failed(ptr %ctx, i32 {Failure.ASSERTION:d}, i32 %tid, i32 {builder.site(self.message)})"
+        )
 
     def _is_shared(self, inst: Instruction) -> bool:
         kinds = (inst.operands[0].type, inst.type)
@@ -305,8 +322,10 @@ class _Writer:
         return value
 
     def _is_external(self, value: Value) -> bool:
-        return isinstance(value, Global) and value.name in self.module.globals and (
-            self.module.globals[value.name].initial is None or self.module.globals[value.name].space == _SHARED
+        return (
+            isinstance(value, Global)
+            and value.name in self.module.globals
+            and (self.module.globals[value.name].initial is None or self.module.globals[value.name].space == _SHARED)
         )
 
     def _crosses_spaces(self, value: Expression) -> bool:
@@ -373,7 +392,7 @@ def _types(arguments: str) -> list[str]:
 
 def _leading_type(argument: str) -> str:
     if argument[0] not in "<[{":
-        return argument.split()[0]
+        return argument.split(maxsplit=1)[0]
     depth = 0
     for index, character in enumerate(argument):
         depth += {"<": 1, "[": 1, "{": 1, ">": -1, "]": -1, "}": -1}.get(character, 0)

@@ -11,7 +11,9 @@ _MEMORY = {"load", "store", "cmpxchg", "atomicrmw", "fence", "alloca", "br", "sw
 
 
 def gathered(
-    instructions: Sequence[Instruction], is_exchange: Callable[[Instruction], bool], is_pure_call: Callable[[Instruction], bool]
+    instructions: Sequence[Instruction],
+    is_exchange: Callable[[Instruction], bool],
+    is_pure_call: Callable[[Instruction], bool],
 ) -> list[Instruction]:
     """Reorder a block's instructions.
 

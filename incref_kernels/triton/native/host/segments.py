@@ -31,7 +31,7 @@ class Copy:
 
 @dataclass(frozen=True, kw_only=True)
 class WaveCall:
-    """A function is called for the whole wave with the addresses of all lanes' values, of each one lane after the other.
+    """A function is called for the whole wave, with the addresses of its operands: all lanes' values, lane after lane.
 
     Attributes:
         function: its name.

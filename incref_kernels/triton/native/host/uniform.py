@@ -7,8 +7,8 @@ from the lane's number by integer arithmetic alone, its value in the first lane 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.host.render import render
+from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
 from incref_kernels.triton.native.llir.types import IntType
 from incref_kernels.triton.native.llir.values import Literal, Local, Typed, Value
@@ -36,9 +36,8 @@ def wave_value(builder: LaneBuilder | None, value: Value, definitions: Mapping[s
         return ""
     if inst.callee == "@llvm.amdgcn.workitem.id.x":
         return builder.value("and i32 %tid, -64") if builder else "%tid"
-    if inst.opcode not in _PURE or not isinstance(inst.type, IntType):
-        return ""
-    parts = [wave_value(builder, operand.value, definitions) for operand in inst.operands]
+    is_pure = inst.opcode in _PURE and isinstance(inst.type, IntType)
+    parts = [wave_value(builder, operand.value, definitions) for operand in inst.operands] if is_pure else [""]
     if not all(parts):
         return ""
     if builder is None:

@@ -88,5 +88,6 @@ class Cursor:
         line = self._text.count("\n", 0, self.token.at)
         words = self._text.splitlines()[line].strip() if line < self._text.count("\n") + 1 else ""
         raise UnsupportedError(
-            f"line {line + 1} of the kernel's LLVM IR is not understood: expected {expected}, got {self.text!r} in {words[:160]!r}"
+            f"line {line + 1} of the kernel's LLVM IR is not understood: expected {expected}, got {self.text!r} "
+            f"in {words[:160]!r}"
         )

@@ -1,4 +1,4 @@
-"""Floating-point constants: every spelling of LLVM's, brought to bits and to the one spelling that all versions read."""
+"""Floating-point constants: every spelling of LLVM's, brought to bits and to the one that all versions read."""
 
 import math
 import re
@@ -54,7 +54,7 @@ def _of_number(value: float, kind: FloatType) -> int:
 
 
 def _from_double(bits: int, kind: FloatType) -> int:
-    """Narrow a constant written as a double; LLVM writes only values that `kind` holds exactly, and NaNs by their top bits."""
+    """Narrow a constant written as a double: a value that `kind` holds exactly, or a NaN by its top bits."""
     if kind.name == "double":
         return bits
     value = struct.unpack("<d", struct.pack("<Q", bits))[0]

@@ -40,12 +40,17 @@ _PATTERNS = {
     Kind.GROUP: r"#[0-9]+",
     Kind.STRING: r"c?\"[^\"]*\"",
     Kind.LABEL: rf"{_NAME}:",
-    Kind.NUMBER: r"f?0x[HRKLM]?[0-9A-Fa-f]+|[-+]?(?:inf|s?q?nan(?:\(0x[0-9A-Fa-f]+\))?)\b|[-+]?[0-9]+(?:\.[0-9]*(?:[eE][-+]?[0-9]+)?)?",
+    Kind.NUMBER: (
+        r"f?0x[HRKLM]?[0-9A-Fa-f]+|[-+]?(?:inf|s?q?nan(?:\(0x[0-9A-Fa-f]+\))?)\b"
+        r"|[-+]?[0-9]+(?:\.[0-9]*(?:[eE][-+]?[0-9]+)?)?"
+    ),
     Kind.WORD: r"[a-zA-Z_][a-zA-Z_0-9.]*",
     Kind.PUNCTUATION: r"\.\.\.|[()\[\]{}<>,=*|:$^]",
 }
 _GROUPS = {kind.name: kind for kind in _PATTERNS}
-_TOKEN = re.compile(r"(?:\s+|;[^\n]*)*(?:" + "|".join(f"(?P<{kind.name}>{text})" for kind, text in _PATTERNS.items()) + ")")
+_TOKEN = re.compile(
+    r"(?:\s+|;[^\n]*)*(?:" + "|".join(f"(?P<{kind.name}>{text})" for kind, text in _PATTERNS.items()) + ")"
+)
 _REST = re.compile(r"(?:\s+|;[^\n]*)*\Z")
 
 

@@ -15,6 +15,7 @@ class SourceLine:
     line: int
 
     def __str__(self) -> str:
+        """File and line, as an editor takes them."""
         return f"{self.file}:{self.line}" if self.line else "an unknown line"
 
 

@@ -57,7 +57,9 @@ def parse_instruction(cursor: Cursor) -> Instruction:
         cursor.next()
     opcode = cursor.next().text
     if (parser := _PARSERS.get(opcode)) is None:
-        raise UnsupportedError(f"the instruction {opcode!r} of the kernel's LLVM IR is not known (at character {at.at})")
+        raise UnsupportedError(
+            f"the instruction {opcode!r} of the kernel's LLVM IR is not known (at character {at.at})"
+        )
     instruction = parser(cursor, opcode)
     return replace(instruction, result=result, location=_metadata(cursor))
 

@@ -21,7 +21,9 @@ from incref_kernels.triton.native.llir.values import Typed
 __all__ = ["parse_module"]
 
 # A node whose fields are worth keeping: the ones that lead from an instruction to its line.
-_NODE = re.compile(r"^!([0-9]+) = (?:distinct )?!(DILocation|DIFile|DILexicalBlockFile|DILexicalBlock|DISubprogram)\((.*)\)$")
+_NODE = re.compile(
+    r"^!([0-9]+) = (?:distinct )?!(DILocation|DIFile|DILexicalBlockFile|DILexicalBlock|DISubprogram)\((.*)\)$"
+)
 _FIELD = re.compile(r"(\w+): (\"[^\"]*\"|![0-9]+|[^,]+)")
 
 
@@ -95,9 +97,7 @@ def _global(cursor: Cursor, name: str) -> GlobalVariable:
         if cursor.next().text == "align":
             alignment = cursor.integer()
     skip_attributes(cursor)
-    return GlobalVariable(
-        name=name, type=kind, space=space, initial=initial, alignment=alignment, is_constant=constant
-    )
+    return GlobalVariable(name=name, type=kind, space=space, initial=initial, alignment=alignment, is_constant=constant)
 
 
 def _signature(cursor: Cursor) -> Function:

@@ -62,7 +62,7 @@ def _word(cursor: Cursor) -> Type:
     if match := re.fullmatch(r"i([0-9]+)", text):
         cursor.next()
         return IntType(int(match[1]))
-    cursor.fail("a type")
+    return cursor.fail("a type")
 
 
 def _space(cursor: Cursor) -> int:

@@ -22,7 +22,7 @@ _WORDS = {"true", "false", "null", "none", "undef", "poison", "zeroinitializer"}
 _CASTS = {"addrspacecast", "bitcast", "inttoptr", "ptrtoint", "trunc", "zext", "sext"}
 # The words that start a value.
 VALUE_WORDS = {*_WORDS, *_CASTS, "splat", "getelementptr", "add", "sub", "xor"}
-# Promises and permissions that LLVM may use and need not: dropping one never changes what a program is allowed to compute.
+# Promises and permissions that LLVM may use and need not: to drop one never changes what a program may compute.
 FLAGS = {
     "nuw", "nsw", "nusw", "exact", "disjoint", "nneg", "samesign", "inbounds",
     "fast", "nnan", "ninf", "nsz", "arcp", "contract", "afn", "reassoc",
@@ -67,7 +67,7 @@ def _compound(cursor: Cursor, kind: Type) -> Value:
         _flags(cursor)
         cursor.expect("(")
         return Expression(word, _operands(cursor))
-    cursor.fail(f"a value after {word!r}")
+    return cursor.fail(f"a value after {word!r}")
 
 
 def _flags(cursor: Cursor) -> None:

@@ -6,7 +6,18 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ["ArrayType", "FloatType", "FunctionType", "IntType", "NamedType", "PtrType", "StructType", "Type", "VectorType", "VoidType"]
+__all__ = [
+    "ArrayType",
+    "FloatType",
+    "FunctionType",
+    "IntType",
+    "NamedType",
+    "PtrType",
+    "StructType",
+    "Type",
+    "VectorType",
+    "VoidType",
+]
 
 FLOAT_BITS = {"half": 16, "bfloat": 16, "float": 32, "double": 64}
 
@@ -26,6 +37,7 @@ class VoidType(Type):
     """The type of no value."""
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         return "void"
 
 
@@ -36,6 +48,7 @@ class IntType(Type):
     bits: int
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         return f"i{self.bits}"
 
     @property
@@ -54,6 +67,7 @@ class FloatType(Type):
     name: str
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         return "i16" if self.name == "bfloat" else self.name
 
     @property
@@ -74,6 +88,7 @@ class PtrType(Type):
     space: int = 0
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         return "ptr"
 
     @property
@@ -90,6 +105,7 @@ class VectorType(Type):
     element: Type
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         return self.text
 
     @cached_property
@@ -113,6 +129,7 @@ class ArrayType(Type):
     element: Type
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         return f"[{self.count} x {self.element}]"
 
     @property
@@ -129,6 +146,7 @@ class StructType(Type):
     packed: bool = False
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         inside = "{ " + ", ".join(map(str, self.elements)) + " }" if self.elements else "{}"
         return f"<{inside}>" if self.packed else inside
 
@@ -140,6 +158,7 @@ class NamedType(Type):
     name: str
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         return self.name
 
 
@@ -152,5 +171,6 @@ class FunctionType(Type):
     variadic: bool = False
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         parts = [*map(str, self.parameters), *(["..."] if self.variadic else [])]
         return f"{self.returns} ({', '.join(parts)})"

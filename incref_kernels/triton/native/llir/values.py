@@ -24,6 +24,7 @@ class Local(Value):
     name: str
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         return host_name(self.name)
 
 
@@ -34,6 +35,7 @@ class Global(Value):
     name: str
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         return self.name
 
 
@@ -44,6 +46,7 @@ class Literal(Value):
     text: str
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         return self.text
 
 
@@ -55,6 +58,7 @@ class Typed:
     value: Value
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         return f"{self.type} {self.value}"
 
 
@@ -66,6 +70,7 @@ class Aggregate(Value):
     elements: tuple[Typed, ...]
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         left, right = self.brackets
         return left + ", ".join(map(str, self.elements)) + right
 
@@ -78,6 +83,7 @@ class Splat(Value):
     element: Typed
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         return "<" + ", ".join([str(self.element)] * self.count) + ">"
 
 
@@ -94,6 +100,7 @@ class Expression(Value):
     target: Type | None = None
 
     def __str__(self) -> str:
+        """Spell it for the host."""
         parts = [*([str(self.source)] if self.source else []), *map(str, self.operands)]
         return f"{self.opcode} ({', '.join(parts)}{f' to {self.target}' if self.target else ''})"
 

@@ -73,7 +73,8 @@ def overload(kind: Type) -> str:
 def _permute_bytes(builder: LaneBuilder, inst: Instruction) -> str:
     """v_perm_b32: each byte of the third operand picks one of the 8 bytes {first, second}, or a constant.
 
-    Selectors 0-3 are the second operand's bytes, 4-7 the first's; 8-11 the sign of bytes 1, 3, 5, 7; 12 is 0x00; above, 0xFF.
+    Selectors 0-3 are the second operand's bytes, 4-7 the first's; 8-11 the sign of bytes 1, 3, 5, 7; 12 is 0x00, and
+    those above 0xFF.
     """
     high, low, selectors = inst.operands
     wide_high = builder.value(f"zext {high} to i64")

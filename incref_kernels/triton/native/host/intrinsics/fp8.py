@@ -5,6 +5,7 @@ Source: AMD Instinct MI300 ISA: V_CVT_F32_FP8, V_CVT_PK_F32_FP8 and their BF8 tw
 
 import struct
 
+from incref.formats.spec import FloatFormat
 from incref.formats.table import FORMATS
 from incref_kernels.triton.native.host.intrinsics.lowering import Simple, constant
 from incref_kernels.triton.native.host.segments import LaneBuilder
@@ -16,8 +17,13 @@ __all__ = ["decoders", "value_table"]
 def value_table(builder: LaneBuilder, kind: str, arch: str) -> str:
     """Make the values of `fp8` or `bf8` as the GPU `arch` has them a constant of the module; its name."""
     is_ocp = arch == "gfx950"
-    format_name = {"fp8": "float8_e4m3fn" if is_ocp else "float8_e4m3fnuz", "bf8": "float8_e5m2" if is_ocp else "float8_e5m2fnuz"}[kind]
-    words = ", ".join(f"i32 {int.from_bytes(struct.pack('<f', value), 'little')}" for value in FORMATS[format_name].values)
+    format_name = {
+        "fp8": "float8_e4m3fn" if is_ocp else "float8_e4m3fnuz",
+        "bf8": "float8_e5m2" if is_ocp else "float8_e5m2fnuz",
+    }[kind]
+    fmt = FORMATS[format_name]
+    assert isinstance(fmt, FloatFormat)
+    words = ", ".join(f"i32 {int.from_bytes(struct.pack('<f', value), 'little')}" for value in fmt.values)
     name = f"@values.{format_name}"
     return builder.helper(name, f"{name} = private unnamed_addr constant [256 x i32] [{words}]")
 

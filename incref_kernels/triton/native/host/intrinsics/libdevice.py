@@ -12,16 +12,18 @@ __all__ = ["find_device_function"]
 _NAME = re.compile(r"__ocml_(\w+)_(f16|f32|f64)")
 # Functions that C has under the same name.
 _SAME = {
-    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign", "cos", "cosh", "erf", "erfc",
-    "exp", "exp2", "exp10", "expm1", "fabs", "fdim", "floor", "fma", "fmax", "fmin", "fmod", "hypot", "ilogb", "j0", "j1",
-    "ldexp", "lgamma", "log", "log10", "log1p", "log2", "logb", "nearbyint", "nextafter", "pow", "remainder", "rint",
-    "round", "sin", "sinh", "sqrt", "tan", "tanh", "tgamma", "trunc", "y0", "y1",
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign", "cos", "cosh", "erf",
+    "erfc", "exp", "exp2", "exp10", "expm1", "fabs", "fdim", "floor", "fma", "fmax", "fmin", "fmod", "hypot", "ilogb",
+    "j0", "j1", "ldexp", "lgamma", "log", "log10", "log1p", "log2", "logb", "nearbyint", "nextafter", "pow",
+    "remainder", "rint", "round", "sin", "sinh", "sqrt", "tan", "tanh", "tgamma", "trunc", "y0", "y1",
 }  # fmt: skip
 
 
 # The upper half of a product: width, and how the operands are extended.
 _HIGH = {
-    f"__ockl_mul_hi_{sign}{bits}": (bits, extend) for sign, extend in (("u", "zext"), ("i", "sext")) for bits in (32, 64)
+    f"__ockl_mul_hi_{sign}{bits}": (bits, extend)
+    for sign, extend in (("u", "zext"), ("i", "sext"))
+    for bits in (32, 64)
 }
 
 

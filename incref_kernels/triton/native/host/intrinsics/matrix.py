@@ -1,7 +1,7 @@
 """MFMA: a wave multiplies two matrices of which each lane holds a part.
 
-Where the parts lie (AMD Instinct MI300 ISA, section "Matrix Arithmetic Instructions"), for one block of N columns, N = 32
-or 16, and G = 64 / N groups of lanes: lane l is in group g = l div N and holds
+Where the parts lie (AMD Instinct MI300 ISA, section "Matrix Arithmetic Instructions"), for one block of N columns,
+N = 32 or 16, and G = 64 / N groups of lanes: lane l is in group g = l div N and holds
 `A[l mod N, E * g + e]` and `B[E * g + e, l mod N]` for e < E, where E = K / G, and of C and D the elements
 `[4 * (G * (r div 4) + g) + r mod 4, l mod N]`, r counting its registers (doubles: `[G * r + g, l mod N]`).
 
@@ -86,7 +86,10 @@ def mfma(arch: str) -> WaveOperation:
             raise UnsupportedError(f"{inst.callee} with a broadcast or a negation is not supported")
         elements = inst.type.size // (8 if ".f64." in inst.callee else 4)
         shape = parse_shape(inst.callee[1:], inst.operands[0].type.size, elements)
-        left, right = _unpacked(builder, shape, names[0], arch, is_left=True), _unpacked(builder, shape, names[1], arch, is_left=False)
+        left, right = (
+            _unpacked(builder, shape, names[0], arch, is_left=True),
+            _unpacked(builder, shape, names[1], arch, is_left=False),
+        )
         function = builder.helper(f"@{shape.name}", _product(shape))
         return [left, right, (function, (left[1][1], right[1][1], names[2], result))]
 
@@ -115,10 +118,8 @@ def _unpack(builder: LaneBuilder, shape: Shape, kind: str, arch: str, function: 
     stored, decode = _decoder(builder, kind, arch)
     groups, elements = 64 // shape.n, shape.n * shape.n // 64
     values = {"n": shape.n, "k": shape.k, "groups": groups, "r": elements, "work": _work(shape)}
-    if not is_left:
-        place = _PLACE_B
-    else:
-        place = _PLACE_A_F64 if shape.result == "f64" else _PLACE_A
+    place_left = _PLACE_A_F64 if shape.result == "f64" else _PLACE_A
+    place = place_left if is_left else _PLACE_B
     return _UNPACK.format(
         name=function,
         e=shape.k * shape.n // 64,
@@ -150,7 +151,9 @@ def _product(shape: Shape) -> str:
         "loads": "\n".join(_LOAD_C.format(q=q, **values) + _START[shape.result].format(q=q, **values) for q in columns),
         "phis": "\n".join(_PHI.format(q=q, **values) for q in columns),
         "steps": "\n".join(_STEP.format(q=q, **values) for q in columns),
-        "stores": "\n".join(_FINISH[shape.result].format(q=q, **values) + _STORE_D.format(q=q, **values) for q in columns),
+        "stores": "\n".join(
+            _FINISH[shape.result].format(q=q, **values) + _STORE_D.format(q=q, **values) for q in columns
+        ),
     }
     return _PRODUCT.format(**values, **parts)
 
@@ -247,7 +250,11 @@ _LOAD_C = """  %lane{q} = add i32 %lane, {q}
   %held{q} = load {held_row}, ptr %c_lane{q}, align 1
 """
 _SAME = "  %start{q} = select i1 true, {row} %held{q}, {row} zeroinitializer"
-_START = {"f32": _SAME, "f64": _SAME, "i32": "  %start{q} = select i1 true, {row} zeroinitializer, {row} zeroinitializer"}
+_START = {
+    "f32": _SAME,
+    "f64": _SAME,
+    "i32": "  %start{q} = select i1 true, {row} zeroinitializer, {row} zeroinitializer",
+}
 _PHI = "  %acc{q} = phi {row} [%start{q}, %columns], [%sum{q}, %step]"
 _STEP = """  %column{q} = add i32 %column, {q}
   %b_start{q} = mul i32 %column{q}, {k}

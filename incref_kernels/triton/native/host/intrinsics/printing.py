@@ -10,10 +10,14 @@ __all__ = ["PRINTING"]
 # Arguments that one call of AMD's printf carries.
 _ARGUMENTS = 7
 
+_DECLARED = ", ".join(f"i64 %a{i}" for i in range(_ARGUMENTS))
+_STORES = "\n".join(
+    f"  %at{i} = getelementptr i64, ptr %values, i64 {i}\n  store i64 %a{i}, ptr %at{i}" for i in range(_ARGUMENTS)
+)
 _HELPER = f"""
-define internal void @device_print(ptr %ctx, i64 %format, i32 %count, {", ".join(f"i64 %a{i}" for i in range(_ARGUMENTS))}, i32 %last) noinline {{
+define internal void @device_print(ptr %ctx, i64 %format, i32 %count, {_DECLARED}, i32 %last) noinline {{
   %values = alloca [{_ARGUMENTS} x i64]
-{chr(10).join(f"  %at{i} = getelementptr i64, ptr %values, i64 {i}{chr(10)}  store i64 %a{i}, ptr %at{i}" for i in range(_ARGUMENTS))}
+{_STORES}
   %place = getelementptr i8, ptr %ctx, i64 {offset("print")}
   %function = load ptr, ptr %place
   call void %function(i64 %format, i32 %count, ptr %values, i32 %last)

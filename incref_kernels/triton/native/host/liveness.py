@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from incref_kernels.triton.native.host.segments import Segment
 from incref_kernels.triton.native.llir.model import Instruction
-from incref_kernels.triton.native.llir.values import Local, host_name, walk
+from incref_kernels.triton.native.llir.values import Local, walk
 
 __all__ = ["defined", "names_in", "reachable", "remembered", "successors"]
 
@@ -16,14 +16,14 @@ def names_in(inst: Instruction) -> list[str]:
 
 def defined(inst: Instruction) -> str | None:
     """The value that `inst` makes, as the host names it."""
-    return host_name(inst.result) if inst.result else None
+    return inst.result
 
 
 def successors(segment: Segment) -> list[str]:
     """The segments that may come next without a stop."""
     if segment.ends is not None:
         return []
-    return [host_name(label)[1:] for label in segment.instructions[-1].labels]
+    return [label[1:] for label in segment.instructions[-1].labels]
 
 
 def reachable(segments: Mapping[str, Segment], start: str) -> list[str]:
@@ -100,5 +100,5 @@ def _phi_reads(segments: Mapping[str, Segment], known: set[str]) -> dict[str, se
             if inst.opcode == "phi":
                 for operand, label in zip(inst.operands, inst.labels, strict=True):
                     if isinstance(operand.value, Local) and str(operand.value) not in known:
-                        found.setdefault(host_name(label)[1:], set()).add(str(operand.value))
+                        found.setdefault(label[1:], set()).add(str(operand.value))
     return found

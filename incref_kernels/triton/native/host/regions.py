@@ -13,7 +13,7 @@ from incref_kernels.triton.native.host.render import render
 from incref_kernels.triton.native.host.segments import LaneBuilder, Meet, Segment, stride
 from incref_kernels.triton.native.llir.model import Instruction
 from incref_kernels.triton.native.llir.types import Type
-from incref_kernels.triton.native.llir.values import Aggregate, Expression, Local, Splat, Typed, Value, host_name
+from incref_kernels.triton.native.llir.values import Aggregate, Expression, Local, Splat, Typed, Value
 
 __all__ = ["DONE", "Lane", "Regions", "wave_functions"]
 
@@ -169,14 +169,14 @@ class _Region:
                     break
                 for operand, label in zip(phi.operands, phi.labels, strict=True):
                     name = str(operand.value)
-                    if host_name(label)[1:] == segment.label and name in self.homes and name not in made:
+                    if label[1:] == segment.label and name in self.homes and name not in made:
                         self._load(segment, name)
 
     def _phi(self, phi: Instruction) -> str:
         """Write a phi with the predecessors that this region has; remembered values are loaded at their ends."""
         pairs = []
         for operand, label in zip(phi.operands, phi.labels, strict=True):
-            source = host_name(label)[1:]
+            source = label[1:]
             if source in self.segments and phi_reaches(self.segments[source], self.segments, phi):
                 name = str(operand.value)
                 made_there = any(defined(inst) == name for inst in self.segments[source].instructions)
@@ -188,7 +188,7 @@ class _Region:
 def phi_reaches(source: Segment, segments: Mapping[str, Segment], phi: Instruction) -> bool:
     """Whether `source` branches to the segment of `phi` without a stop."""
     targets = [label for label in segments if any(inst is phi for inst in segments[label].instructions)]
-    return source.ends is None and any(host_name(label)[1:] in targets for label in source.instructions[-1].labels)
+    return source.ends is None and any(label[1:] in targets for label in source.instructions[-1].labels)
 
 
 def renamed(operand: Typed, names: Mapping[str, str]) -> Typed:

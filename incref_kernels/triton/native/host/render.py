@@ -5,7 +5,7 @@ from collections.abc import Callable
 from incref.errors import UnsupportedError
 from incref_kernels.triton.native.llir.model import Instruction
 from incref_kernels.triton.native.llir.parse_instructions import BINARY, CASTS
-from incref_kernels.triton.native.llir.values import Typed, host_name
+from incref_kernels.triton.native.llir.values import Typed
 
 __all__ = ["render"]
 
@@ -19,7 +19,7 @@ def render(inst: Instruction) -> str:
     if (writer := _WRITERS.get(inst.opcode)) is None:
         raise UnsupportedError(f"the instruction {inst.opcode!r} can't be written for the host")
     text = writer(inst)
-    return f"{host_name(inst.result)} = {text}" if inst.result else text
+    return f"{inst.result} = {text}" if inst.result else text
 
 
 def _list(operands: tuple[Typed, ...]) -> str:
@@ -82,13 +82,13 @@ def _indexed(inst: Instruction) -> str:
 
 
 def _branch(inst: Instruction) -> str:
-    labels = [f"label {host_name(label)}" for label in inst.labels]
+    labels = [f"label {label}" for label in inst.labels]
     return "br " + ", ".join([*map(str, inst.operands), *labels])
 
 
 def _switch(inst: Instruction) -> str:
     value, *cases = inst.operands
-    default, *labels = (f"label {host_name(label)}" for label in inst.labels)
+    default, *labels = (f"label {label}" for label in inst.labels)
     pairs = " ".join(f"{case}, {label}" for case, label in zip(cases, labels, strict=True))
     return f"switch {value}, {default} [ {pairs} ]"
 

@@ -26,7 +26,6 @@ from incref_kernels.triton.native.llir.values import (
     Splat,
     Typed,
     Value,
-    host_name,
     walk,
 )
 
@@ -95,7 +94,7 @@ class _Writer:
             self._block(block)
         self._mend_phis()
         declared_parameters = tuple(
-            f"{kind} {host_name(name)}" for kind, name in zip(kernel.type.parameters, kernel.parameters, strict=True)
+            f"{kind} {name}" for kind, name in zip(kernel.type.parameters, kernel.parameters, strict=True)
         )
         regions = wave_functions(Lane(builder=builder, parameters=declared_parameters, types=self._types()))
         text = "\n".join([*builder.helpers.values(), regions.text])
@@ -154,7 +153,7 @@ class _Writer:
         )
 
     def _block(self, block: Block) -> None:
-        self.builder.start(host_name(block.label)[1:])
+        self.builder.start(block.label[1:])
         instructions = gathered(block.instructions, self._is_exchange, self._is_pure_call)
         index = 0
         while index < len(instructions):
@@ -201,7 +200,7 @@ class _Writer:
                 readers.append((lowering, inst, places))
             elif isinstance(lowering, WaveOperation):
                 assert inst.result is not None
-                result = host_name(inst.result)
+                result = inst.result
                 names = [
                     builder.named(operand)
                     for operand in inst.operands
@@ -247,9 +246,9 @@ class _Writer:
         result, kind = inst.result, inst.type
         wide = widened_call(self.builder, inst)
         if wide is not None:
-            self._call(replace(wide, result=f"{host_name(result or '')}.wide"))
+            self._call(replace(wide, result=f"{result}.wide"))
             assert result is not None
-            value = self.builder.typed(wide.type, f"{host_name(result)}.wide")
+            value = self.builder.typed(wide.type, f"{result}.wide")
             self.builder.define(result, f"select i1 true, {kind} {rounded(self.builder, value)}, {kind} poison")
             return
         if self._is_wave_value(inst):

@@ -7,7 +7,7 @@ from incref_kernels.triton.native.llir.locations import SourceLine
 from incref_kernels.triton.native.llir.model import Instruction
 from incref_kernels.triton.native.llir.parse_instructions import parse_instruction
 from incref_kernels.triton.native.llir.types import Type
-from incref_kernels.triton.native.llir.values import Literal, Local, Typed, host_name
+from incref_kernels.triton.native.llir.values import Literal, Local, Typed
 
 __all__ = ["Copy", "LaneBuilder", "Meet", "Segment", "Site", "WaveCall", "stride"]
 
@@ -123,7 +123,7 @@ class LaneBuilder:
 
     def define(self, result: str, text: str) -> None:
         """Write an instruction whose result has a name already."""
-        self.add(parse_instruction(Cursor(f"{host_name(result)} = {text}")))
+        self.add(parse_instruction(Cursor(f"{result} = {text}")))
 
     def before_all(self, text: str) -> str:
         """Write an address into the prelude; its name."""

@@ -10,12 +10,26 @@ __all__ = ["Cursor"]
 _CLOSING = {"(": ")", "[": "]", "{": "}", "<": ">"}
 
 
-class Cursor:
-    """Reads the tokens of `text` one by one."""
+def _prefixed(token: Token, prefix: str) -> Token:
+    if token.kind not in {Kind.LOCAL, Kind.LABEL}:
+        return token
+    mark = "%" if token.kind is Kind.LOCAL else ""
+    name = token.text[len(mark) :]
+    quote = '"' if name.startswith('"') else ""
+    return token._replace(text=f"{mark}{quote}{prefix}{name[len(quote) :]}")
 
-    def __init__(self, text: str) -> None:
+
+class Cursor:
+    """Reads the tokens of `text` one by one.
+
+    Args:
+        text: LLVM IR.
+        prefix: put before the name of every value and block, so that no name of another text is met.
+    """
+
+    def __init__(self, text: str, *, prefix: str = "") -> None:
         self._text = text
-        self._tokens = tokens(text)
+        self._tokens = [_prefixed(token, prefix) for token in tokens(text)] if prefix else tokens(text)
         self._index = 0
 
     @property

@@ -18,7 +18,10 @@ from incref_kernels.triton.native.llir.parse_values import parse_value
 from incref_kernels.triton.native.llir.types import FunctionType, Type
 from incref_kernels.triton.native.llir.values import Typed
 
-__all__ = ["parse_module"]
+__all__ = ["PREFIX", "parse_module"]
+
+# Before the names of a kernel's values and blocks.
+PREFIX = "v."
 
 # A node whose fields are worth keeping: the ones that lead from an instruction to its line.
 _NODE = re.compile(
@@ -38,7 +41,7 @@ def parse_module(text: str) -> Module:
     """
     code, nodes = _without_metadata(text)
     module = Module(nodes=nodes)
-    cursor = Cursor(code)
+    cursor = Cursor(code, prefix=PREFIX)
     while cursor.token.kind is not Kind.END:
         _entity(cursor, module)
     return module
@@ -117,7 +120,7 @@ def _signature(cursor: Cursor) -> Function:
             continue
         types.append(parse_type(cursor))
         skip_attributes(cursor)
-        names.append(cursor.next().text if cursor.token.kind is Kind.LOCAL else f"%{len(names)}")
+        names.append(cursor.next().text if cursor.token.kind is Kind.LOCAL else f"%{PREFIX}{len(names)}")
         cursor.accept(",")
     skip_attributes(cursor)
     return Function(
@@ -135,11 +138,11 @@ def _body(cursor: Cursor, function: Function) -> None:
     _skip_metadata(cursor)
     cursor.expect("{")
     # An unnamed entry block has the number after the unnamed parameters.
-    entry = sum(name[1:].isdigit() for name in function.parameters)
+    entry = sum(name.removeprefix(f"%{PREFIX}").isdigit() for name in function.parameters)
     while not cursor.accept("}"):
         if cursor.token.kind is Kind.LABEL:
             function.blocks.append(Block(label="%" + cursor.next().text[:-1]))
         elif not function.blocks:
-            function.blocks.append(Block(label=f"%{entry}"))
+            function.blocks.append(Block(label=f"%{PREFIX}{entry}"))
         else:
             function.blocks[-1].instructions.append(parse_instruction(cursor))

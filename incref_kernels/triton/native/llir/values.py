@@ -4,12 +4,7 @@ from dataclasses import dataclass
 
 from incref_kernels.triton.native.llir.types import Type
 
-__all__ = ["Aggregate", "Expression", "Global", "Literal", "Local", "Splat", "Typed", "Value", "host_name", "walk"]
-
-
-def host_name(name: str) -> str:
-    """Spell the name of a value or block for the host: LLVM wants numbers to count up, words it takes in any order."""
-    return f"%v{name[1:]}" if name[1:].isdigit() else name
+__all__ = ["Aggregate", "Expression", "Global", "Literal", "Local", "Splat", "Typed", "Value", "walk"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +20,7 @@ class Local(Value):
 
     def __str__(self) -> str:
         """Spell it for the host."""
-        return host_name(self.name)
+        return self.name
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import ctypes
 import random
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,6 +14,7 @@ from incref_kernels.triton.native import engine
 from incref_kernels.triton.native.arguments import flatten, pack
 from incref_kernels.triton.native.cache import Artifact
 from incref_kernels.triton.native.engine import LoadedKernel
+from incref_kernels.triton.native.extents import extents_of, table
 from incref_kernels.triton.native.failures import explain
 from incref_kernels.triton.native.host.segments import Site
 from incref_kernels.triton.native.llir.types import Type
@@ -46,6 +47,7 @@ class CompiledKernel:
         layout: the memory that a program needs.
         sites: the numbered places of the kernel, for messages.
         loaded: the code.
+        bounds: whether it checks its accesses.
     """
 
     name: str
@@ -54,10 +56,11 @@ class CompiledKernel:
     layout: Layout
     sites: tuple[Site, ...]
     loaded: LoadedKernel
+    bounds: bool = False
     _idle: list[Worker] = field(default_factory=list)
 
     @classmethod
-    def load(cls, artifact: Artifact) -> "CompiledKernel":
+    def load(cls, artifact: Artifact, *, bounds: bool) -> "CompiledKernel":
         """Load what a compilation made."""
         return cls(
             name=artifact.name,
@@ -66,14 +69,15 @@ class CompiledKernel:
             layout=artifact.layout,
             sites=artifact.sites,
             loaded=engine.load(artifact.image),
+            bounds=bounds,
         )
 
-    def launch(self, grid: Sequence[int], values: Sequence[object], *, threads: int, seed: int | None) -> None:
+    def launch(self, grid: Sequence[int], given: Mapping[str, object], *, threads: int, seed: int | None) -> None:
         """Run every program of `grid`.
 
         Args:
             grid: how many programs by axis, one to three numbers.
-            values: the arguments, by parameter.
+            given: the arguments, by parameter.
             threads: how many threads to use at most.
             seed: shuffles the order of the programs; None for ascending.
 
@@ -85,10 +89,12 @@ class CompiledKernel:
         total = prod(grid)
         if not total:
             return
-        passed = list(flatten(self.signature, values))
+        passed = list(flatten(self.signature, list(given.values())))
         arguments = pack(self.parameters, passed)
         counter = ctypes.c_int64(0)
         order = _order(total, seed)
+        extents = extents_of(given) if self.bounds else []
+        limits = table(extents)
         workers = [self._worker() for _ in range(min(threads, total))]
         for worker in workers:
             context = worker.context
@@ -97,6 +103,7 @@ class CompiledKernel:
             context.total = total
             context.order = order.buffer_info()[0] if order else None
             context.chunk = max(1, total // (16 * len(workers)))
+            context.extents, context.extent_count = limits.buffer_info()[0], len(extents)
             context.error = 0
         address = ctypes.addressof(arguments)
         if len(workers) == 1:
@@ -105,7 +112,7 @@ class CompiledKernel:
             list(_pool(threads).map(lambda worker: worker.run(address), workers))
         failed = next((worker for worker in workers if worker.context.error), None)
         if failed:
-            raise explain(self.name, self.sites, failed.context)
+            raise explain(self.name, self.sites, failed.context, extents)
         self._idle += workers
 
     def _worker(self) -> Worker:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from incref.errors import IncrefError
+from incref_kernels.triton.native.extents import Extent, nearest
 from incref_kernels.triton.native.host.context import Context
 from incref_kernels.triton.native.host.failure import Failure
 from incref_kernels.triton.native.host.regions import DONE
@@ -15,7 +16,7 @@ class KernelError(IncrefError, RuntimeError):
     """A kernel did what no GPU would take well; the message says what, where, and in which program."""
 
 
-def explain(kernel: str, sites: Sequence[Site], context: Context) -> KernelError:
+def explain(kernel: str, sites: Sequence[Site], context: Context, extents: Sequence[Extent]) -> KernelError:
     """Describe the failure that `context` records."""
     failure = Failure(context.error)
     program = tuple(context.error_program)
@@ -34,6 +35,10 @@ def explain(kernel: str, sites: Sequence[Site], context: Context) -> KernelError
         case Failure.ASSERTION:
             site = sites[context.error_site]
             return KernelError(f"{head}, lane {context.error_lane}: {site.what or 'a trap'}, at {site.line}")
+        case Failure.OUT_OF_BOUNDS:
+            site = sites[context.error_site]
+            where = nearest(extents, context.error_value)
+            return KernelError(f"{head}, lane {context.error_lane}: {site.what} out of bounds: {where}, at {site.line}")
     raise AssertionError(failure)
 
 

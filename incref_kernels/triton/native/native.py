@@ -25,6 +25,7 @@ class NativeOptions:
         threads: how many threads run programs.
         seed: shuffles the order of the programs; None for ascending.
         fused: whether `a * b + c` may be rounded once.
+        bounds: whether each access of global memory is held against the tensors.
         directory: where compiled kernels are kept; None keeps none.
     """
 
@@ -32,6 +33,7 @@ class NativeOptions:
     threads: int
     seed: int | None
     fused: bool
+    bounds: bool
     directory: Path | None
 
 
@@ -55,12 +57,14 @@ class Native:
         key = triton_internals.key_of_call(binding)
         compiled = self._compiled.get(key)
         if compiled is None:
-            compiled = self._compiled[key] = CompiledKernel.load(self._artifact(key, binding, kwargs))
+            compiled = self._compiled[key] = CompiledKernel.load(
+                self._artifact(key, binding, kwargs), bounds=self._options.bounds
+            )
         triton_internals.check_globals(self.kernel)
         sizes = grid(binding.arguments) if callable(grid) else grid
         compiled.launch(
             (sizes,) if isinstance(sizes, int) else sizes,
-            list(binding.arguments.values()),
+            binding.arguments,
             threads=self._options.threads,
             seed=self._options.seed,
         )
@@ -71,7 +75,7 @@ class Native:
         if options.directory is None:
             return self._compile(binding, given)
         name = cache.digest(
-            triton_internals.key_of(self.kernel), key, str(given["debug"]), f"{options.arch} {options.fused}",
+            triton_internals.key_of(self.kernel), key, str(given["debug"]), f"{options.arch} {options.fused} {options.bounds}",
             triton_internals.check_version(), engine.host_description(),
         )  # fmt: skip
         found = cache.read(options.directory, name)
@@ -83,7 +87,7 @@ class Native:
     def _compile(self, binding: triton_internals.Binding, given: dict[str, object]) -> cache.Artifact:
         options = self._options
         lowered = triton_internals.lower(self.kernel, options.arch, binding, given)
-        host = retarget(parse_module(lowered.text), arch=options.arch, fused=options.fused)
+        host = retarget(parse_module(lowered.text), arch=options.arch, fused=options.fused, bounds=options.bounds)
         return cache.Artifact(
             image=engine.build(host_module(host, waves=lowered.num_warps)),
             name=self.kernel.fn.__name__,
@@ -101,6 +105,7 @@ def native(
     threads: int | None = None,
     seed: int | None = None,
     fused: bool = False,
+    bounds: bool = False,
     directory: Path | None = None,
 ) -> Native:
     """Make a kernel that runs on the CPU, compiled, without a GPU.
@@ -112,6 +117,7 @@ def native(
         threads: how many threads run programs; all cores by default.
         seed: shuffles the order of the programs; None for ascending.
         fused: whether `a * b + c` may be rounded once.
+        bounds: whether each access of global memory is held against the tensors.
         directory: where compiled kernels are kept, `incref/triton-native` in the user's cache directory by default.
 
     Returns:
@@ -126,6 +132,7 @@ def native(
         threads=threads or default_threads(),
         seed=seed,
         fused=fused,
+        bounds=bounds,
         directory=directory or cache.default_directory(),
     )
     return Native(kernel, options)

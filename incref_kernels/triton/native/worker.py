@@ -10,6 +10,8 @@ from incref_kernels.triton.native.printing import PRINT
 __all__ = ["Layout", "Worker"]
 
 _LINE = 64
+# More than the widest access.
+_SPARE = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,7 @@ class Worker:
             "lds": _rounded(layout.shared),
             "states": _rounded(4 * layout.waves),
             "frames": layout.waves * _rounded(layout.frame),
+            "spare": _SPARE,
         }
         self._memory = ctypes.create_string_buffer(sum(sizes.values()) + _LINE)
         self.context = Context(print=PRINT)

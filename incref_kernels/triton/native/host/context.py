@@ -18,6 +18,8 @@ class Context(ctypes.Structure):
         total: how many programs the launch has.
         order: the programs in the order in which they run, or null for ascending.
         chunk: how many programs a worker takes at once.
+        extents: the first and the last address but one of each tensor, `extent_count` pairs (debug mode).
+        spare: where an access goes that is outside of them.
         print: the function that `tl.device_print` calls.
         error: 0, or the `host.failures.Failure` that ended the run, with where it happened.
     """
@@ -39,6 +41,9 @@ class Context(ctypes.Structure):
         ("error_value", ctypes.c_int64),
         ("error_program", ctypes.c_int32 * 3),
         ("print", ctypes.c_void_p),
+        ("extents", ctypes.c_void_p),
+        ("extent_count", ctypes.c_int64),
+        ("spare", ctypes.c_void_p),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from incref.errors import UnsupportedError
+from incref_kernels.triton.native.host.bounds import checked
 from incref_kernels.triton.native.host.failure import FAILED, Failure
 from incref_kernels.triton.native.host.floats16 import lower_bfloat, rounded, widened_call
 from incref_kernels.triton.native.host.intrinsics.lowering import Exchange, Lowering, WaveOperation, constant
@@ -57,13 +58,14 @@ class HostKernel:
     meets: bool
 
 
-def retarget(module: Module, *, arch: str, fused: bool) -> HostKernel:
+def retarget(module: Module, *, arch: str, fused: bool, bounds: bool = False) -> HostKernel:
     """Write the functions that run a wave of the module's kernel.
 
     Args:
         module: the kernel's module, as Triton's AMD backend lowers it for waves of 64 lanes.
         arch: the GPU that it was lowered for.
         fused: whether `a * b + c` may be rounded once.
+        bounds: whether each access of global memory is held against the tensors.
 
     Raises:
         UnsupportedError: for whatever has no known meaning; with the line of the source.
@@ -71,14 +73,14 @@ def retarget(module: Module, *, arch: str, fused: bool) -> HostKernel:
     kernel = next((function for function in module.functions.values() if function.is_kernel), None)
     if kernel is None:
         raise UnsupportedError("the module holds no kernel")
-    return _Writer(module, kernel, arch=arch, fused=fused).write()
+    return _Writer(module, kernel, arch=arch, fused=fused, bounds=bounds).write()
 
 
 class _Writer:
     """Writes one kernel."""
 
-    def __init__(self, module: Module, kernel: Function, *, arch: str, fused: bool) -> None:
-        self.module, self.kernel, self.arch, self.fused = module, kernel, arch, fused
+    def __init__(self, module: Module, kernel: Function, *, arch: str, fused: bool, bounds: bool) -> None:
+        self.module, self.kernel, self.arch, self.fused, self.bounds = module, kernel, arch, fused, bounds
         self.definitions = {
             inst.result: inst for block in kernel.blocks for inst in block.instructions if inst.result is not None
         }
@@ -201,11 +203,7 @@ class _Writer:
             elif isinstance(lowering, WaveOperation):
                 assert inst.result is not None
                 result = inst.result
-                names = [
-                    builder.named(operand)
-                    for operand in inst.operands
-                    if not isinstance(operand.value, Literal) or not isinstance(operand.type, IntType)
-                ]
+                names = [builder.named(operand) for operand in inst.operands[: lowering.count]]
                 calls += [
                     WaveCall(function=f, operands=ops) for f, ops in lowering.prepare(builder, inst, names, result)
                 ]
@@ -234,7 +232,7 @@ class _Writer:
         elif inst.opcode == "alloca":
             raise UnsupportedError("memory of a lane's own (alloca) is not supported")
         elif not lower_bfloat(self.builder, inst):
-            self.builder.add(inst)
+            self.builder.add(checked(self.builder, inst) if self.bounds else inst)
 
     def _call(self, inst: Instruction) -> None:
         if inst.callee in {_ASSERT, "@llvm.trap"}:

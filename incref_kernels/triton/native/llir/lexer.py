@@ -41,7 +41,7 @@ _PATTERNS = {
     Kind.STRING: r"c?\"[^\"]*\"",
     Kind.LABEL: rf"{_NAME}:",
     Kind.NUMBER: (
-        r"f?0x[HRKLM]?[0-9A-Fa-f]+|[-+]?(?:inf|s?q?nan(?:\(0x[0-9A-Fa-f]+\))?)\b"
+        r"f?0x[HRKLM]?[0-9A-Fa-f]+|[-+]?(?:inf|s?q?nan)\b(?:\(0x[0-9A-Fa-f]+\))?"
         r"|[-+]?[0-9]+(?:\.[0-9]*(?:[eE][-+]?[0-9]+)?)?"
     ),
     Kind.WORD: r"[a-zA-Z_][a-zA-Z_0-9.]*",

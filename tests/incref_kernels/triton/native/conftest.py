@@ -61,7 +61,7 @@ define amdgpu_kernel void @kernel(ptr addrspace(1) %in, ptr addrspace(1) %out) {
     )
     given = torch.as_tensor(values, dtype=torch.int32)
     result = torch.full((64 * waves,), -1, dtype=torch.int32)
-    kernel.launch((1,), [given, result], threads=1, seed=None)
+    kernel.launch((1,), {"in": given, "out": result}, threads=1, seed=None)
     return result
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from incref_kernels.triton.native.host.intrinsics.dpp import Nowhere, dpp_source
-from incref_kernels.triton.native.host.intrinsics.lowering import Exchange, constant
+from incref_kernels.triton.native.host.intrinsics.lowering import Exchange, WaveOperation, constant
 from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
 from incref_kernels.triton.native.llir.types import IntType, StructType
@@ -111,7 +111,40 @@ def _swap(width: int) -> Exchange:
     return Exchange(show=lambda _builder, inst: inst.operands[:2], read=read)
 
 
-CROSSLANE: dict[str, Exchange] = {
+_PUSH = """
+define internal void @push(ptr %addresses, ptr %values, ptr %results) noinline {
+entry:
+  call void @llvm.memset.p0.i64(ptr %results, i8 0, i64 256, i1 false)
+  br label %lanes
+lanes:
+  %lane = phi i32 [0, %entry], [%next, %lanes]
+  %address.at = getelementptr i32, ptr %addresses, i32 %lane
+  %address = load i32, ptr %address.at
+  %word = lshr i32 %address, 2
+  %target = and i32 %word, 63
+  %value.at = getelementptr i32, ptr %values, i32 %lane
+  %value = load i32, ptr %value.at
+  %result.at = getelementptr i32, ptr %results, i32 %target
+  store i32 %value, ptr %result.at
+  %next = add i32 %lane, 1
+  %more = icmp ult i32 %next, 64
+  br i1 %more, label %lanes, label %exit
+exit:
+  ret void
+}
+"""
+
+
+def _push(
+    builder: LaneBuilder, _inst: Instruction, names: Sequence[str], result: str
+) -> Sequence[tuple[str, tuple[str | int, ...]]]:
+    """ds_permute_b32: lane i gives its value to lane (address / 4) mod 64; of several, the highest lane's stays."""
+    function = builder.helper("@push", _PUSH)
+    return [(function, (names[0], names[1], result))]
+
+
+CROSSLANE: dict[str, Exchange | WaveOperation] = {
+    "llvm.amdgcn.ds.permute": WaveOperation(count=2, prepare=_push),
     "llvm.amdgcn.update.dpp": Exchange(show=_operand(1), read=_read_dpp),
     "llvm.amdgcn.ds.bpermute": Exchange(show=_operand(1), read=_read_bpermute),
     "llvm.amdgcn.readlane": Exchange(show=_operand(0), read=_read_lane),

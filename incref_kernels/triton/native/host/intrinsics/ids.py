@@ -33,6 +33,14 @@ def _lanes_below(shift: int) -> Simple:
     return lower
 
 
+def _num_groups(builder: LaneBuilder, inst: Instruction) -> str:
+    """The number of programs along an axis."""
+    grid = _implicit(builder, inst)
+    address = builder.value(f"getelementptr i32, ptr {grid}, {inst.operands[0]}")
+    count = builder.value(f"load i32, ptr {address}")
+    return builder.value(f"zext i32 {count} to i64")
+
+
 IDS: dict[str, Simple] = {
     "llvm.amdgcn.workitem.id.x": _named("%tid"),
     "llvm.amdgcn.workitem.id.y": _named("0"),
@@ -41,6 +49,7 @@ IDS: dict[str, Simple] = {
     "llvm.amdgcn.workgroup.id.y": _named("%pid_y"),
     "llvm.amdgcn.workgroup.id.z": _named("%pid_z"),
     "llvm.amdgcn.implicitarg.ptr": _implicit,
+    "__ockl_get_num_groups": _num_groups,
     "llvm.amdgcn.mbcnt.lo": _lanes_below(0),
     "llvm.amdgcn.mbcnt.hi": _lanes_below(32),
 }

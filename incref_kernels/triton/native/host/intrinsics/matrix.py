@@ -93,7 +93,7 @@ def mfma(arch: str) -> WaveOperation:
         function = builder.helper(f"@{shape.name}", _product(shape))
         return [left, right, (function, (left[1][1], right[1][1], names[2], result))]
 
-    return WaveOperation(prepare=prepare)
+    return WaveOperation(count=3, prepare=prepare)
 
 
 def _unpacked(

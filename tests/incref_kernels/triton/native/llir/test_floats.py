@@ -1,6 +1,7 @@
 import pytest
 
 from incref_kernels.triton.native.llir.floats import canonical
+from incref_kernels.triton.native.llir.lexer import tokens
 from incref_kernels.triton.native.llir.types import FloatType
 
 
@@ -27,3 +28,7 @@ from incref_kernels.triton.native.llir.types import FloatType
 )
 def test_every_spelling_becomes_the_bits(text: str, kind: str, want: str) -> None:
     assert canonical(text, FloatType(kind)) == want
+
+
+def test_a_nan_in_brackets_is_one_word() -> None:
+    assert [token.text for token in tokens("splat (bfloat +nan(0x3F))")][-4:-1] == ["bfloat", "+nan(0x3F)", ")"]

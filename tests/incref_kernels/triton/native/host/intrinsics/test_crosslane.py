@@ -142,3 +142,11 @@ def test_shared_memory_has_addresses_from_zero(run_lanes: Run) -> None:
   %at = getelementptr i8, ptr addrspace(3) @shared, i32 %x
   %y = ptrtoint ptr addrspace(3) %at to i32"""
     assert torch.equal(run_lanes(body, LANES), LANES)
+
+
+def test_permute_pushes_and_leaves_zero_where_nothing_arrives(run_lanes: Run) -> None:
+    body = """
+  %even = and i32 %tid, 62
+  %address = shl i32 %even, 2
+  %y = call i32 @llvm.amdgcn.ds.permute(i32 %address, i32 %x)"""
+    assert run_lanes(body, VALUES).tolist() == [VALUES[lane + 1].item() if lane % 2 == 0 else 0 for lane in range(64)]

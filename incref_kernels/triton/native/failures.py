@@ -6,8 +6,8 @@ from incref.errors import IncrefError
 from incref_kernels.triton.native.extents import Extent, nearest
 from incref_kernels.triton.native.host.context import Context
 from incref_kernels.triton.native.host.failure import Failure
-from incref_kernels.triton.native.host.regions import DONE
 from incref_kernels.triton.native.host.segments import Site
+from incref_kernels.triton.native.host.waves import DONE
 
 __all__ = ["KernelError", "explain"]
 

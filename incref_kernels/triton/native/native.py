@@ -74,10 +74,9 @@ class Native:
         given = {"debug": bool(self.kernel.debug), **kwargs, "enable_fp_fusion": options.fused}
         if options.directory is None:
             return self._compile(binding, given)
-        name = cache.digest(
-            triton_internals.key_of(self.kernel), key, str(given["debug"]), f"{options.arch} {options.fused} {options.bounds}",
-            triton_internals.check_version(), engine.host_description(),
-        )  # fmt: skip
+        chosen = f"{options.arch} {options.fused} {options.bounds} {given['debug']}"
+        versions = (triton_internals.check_version(), engine.host_description())
+        name = cache.digest(triton_internals.key_of(self.kernel), key, chosen, *versions)
         found = cache.read(options.directory, name)
         if found is None:
             found = self._compile(binding, given)
@@ -87,7 +86,8 @@ class Native:
     def _compile(self, binding: triton_internals.Binding, given: dict[str, object]) -> cache.Artifact:
         options = self._options
         lowered = triton_internals.lower(self.kernel, options.arch, binding, given)
-        host = retarget(parse_module(lowered.text), arch=options.arch, fused=options.fused, bounds=options.bounds)
+        module = parse_module(lowered.text)
+        host = retarget(module, arch=options.arch, fused=options.fused, bounds=options.bounds)
         return cache.Artifact(
             image=engine.build(host_module(host, waves=lowered.num_warps)),
             name=self.kernel.fn.__name__,

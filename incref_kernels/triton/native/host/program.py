@@ -2,8 +2,8 @@
 
 from incref_kernels.triton.native.host.context import offset
 from incref_kernels.triton.native.host.failure import Failure
-from incref_kernels.triton.native.host.regions import APART, DONE
 from incref_kernels.triton.native.host.retarget import HostKernel
+from incref_kernels.triton.native.host.waves import APART, DONE
 
 __all__ = ["host_module"]
 

@@ -11,15 +11,12 @@ from dataclasses import dataclass, replace
 from incref_kernels.triton.native.host.liveness import defined, names_in, reachable, remembered
 from incref_kernels.triton.native.host.render import render
 from incref_kernels.triton.native.host.segments import LaneBuilder, Meet, Segment, stride
+from incref_kernels.triton.native.host.waves import APART, DONE, declared, masked_wave, state_of, together
 from incref_kernels.triton.native.llir.model import Instruction
 from incref_kernels.triton.native.llir.types import Type
 from incref_kernels.triton.native.llir.values import Aggregate, Expression, Local, Splat, Typed, Value
 
-__all__ = ["DONE", "Lane", "Regions", "wave_functions"]
-
-# What a wave returns when it is done, and when its lanes don't meet.
-DONE = (1 << 30) - 1
-APART = -1
+__all__ = ["Lane", "Regions", "wave_functions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +58,14 @@ def wave_functions(lane: Lane) -> Regions:
     homes = {name: builder.reserve(64 * stride(lane.types[name])) for name in sorted(remembered(segments, known))}
     meets = {segment.ends.resumes: segment.ends for segment in builder.segments if segment.ends is not None}
     starts = [builder.segments[0].label, *meets]
-    writers = [_Region(lane, segments, homes, start) for start in starts]
-    text = "\n".join([*(writer.write() for writer in writers), _wave(lane, writers, meets, homes)])
+    numbers = [state_of(meets[start]) if start in meets else 0 for start in starts]
+    writers = [_Region(lane, segments, homes, *pair) for pair in zip(starts, numbers, strict=True)]
+    parts = [writer.write() for writer in writers]
+    if builder.mask:
+        parts.append(masked_wave(lane.parameters, builder.mask, starts, meets, homes))
+    else:
+        parts.append(_wave(lane, writers, meets, homes))
+    text = "\n".join(parts)
     return Regions(text=text, frame_bytes=builder.frame_bytes)
 
 
@@ -75,8 +78,12 @@ def _made(inst: Instruction) -> str:
 class _Region:
     """Writes the loop over the lanes for the stretch that begins at one segment."""
 
-    def __init__(self, lane: Lane, segments: Mapping[str, Segment], homes: Mapping[str, int], start: str) -> None:
-        self.lane, self.homes, self.start = lane, homes, start
+    def __init__(
+        self, lane: Lane, segments: Mapping[str, Segment], homes: Mapping[str, int], start: str, state: int
+    ) -> None:
+        self.lane, self.homes, self.start, self.state = lane, homes, start, state
+        # What the ends of the stretch branch to.
+        self.latch = "left" if lane.builder.mask else "latch"
         self.segments = {label: segments[label] for label in reachable(segments, start)}
         self.lines: list[str] = []
         self.loaded: dict[tuple[str, str], str] = {}
@@ -88,8 +95,8 @@ class _Region:
             self._segment(segment)
         body = "\n".join(self.lines)
         prelude = "\n".join(f"  {render(inst)}" for inst in self.lane.builder.prelude)
-        states = sorted(set(self.exits.values()))
-        template = _ONE_EXIT if len(states) == 1 else _MANY_EXITS
+        states, mask = self.states(), self.lane.builder.mask
+        template = _MASKED if mask else _ONE_EXIT if len(states) == 1 else _MANY_EXITS
         return template.format(
             name=self.start,
             parameters=declared(self.lane.parameters),
@@ -99,6 +106,8 @@ class _Region:
             state=states[0] if states else DONE,
             exits=", ".join(f"[{state}, %{label}]" for label, state in self.exits.items()),
             apart=APART,
+            states=mask.states if mask else 0,
+            own=self.state,
         )
 
     def states(self) -> list[int]:
@@ -119,10 +128,10 @@ class _Region:
         self._load_for_phis(segment, made)
         if segment.ends is not None:
             self.exits[segment.label] = state_of(segment.ends)
-            self.lines.append("  br label %latch")
+            self.lines.append(f"  br label %{self.latch}")
         elif rest[-1].opcode in {"ret", "unreachable"}:
             self.exits[segment.label] = DONE
-            self.lines.append("  br label %latch")
+            self.lines.append(f"  br label %{self.latch}")
         else:
             self._instruction(segment, rest[-1], made)
 
@@ -208,27 +217,6 @@ def _renamed(value: Value, names: Mapping[str, str]) -> Value:
     return value
 
 
-def state_of(meet: Meet) -> int:
-    """The number of the state that follows a meeting: odd where all waves wait."""
-    return 2 * (meet.site + 1) + meet.all_waves
-
-
-def declared(parameters: Sequence[str]) -> str:
-    """The parameters of the functions of a wave."""
-    return ", ".join(
-        [
-            *parameters,
-            "ptr %ctx",
-            "ptr %lds",
-            "i32 %pid_x",
-            "i32 %pid_y",
-            "i32 %pid_z",
-            "i32 %first",
-            "ptr noalias %frame",
-        ]
-    )
-
-
 def _wave(lane: Lane, writers: Sequence[_Region], meets: Mapping[str, Meet], homes: Mapping[str, int]) -> str:
     """Write `@wave`: from the state it is given on, until all waves have to wait or the wave is done."""
     passed = declared(lane.parameters).replace(" noalias", "")
@@ -239,7 +227,7 @@ def _wave(lane: Lane, writers: Sequence[_Region], meets: Mapping[str, Meet], hom
     for writer in writers:
         lines.append(f"at.{writer.start}:")
         if writer.start in meets:
-            lines += _together(meets[writer.start], homes, writer.start)
+            lines += together(meets[writer.start], homes, writer.start)
         result = f"%next.{writer.start}"
         lines.append(f"  {result} = call i32 @region.{writer.start}({passed})")
         following = [state for state in writer.states() if state in labels]
@@ -253,29 +241,6 @@ def _wave(lane: Lane, writers: Sequence[_Region], meets: Mapping[str, Meet], hom
         lines.append(f"  switch i32 {result}, label %stop.{writer.start} [ {cases} ]")
         lines += [f"stop.{writer.start}:", f"  ret i32 {result}"]
     return "\n".join([*lines, "}"])
-
-
-def _together(meet: Meet, homes: Mapping[str, int], label: str) -> list[str]:
-    """Write what happens while all lanes wait."""
-    lines = []
-    count = 0
-
-    def address(place: str | int) -> str:
-        nonlocal count
-        count += 1
-        name = f"%{label}.place{count}"
-        start = homes[place] if isinstance(place, str) else place
-        lines.append(f"  {name} = getelementptr i8, ptr %frame, i64 {start}")
-        return name
-
-    for copy in meet.copies:
-        target, source = address(copy.target), address(copy.shown)
-        size = 64 * stride(copy.kind)
-        lines.append(f"  call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size}, i1 false)")
-    for call in meet.calls:
-        places = ", ".join(f"ptr {address(operand)}" for operand in call.operands)
-        lines.append(f"  call void {call.function}({places})")
-    return lines
 
 
 _HEAD = """
@@ -320,6 +285,30 @@ exit:
   %all.same = icmp eq i32 %differs.next, 0
   %result = select i1 %all.same, i32 %exit.state, i32 {apart}
   ret i32 %result
+}}
+"""
+)
+
+# Only the lanes that are here run; each leaves word of where it stops.
+_MASKED = (
+    _HEAD
+    + """  %tid = add i32 %first, %lane
+  %states = getelementptr i8, ptr %frame, i64 {states}
+  %state.at = getelementptr i32, ptr %states, i32 %lane
+  %state.now = load i32, ptr %state.at
+  %is.here = icmp eq i32 %state.now, {own}
+  br i1 %is.here, label %{start}, label %latch
+{body}
+left:
+  %exit.state = phi i32 {exits}
+  store i32 %exit.state, ptr %state.at
+  br label %latch
+latch:
+  %lane.next = add i32 %lane, 1
+  %lane.more = icmp ult i32 %lane.next, 64
+  br i1 %lane.more, label %lanes, label %exit
+exit:
+  ret i32 0
 }}
 """
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from incref.errors import UnsupportedError
 from incref_kernels.triton.native.host.bounds import checked
+from incref_kernels.triton.native.host.divergence import may_diverge
 from incref_kernels.triton.native.host.failure import FAILED, Failure
 from incref_kernels.triton.native.host.floats16 import lower_bfloat, rounded, widened_call
 from incref_kernels.triton.native.host.intrinsics.lowering import Exchange, Lowering, WaveOperation, constant
@@ -13,7 +14,7 @@ from incref_kernels.triton.native.host.intrinsics.table import base_name, find_l
 from incref_kernels.triton.native.host.liveness import defined
 from incref_kernels.triton.native.host.regions import Lane, wave_functions
 from incref_kernels.triton.native.host.schedule import gathered
-from incref_kernels.triton.native.host.segments import Copy, LaneBuilder, Site, WaveCall, stride
+from incref_kernels.triton.native.host.segments import Copy, LaneBuilder, Mask, Site, WaveCall, stride
 from incref_kernels.triton.native.host.uniform import wave_value
 from incref_kernels.triton.native.llir.locations import source_line
 from incref_kernels.triton.native.llir.model import Block, Function, Instruction, Module
@@ -92,6 +93,8 @@ class _Writer:
 
     def write(self) -> HostKernel:
         builder, kernel = self.builder, self.kernel
+        if may_diverge(kernel, self._stops, self._is_pure_call):
+            builder.mask = Mask(states=builder.reserve(256), active=builder.reserve(64), first=builder.reserve(4))
         for block in kernel.blocks:
             self._block(block)
         self._mend_phis()
@@ -143,9 +146,13 @@ class _Writer:
             and not self._is_wave_value(inst)
         )
 
+    def _stops(self, inst: Instruction) -> bool:
+        return inst.callee is not None and meets(inst.callee[1:]) and not self._is_wave_value(inst)
+
     def _is_pure_call(self, inst: Instruction) -> bool:
-        assert inst.callee is not None
-        return inst.result is not None and (is_host_intrinsic(inst.callee[1:]) or self._is_wave_value(inst))
+        if inst.callee is None or inst.result is None:
+            return False
+        return is_host_intrinsic(inst.callee[1:]) or self._is_wave_value(inst)
 
     def _is_wave_value(self, inst: Instruction) -> bool:
         return (
@@ -198,7 +205,7 @@ class _Writer:
                 for value in lowering.show(builder, inst):
                     name = builder.named(value)
                     places.append(builder.reserve(64 * stride(value.type)))
-                    copies.append(Copy(shown=name, kind=value.type, target=places[-1]))
+                    copies.append(Copy(shown=name, kind=value.type, target=places[-1], of_all=lowering.of_all))
                 readers.append((lowering, inst, places))
             elif isinstance(lowering, WaveOperation):
                 assert inst.result is not None

@@ -9,7 +9,7 @@ from incref_kernels.triton.native.llir.parse_instructions import parse_instructi
 from incref_kernels.triton.native.llir.types import Type
 from incref_kernels.triton.native.llir.values import Literal, Local, Typed
 
-__all__ = ["Copy", "LaneBuilder", "Meet", "Segment", "Site", "WaveCall", "stride"]
+__all__ = ["Copy", "LaneBuilder", "Mask", "Meet", "Segment", "Site", "WaveCall", "stride"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +21,31 @@ class Site:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mask:
+    """Places of the wave's frame that say where its lanes are.
+
+    Attributes:
+        states: the state of each lane, i32.
+        active: 1 for each lane that takes part in the meeting, else 0; i8.
+        first: the first lane that takes part, i32.
+    """
+
+    states: int
+    active: int
+    first: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Copy:
-    """All lanes' values of `shown` are copied to the place `target` of the wave's frame, where they can be read."""
+    """All lanes' values of `shown` are copied to the place `target` of the wave's frame, where they can be read.
+
+    Of lanes that are elsewhere 0 is copied, unless `of_all`.
+    """
 
     shown: str
     kind: Type
     target: int
+    of_all: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +113,7 @@ class LaneBuilder:
         helpers: the functions and constants that the code needs, by name.
         sites: the numbered places so far.
         line: the line of the source of what is written now.
+        mask: what a kernel needs whose lanes may wait at different places; None for others.
         frame_bytes: how much of the wave's frame is given away.
         places: parts of the frame that have a purpose, by its name.
     """
@@ -103,6 +123,7 @@ class LaneBuilder:
     helpers: dict[str, str] = field(default_factory=dict)
     sites: list[Site] = field(default_factory=list)
     line: SourceLine = field(default_factory=lambda: SourceLine(file="", line=0))
+    mask: "Mask | None" = None
     frame_bytes: int = 0
     places: dict[str, int] = field(default_factory=dict)
     _count: int = 0

@@ -21,10 +21,12 @@ class Exchange:
     Attributes:
         show: writes what comes before the meeting; the values that are shown.
         read: writes what comes after it, given where the values lie; the name of the result.
+        of_all: whether the values of lanes that don't take part can be read too.
     """
 
     show: Callable[[LaneBuilder, Instruction], Sequence[Typed]]
     read: Callable[[LaneBuilder, Instruction, Sequence[int]], str]
+    of_all: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,9 @@ wait:
   br label %end
 end:
   %y = add i32 %x, 0"""
-    with pytest.raises(KernelError, match="kernel kernel, program .* the lanes of the wave that starts at lane 0 wait"):
+    with pytest.raises(
+        KernelError, match=r"kernel kernel, program .* the lanes of the wave that starts at lane 0 wait"
+    ):
         run_lanes(body, range(64))
 
 
@@ -31,7 +33,7 @@ wait:
   br label %end
 end:
   %y = add i32 %x, 0"""
-    with pytest.raises(KernelError, match="not all waves reach the same barrier: .* s.barrier.* its end"):
+    with pytest.raises(KernelError, match=r"not all waves reach the same barrier: .* s.barrier.* its end"):
         run_lanes(body, range(128), waves=2)
 
 

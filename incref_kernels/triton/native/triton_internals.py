@@ -2,21 +2,35 @@
 
 Used: `create_function_from_signature` and `_pack_args` (how arguments become a signature and constants), the AMD
 backend's stages up to LLVM IR, the knob that turns buffer instructions off, and the classes that autotune and
-heuristics wrap a kernel in. Tried with Triton 3.6.0 and 3.9.0.
+heuristics wrap a kernel in; the active driver. Tried with Triton 3.6.0 and 3.9.0.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, cast
+
+import torch
 
 from incref.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from triton.runtime.jit import JITFunction
 
-__all__ = ["Binding", "Lowered", "bind", "check_globals", "check_version", "key_of", "key_of_call", "lower", "unwrap"]
+__all__ = [
+    "Binding",
+    "Lowered",
+    "bind",
+    "check_globals",
+    "check_version",
+    "key_of",
+    "key_of_call",
+    "launches_replaced",
+    "lower",
+    "unwrap",
+]
 
 _Bound = tuple[Mapping[str, object], Sequence[tuple[object, object]], Mapping[str, object]]
 _Stage = Callable[[object, dict[str, object]], object]
@@ -45,6 +59,7 @@ class _Configuration(Protocol):
 class _Autotuner(Protocol):
     """What is read of a kernel that is autotuned."""
 
+    fn: "JITFunction"
     configs: Sequence[_Configuration]
 
 
@@ -209,6 +224,39 @@ def lower(kernel: "JITFunction", arch: str, binding: Binding, options: Mapping[s
         scratch=_number(metadata, "global_scratch_size"),
         signature=tuple(signature.values()),
     )
+
+
+class _CpuDriver:
+    """What a program may ask the driver for: where its tensors go."""
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, _device: int) -> int:
+        return 0
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("cpu")
+
+
+@contextmanager
+def launches_replaced(run: Callable[..., None]) -> Iterator[None]:
+    """Replace every launch of a kernel by a call of `run(kernel, *args, grid=..., **kwargs)`."""
+    check_version()
+    from triton.runtime import driver  # noqa: PLC0415
+    from triton.runtime.autotuner import Autotuner  # noqa: PLC0415
+    from triton.runtime.jit import JITFunction  # noqa: PLC0415
+
+    def tuned(tuner: _Autotuner, *args: object, **kwargs: object) -> None:
+        tuner.fn.run(*args, **{**tuner.configs[0].all_kwargs(), **kwargs})
+
+    old = JITFunction.run, Autotuner.run, driver._active  # noqa: SLF001
+    JITFunction.run, Autotuner.run = run, tuned
+    driver.set_active(_CpuDriver())
+    try:
+        yield
+    finally:
+        JITFunction.run, Autotuner.run, driver._active = old  # noqa: SLF001
 
 
 def _number(metadata: Mapping[str, object], name: str) -> int:

@@ -1,6 +1,8 @@
 """Run Triton kernels on the CPU."""
 
-from collections.abc import Callable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +37,18 @@ class NativeOptions:
     fused: bool
     bounds: bool
     directory: Path | None
+
+
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Look for no cycles meanwhile: with PyTorch loaded one look takes longer than the retargeting of a kernel."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class Native:
@@ -86,8 +100,9 @@ class Native:
     def _compile(self, binding: triton_internals.Binding, given: dict[str, object]) -> cache.Artifact:
         options = self._options
         lowered = triton_internals.lower(self.kernel, options.arch, binding, given)
-        module = parse_module(lowered.text)
-        host = retarget(module, arch=options.arch, fused=options.fused, bounds=options.bounds)
+        with _collection_paused():
+            module = parse_module(lowered.text)
+            host = retarget(module, arch=options.arch, fused=options.fused, bounds=options.bounds)
         return cache.Artifact(
             image=engine.build(host_module(host, waves=lowered.num_warps)),
             name=self.kernel.fn.__name__,

@@ -8,7 +8,7 @@ always holds what the lane last made, which is what a reader means, and no phi h
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from incref_kernels.triton.native.host.liveness import defined, names_in, reachable, remembered
+from incref_kernels.triton.native.host.liveness import defined, names_in, reachable, remembered, successors
 from incref_kernels.triton.native.host.render import render
 from incref_kernels.triton.native.host.segments import LaneBuilder, Meet, Segment, stride
 from incref_kernels.triton.native.host.waves import APART, DONE, declared, masked_wave, state_of, together
@@ -85,6 +85,10 @@ class _Region:
         # What the ends of the stretch branch to.
         self.latch = "left" if lane.builder.mask else "latch"
         self.segments = {label: segments[label] for label in reachable(segments, start)}
+        self.made = {
+            label: {name for inst in segment.instructions if (name := defined(inst)) is not None}
+            for label, segment in self.segments.items()
+        }
         self.lines: list[str] = []
         self.loaded: dict[tuple[str, str], str] = {}
         # Where the lanes may stop: the number of the state that follows, by the segment that stops.
@@ -119,7 +123,7 @@ class _Region:
         phis = [inst for inst in segment.instructions if inst.opcode == "phi"]
         rest = segment.instructions[len(phis) :]
         for phi in phis:
-            self.lines.append(f"  {self._phi(phi)}")
+            self.lines.append(f"  {self._phi(segment, phi)}")
         made = {_made(phi) for phi in phis}
         for phi in phis:
             self._remember(phi)
@@ -172,32 +176,26 @@ class _Region:
         return self.loaded[key]
 
     def _load_for_phis(self, segment: Segment, made: set[str]) -> None:
-        for following in self.segments.values():
-            for phi in following.instructions:
+        for label in successors(segment):
+            for phi in self.segments[label].instructions:
                 if phi.opcode != "phi":
                     break
-                for operand, label in zip(phi.operands, phi.labels, strict=True):
+                for operand, source in zip(phi.operands, phi.labels, strict=True):
                     name = str(operand.value)
-                    if label[1:] == segment.label and name in self.homes and name not in made:
+                    if source[1:] == segment.label and name in self.homes and name not in made:
                         self._load(segment, name)
 
-    def _phi(self, phi: Instruction) -> str:
+    def _phi(self, segment: Segment, phi: Instruction) -> str:
         """Write a phi with the predecessors that this region has; remembered values are loaded at their ends."""
         pairs = []
         for operand, label in zip(phi.operands, phi.labels, strict=True):
             source = label[1:]
-            if source in self.segments and phi_reaches(self.segments[source], self.segments, phi):
+            if source in self.segments and segment.label in successors(self.segments[source]):
                 name = str(operand.value)
-                made_there = any(defined(inst) == name for inst in self.segments[source].instructions)
+                made_there = name in self.made[source]
                 shown = f"%{source}.{name[1:]}" if name in self.homes and not made_there else name
                 pairs.append(f"[ {shown}, %{source} ]")
         return f"{_made(phi)} = phi {phi.type} {', '.join(pairs)}"
-
-
-def phi_reaches(source: Segment, segments: Mapping[str, Segment], phi: Instruction) -> bool:
-    """Whether `source` branches to the segment of `phi` without a stop."""
-    targets = [label for label in segments if any(inst is phi for inst in segments[label].instructions)]
-    return source.ends is None and any(label[1:] in targets for label in source.instructions[-1].labels)
 
 
 def renamed(operand: Typed, names: Mapping[str, str]) -> Typed:

@@ -38,7 +38,7 @@ def host_description() -> str:
     return f"llvmlite {llvmlite.__version__}, LLVM {version}, {processor}"
 
 
-def build(text: str, *, speed: int = 2) -> bytes:
+def build(text: str) -> bytes:
     """Optimize a module and compile it to an object file.
 
     Raises:
@@ -53,7 +53,9 @@ def build(text: str, *, speed: int = 2) -> bytes:
             f"LLVM {llvm.llvm_version_info} of llvmlite does not accept the kernel: {error}"
         ) from error
     module.triple = machine.triple
-    options = llvm.create_pipeline_tuning_options(speed_level=speed)
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    # The elements of one lane lie side by side: they become vectors.
+    options.slp_vectorization = True
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     emitted = machine.emit_object(module)

@@ -16,6 +16,7 @@ from incref_kernels.triton.native.cache import Artifact
 from incref_kernels.triton.native.engine import LoadedKernel
 from incref_kernels.triton.native.extents import extents_of, table
 from incref_kernels.triton.native.failures import explain
+from incref_kernels.triton.native.host.checks import Check
 from incref_kernels.triton.native.host.segments import Site
 from incref_kernels.triton.native.llir.types import Type
 from incref_kernels.triton.native.worker import Layout, Worker
@@ -47,7 +48,7 @@ class CompiledKernel:
         layout: the memory that a program needs.
         sites: the numbered places of the kernel, for messages.
         loaded: the code.
-        bounds: whether it checks its accesses.
+        checks: what it checks while it runs.
     """
 
     name: str
@@ -56,11 +57,11 @@ class CompiledKernel:
     layout: Layout
     sites: tuple[Site, ...]
     loaded: LoadedKernel
-    bounds: bool = False
+    checks: frozenset[Check] = frozenset()
     _idle: list[Worker] = field(default_factory=list)
 
     @classmethod
-    def load(cls, artifact: Artifact, *, bounds: bool) -> "CompiledKernel":
+    def load(cls, artifact: Artifact, *, checks: frozenset[Check]) -> "CompiledKernel":
         """Load what a compilation made."""
         return cls(
             name=artifact.name,
@@ -69,7 +70,7 @@ class CompiledKernel:
             layout=artifact.layout,
             sites=artifact.sites,
             loaded=engine.load(artifact.image),
-            bounds=bounds,
+            checks=checks,
         )
 
     def launch(self, grid: Sequence[int], given: Mapping[str, object], *, threads: int, seed: int | None) -> None:
@@ -93,8 +94,10 @@ class CompiledKernel:
         arguments = pack(self.parameters, passed)
         counter = ctypes.c_int64(0)
         order = _order(total, seed)
-        extents = extents_of(given) if self.bounds else []
+        extents = extents_of(given) if self.checks else []
         limits = table(extents)
+        # One note a byte, all 0.
+        notes = (ctypes.c_int32 * sum(extent.end - extent.start for extent in extents))()
         workers = [self._worker() for _ in range(min(threads, total))]
         for worker in workers:
             context = worker.context
@@ -104,6 +107,7 @@ class CompiledKernel:
             context.order = order.buffer_info()[0] if order else None
             context.chunk = max(1, total // (16 * len(workers)))
             context.extents, context.extent_count = limits.buffer_info()[0], len(extents)
+            context.notes = ctypes.addressof(notes)
             context.error = 0
         address = ctypes.addressof(arguments)
         if len(workers) == 1:

@@ -16,8 +16,18 @@ except ImportError as error:  # pragma: no cover
 __all__ = ["LoadedKernel", "build", "host_description", "load"]
 
 
+# Tried: llvmlite 0.45.1 and 0.46.0 (LLVM 20), 0.50.0 (LLVM 22). Before, pointers had other types.
+_OLDEST_LLVM = 20
+
+
 @cache
 def _machine() -> "llvm.TargetMachine":
+    if llvm.llvm_version_info[0] < _OLDEST_LLVM:
+        found = ".".join(map(str, llvm.llvm_version_info))
+        raise UnsupportedError(
+            f"running Triton kernels natively needs LLVM {_OLDEST_LLVM} or newer, llvmlite {llvmlite.__version__} "
+            f"has {found}: pip install 'llvmlite>=0.45'"
+        )
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_default_triple()

@@ -28,9 +28,9 @@ def explain(kernel: str, sites: Sequence[Site], context: Context, extents: Seque
                 "wait for each other at different places"
             )
         case Failure.BARRIER_MISSED:
-            here, other = _point(sites, context.error_site), _point(sites, context.error_other)
+            here, there = _point(sites, context.error_site), _point(sites, context.error_other)
             return KernelError(
-                f"{head}: not all waves reach the same barrier: the first wave is at {other}, the last one at {here}"
+                f"{head}: not all waves reach the same barrier: the first wave is at {there}, the last one at {here}"
             )
         case Failure.ASSERTION:
             site = sites[context.error_site]
@@ -39,7 +39,17 @@ def explain(kernel: str, sites: Sequence[Site], context: Context, extents: Seque
             site = sites[context.error_site]
             where = nearest(extents, context.error_value)
             return KernelError(f"{head}, lane {context.error_lane}: {site.what} out of bounds: {where}, at {site.line}")
+        case Failure.WRITTEN_TWICE:
+            site = sites[context.error_site]
+            where = nearest(extents, context.error_value)
+            other = _program(context.error_other, context)
+            return KernelError(f"{head}: {site.what} to what program {other} stored to: {where}, at {site.line}")
     raise AssertionError(failure)
+
+
+def _program(number: int, context: Context) -> tuple[int, int, int]:
+    columns, rows = context.grid[0], context.grid[1]
+    return number % columns, number // columns % rows, number // columns // rows
 
 
 def _point(sites: Sequence[Site], point: int) -> str:

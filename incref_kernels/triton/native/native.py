@@ -8,6 +8,7 @@ from pathlib import Path
 
 from incref_kernels.triton.native import cache, engine, triton_internals
 from incref_kernels.triton.native.compiled import CompiledKernel, default_threads
+from incref_kernels.triton.native.host.checks import Check
 from incref_kernels.triton.native.host.program import host_module
 from incref_kernels.triton.native.host.retarget import retarget
 from incref_kernels.triton.native.llir.parse_module import parse_module
@@ -27,7 +28,7 @@ class NativeOptions:
         threads: how many threads run programs.
         seed: shuffles the order of the programs; None for ascending.
         fused: whether `a * b + c` may be rounded once.
-        bounds: whether each access of global memory is held against the tensors.
+        checks: what is checked while a kernel runs.
         directory: where compiled kernels are kept; None keeps none.
     """
 
@@ -35,7 +36,7 @@ class NativeOptions:
     threads: int
     seed: int | None
     fused: bool
-    bounds: bool
+    checks: frozenset[Check]
     directory: Path | None
 
 
@@ -72,7 +73,7 @@ class Native:
         compiled = self._compiled.get(key)
         if compiled is None:
             compiled = self._compiled[key] = CompiledKernel.load(
-                self._artifact(key, binding, kwargs), bounds=self._options.bounds
+                self._artifact(key, binding, kwargs), checks=self._options.checks
             )
         triton_internals.check_globals(self.kernel)
         sizes = grid(binding.arguments) if callable(grid) else grid
@@ -88,7 +89,7 @@ class Native:
         given = {"debug": bool(self.kernel.debug), **kwargs, "enable_fp_fusion": options.fused}
         if options.directory is None:
             return self._compile(binding, given)
-        chosen = f"{options.arch} {options.fused} {options.bounds} {given['debug']}"
+        chosen = f"{options.arch} {options.fused} {sorted(check.name for check in options.checks)} {given['debug']}"
         versions = (triton_internals.check_version(), engine.host_description())
         name = cache.digest(triton_internals.key_of(self.kernel), key, chosen, *versions)
         found = cache.read(options.directory, name)
@@ -102,7 +103,7 @@ class Native:
         lowered = triton_internals.lower(self.kernel, options.arch, binding, given)
         with _collection_paused():
             module = parse_module(lowered.text)
-            host = retarget(module, arch=options.arch, fused=options.fused, bounds=options.bounds)
+            host = retarget(module, arch=options.arch, fused=options.fused, checks=options.checks)
         return cache.Artifact(
             image=engine.build(host_module(host, waves=lowered.num_warps)),
             name=self.kernel.fn.__name__,
@@ -121,6 +122,7 @@ def native(
     seed: int | None = None,
     fused: bool = False,
     bounds: bool = False,
+    writers: bool = False,
     directory: Path | None = None,
 ) -> Native:
     """Make a kernel that runs on the CPU, compiled, without a GPU.
@@ -132,7 +134,9 @@ def native(
         threads: how many threads run programs; all cores by default.
         seed: shuffles the order of the programs; None for ascending.
         fused: whether `a * b + c` may be rounded once.
-        bounds: whether each access of global memory is held against the tensors.
+        bounds: fail at the first load or store outside of every tensor, and say where.
+        writers: fail when two programs store to the same element, and say which.
+        checks: what is checked while a kernel runs.
         directory: where compiled kernels are kept, `incref/triton-native` in the user's cache directory by default.
 
     Returns:
@@ -142,12 +146,13 @@ def native(
         UnsupportedError: if Triton or llvmlite is missing or of a version that is not known, or the kernel needs
             something that has no known meaning on the host.
     """
+    wishes = {Check.BOUNDS: bounds, Check.WRITERS: writers}
     options = NativeOptions(
         arch=arch,
         threads=threads or default_threads(),
         seed=seed,
         fused=fused,
-        bounds=bounds,
+        checks=frozenset(check for check, wanted in wishes.items() if wanted),
         directory=directory or cache.default_directory(),
     )
     return Native(kernel, options)

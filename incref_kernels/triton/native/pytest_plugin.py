@@ -1,7 +1,7 @@
 """pytest: the fixture `triton_native`, and the option `--triton-native` for tests that know nothing of it.
 
-Asked for with `-p incref_kernels.triton.native.pytest_plugin`: to load it always could import Triton before a test suite
-has said that it wants the interpreter.
+Asked for with `-p incref_kernels.triton.native.pytest_plugin`: to load it always could import Triton before a test
+suite has said that it wants the interpreter.
 """
 
 from collections.abc import Callable, Iterator

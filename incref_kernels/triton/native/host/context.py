@@ -19,6 +19,7 @@ class Context(ctypes.Structure):
         order: the programs in the order in which they run, or null for ascending.
         chunk: how many programs a worker takes at once.
         extents: the first and the last address but one of each tensor, `extent_count` pairs (debug mode).
+        notes: for each byte of the tensors 1 + the program that stored to it, 0 for none (debug mode).
         spare: where an access goes that is outside of them.
         print: the function that `tl.device_print` calls.
         error: 0, or the `host.failures.Failure` that ended the run, with where it happened.
@@ -43,6 +44,7 @@ class Context(ctypes.Structure):
         ("print", ctypes.c_void_p),
         ("extents", ctypes.c_void_p),
         ("extent_count", ctypes.c_int64),
+        ("notes", ctypes.c_void_p),
         ("spare", ctypes.c_void_p),
     )
 

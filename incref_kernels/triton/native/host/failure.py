@@ -19,6 +19,8 @@ class Failure(IntEnum):
     """A `tl.device_assert` failed."""
     OUT_OF_BOUNDS = 4
     """A load or store outside of every tensor (debug mode)."""
+    WRITTEN_TWICE = 5
+    """Two programs stored to the same element (debug mode)."""
 
 
 # The first failure of a program is kept.

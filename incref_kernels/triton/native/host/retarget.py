@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from incref.errors import UnsupportedError
-from incref_kernels.triton.native.host.bounds import checked
+from incref_kernels.triton.native.host.checks import Check, checked, note_writer
 from incref_kernels.triton.native.host.divergence import may_diverge
 from incref_kernels.triton.native.host.failure import FAILED, Failure
 from incref_kernels.triton.native.host.floats16 import lower_bfloat, rounded, widened_call
@@ -59,14 +59,14 @@ class HostKernel:
     meets: bool
 
 
-def retarget(module: Module, *, arch: str, fused: bool, bounds: bool = False) -> HostKernel:
+def retarget(module: Module, *, arch: str, fused: bool, checks: frozenset[Check] = frozenset()) -> HostKernel:
     """Write the functions that run a wave of the module's kernel.
 
     Args:
         module: the kernel's module, as Triton's AMD backend lowers it for waves of 64 lanes.
         arch: the GPU that it was lowered for.
         fused: whether `a * b + c` may be rounded once.
-        bounds: whether each access of global memory is held against the tensors.
+        checks: what is checked while the kernel runs.
 
     Raises:
         UnsupportedError: for whatever has no known meaning; with the line of the source.
@@ -74,14 +74,14 @@ def retarget(module: Module, *, arch: str, fused: bool, bounds: bool = False) ->
     kernel = next((function for function in module.functions.values() if function.is_kernel), None)
     if kernel is None:
         raise UnsupportedError("the module holds no kernel")
-    return _Writer(module, kernel, arch=arch, fused=fused, bounds=bounds).write()
+    return _Writer(module, kernel, arch=arch, fused=fused, checks=checks).write()
 
 
 class _Writer:
     """Writes one kernel."""
 
-    def __init__(self, module: Module, kernel: Function, *, arch: str, fused: bool, bounds: bool) -> None:
-        self.module, self.kernel, self.arch, self.fused, self.bounds = module, kernel, arch, fused, bounds
+    def __init__(self, module: Module, kernel: Function, *, arch: str, fused: bool, checks: frozenset[Check]) -> None:
+        self.module, self.kernel, self.arch, self.fused, self.checks = module, kernel, arch, fused, checks
         self.definitions = {
             inst.result: inst for block in kernel.blocks for inst in block.instructions if inst.result is not None
         }
@@ -147,6 +147,8 @@ class _Writer:
         )
 
     def _stops(self, inst: Instruction) -> bool:
+        if inst.opcode == "fence" and "wavefront" in inst.words:
+            return True
         return inst.callee is not None and meets(inst.callee[1:]) and not self._is_wave_value(inst)
 
     def _is_pure_call(self, inst: Instruction) -> bool:
@@ -230,6 +232,9 @@ class _Writer:
         if inst.opcode == "call":
             self._note_message(inst.operands)
             self._call(inst)
+        elif inst.opcode == "fence" and "wavefront" in inst.words:
+            # The lanes of a wave go in step on a GPU: what they wrote before is there for the others after it.
+            self.builder.meet("fence of the wave")
         elif inst.opcode == "asm":
             self._assembly(inst)
         elif inst.opcode in {"ptrtoint", "inttoptr"} and self._is_shared(inst):
@@ -239,7 +244,9 @@ class _Writer:
         elif inst.opcode == "alloca":
             raise UnsupportedError("memory of a lane's own (alloca) is not supported")
         elif not lower_bfloat(self.builder, inst):
-            self.builder.add(checked(self.builder, inst) if self.bounds else inst)
+            if Check.WRITERS in self.checks:
+                note_writer(self.builder, inst)
+            self.builder.add(checked(self.builder, inst) if Check.BOUNDS in self.checks else inst)
 
     def _call(self, inst: Instruction) -> None:
         if inst.callee in {_ASSERT, "@llvm.trap"}:

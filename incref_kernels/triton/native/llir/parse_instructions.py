@@ -249,7 +249,10 @@ def _update(cursor: Cursor, opcode: str) -> Instruction:
 
 
 def _fence(cursor: Cursor, opcode: str) -> Instruction:
-    return Instruction(opcode=opcode, type=_VOID, words=_ordering(cursor))
+    """Read a fence; one for the wave alone keeps the word, since there it makes the lanes wait."""
+    is_wave = cursor.text == "syncscope" and cursor.after(2) == '"wavefront"'
+    words = _ordering(cursor)
+    return Instruction(opcode=opcode, type=_VOID, words=("wavefront", *words) if is_wave else words)
 
 
 def _extract_element(cursor: Cursor, opcode: str) -> Instruction:

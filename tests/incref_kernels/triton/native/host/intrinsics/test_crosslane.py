@@ -150,3 +150,14 @@ def test_permute_pushes_and_leaves_zero_where_nothing_arrives(run_lanes: Run) ->
   %address = shl i32 %even, 2
   %y = call i32 @llvm.amdgcn.ds.permute(i32 %address, i32 %x)"""
     assert run_lanes(body, VALUES).tolist() == [VALUES[lane + 1].item() if lane % 2 == 0 else 0 for lane in range(64)]
+
+
+def test_a_fence_of_the_wave_makes_its_lanes_wait(run_lanes: Run) -> None:
+    body = """
+  %mine = getelementptr i32, ptr addrspace(3) @shared, i32 %tid
+  store i32 %x, ptr addrspace(3) %mine
+  fence syncscope("wavefront") acq_rel
+  %mirrored = sub i32 63, %tid
+  %other = getelementptr i32, ptr addrspace(3) @shared, i32 %mirrored
+  %y = load i32, ptr addrspace(3) %other"""
+    assert torch.equal(run_lanes(body, VALUES), VALUES.flip(0))

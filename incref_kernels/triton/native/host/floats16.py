@@ -8,7 +8,7 @@ from incref_kernels.triton.native.llir.model import Instruction
 from incref_kernels.triton.native.llir.types import FloatType, IntType, Type, VectorType
 from incref_kernels.triton.native.llir.values import Typed
 
-__all__ = ["is_bfloat", "lower_bfloat", "rounded", "widened_call"]
+__all__ = ["is_bfloat", "like", "lower_bfloat", "rounded", "widen", "widened_call"]
 
 _FLOAT = FloatType("float")
 # For these a result in float, rounded again to bfloat16, is the correctly rounded one: it has more than twice the bits.
@@ -93,7 +93,7 @@ def lower_bfloat(builder: LaneBuilder, inst: Instruction) -> bool:
         ints = like(kind, IntType(16))
         sign = repeated(kind, -0x8000).replace("i32", "i16")
         text = builder.value(f"xor {ints} {inst.operands[0].value}, {sign}")
-    elif inst.opcode in {"fcmp", "fpext", "fptosi", "fptoui"}:
+    elif inst.opcode in {"fcmp", "fpext"}:
         wide_operands = tuple(widen(builder, operand) for operand in inst.operands)
         if inst.opcode == "fpext" and kind == wide_operands[0].type:
             text = str(wide_operands[0].value)

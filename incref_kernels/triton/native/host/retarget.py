@@ -9,6 +9,7 @@ from incref_kernels.triton.native.host.checks import Check, checked, note_writer
 from incref_kernels.triton.native.host.divergence import may_diverge
 from incref_kernels.triton.native.host.failure import FAILED, Failure
 from incref_kernels.triton.native.host.floats16 import lower_bfloat, rounded, widened_call
+from incref_kernels.triton.native.host.integers import lower_integer
 from incref_kernels.triton.native.host.intrinsics.lowering import Exchange, Lowering, WaveOperation, constant
 from incref_kernels.triton.native.host.intrinsics.table import base_name, find_lowering, is_host_intrinsic, meets
 from incref_kernels.triton.native.host.liveness import defined
@@ -85,6 +86,7 @@ class _Writer:
         self.definitions = {
             inst.result: inst for block in kernel.blocks for inst in block.instructions if inst.result is not None
         }
+        self.at_start = {inst.result for inst in kernel.blocks[0].instructions}
         self.builder = LaneBuilder()
         # The segment that each block ends in: a phi names the block, its value comes from there.
         self.ends: dict[str, str] = {}
@@ -157,8 +159,10 @@ class _Writer:
         return is_host_intrinsic(inst.callee[1:]) or self._is_wave_value(inst)
 
     def _is_wave_value(self, inst: Instruction) -> bool:
+        # In the first block all lanes are there, so the first one is lane 0.
         return (
             inst.callee is not None
+            and inst.result in self.at_start
             and base_name(inst.callee[1:]) == "llvm.amdgcn.readfirstlane"
             and bool(wave_value(None, inst.operands[0].value, self.definitions))
         )
@@ -243,7 +247,7 @@ class _Writer:
             raise UnsupportedError("a kernel returns no value")
         elif inst.opcode == "alloca":
             raise UnsupportedError("memory of a lane's own (alloca) is not supported")
-        elif not lower_bfloat(self.builder, inst):
+        elif not (lower_integer(self.builder, inst) or lower_bfloat(self.builder, inst)):
             if Check.WRITERS in self.checks:
                 note_writer(self.builder, inst)
             self.builder.add(checked(self.builder, inst) if Check.BOUNDS in self.checks else inst)

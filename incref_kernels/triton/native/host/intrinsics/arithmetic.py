@@ -5,7 +5,7 @@ from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
 from incref_kernels.triton.native.llir.types import FloatType, IntType, Type, VectorType
 
-__all__ = ["ARITHMETIC", "extreme", "multiply_add"]
+__all__ = ["ARITHMETIC", "extreme", "multiply_add", "overload"]
 
 
 def bits_type(kind: Type) -> Type:

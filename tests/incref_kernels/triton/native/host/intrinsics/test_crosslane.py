@@ -56,6 +56,18 @@ def test_readfirstlane_of_the_lane_number_needs_no_meeting(run_lanes: Run) -> No
     assert run_lanes(body, torch.zeros(128, dtype=torch.int32), waves=2).tolist() == [0] * 64 + [1] * 64
 
 
+def test_readfirstlane_of_the_lane_number_where_only_some_lanes_are(run_lanes: Run) -> None:
+    body = """
+  %high = icmp ugt i32 %tid, 40
+  br i1 %high, label %some, label %end
+some:
+  %first = call i32 @llvm.amdgcn.readfirstlane.i32(i32 %tid)
+  br label %end
+end:
+  %y = phi i32 [ %first, %some ], [ -1, %0 ]"""
+    assert run_lanes(body, VALUES).tolist() == [-1] * 41 + [41] * 23
+
+
 def test_ballot_has_a_bit_for_each_lane(run_lanes: Run) -> None:
     body = """
   %bit = trunc i32 %x to i1

@@ -1,8 +1,10 @@
 """The memory that one thread runs a kernel in."""
 
 import ctypes
+import sys
 from dataclasses import dataclass
 
+from incref.errors import FlushDenormalError
 from incref_kernels.triton.native.engine import LoadedKernel
 from incref_kernels.triton.native.host.context import Context
 from incref_kernels.triton.native.printing import PRINT
@@ -48,7 +50,16 @@ class Worker:
             at += size
 
     def run(self, arguments: int) -> int:
-        """Run programs until none is left; the `host.program.Failure`, 0 for none."""
+        """Run programs until none is left; the `host.failure.Failure`, 0 for none.
+
+        Raises:
+            FlushDenormalError: if this thread flushes subnormal floats to zero.
+        """
+        if sys.float_info.min / 2 == 0:
+            raise FlushDenormalError(
+                "a kernel's floats keep subnormals, but this thread flushes them to zero; "
+                "call torch.set_flush_denormal(False)"
+            )
         failure = self._kernel.run(arguments, ctypes.addressof(self.context))
         assert isinstance(failure, int)
         return failure

@@ -5,7 +5,7 @@ import torch
 import triton
 import triton.language as tl
 
-from incref.errors import UnsupportedError
+from incref.errors import FlushDenormalError, UnsupportedError
 from incref_kernels.triton.native import engine, triton_internals
 from incref_kernels.triton.native.native import native
 
@@ -148,6 +148,16 @@ def test_an_empty_grid_runs_nothing() -> None:
     x = torch.zeros(64)
     native(add_one_kernel)[0](x, N=64)
     assert not x.any()
+
+
+def test_a_thread_that_flushes_subnormals_is_refused() -> None:
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor has no such mode")
+    try:
+        with pytest.raises(FlushDenormalError, match=r"call torch\.set_flush_denormal\(False\)"):
+            native(add_one_kernel, threads=1)[1](torch.zeros(64), N=64)
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def test_an_unknown_version_of_triton_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -311,6 +311,18 @@ def test_device_assert_names_program_and_line() -> None:
 
 
 @triton.jit
+def offset_kernel(x, row, stride):
+    tl.store(x + row * stride * 0, 1)
+
+
+def test_an_offset_beyond_32_bits_is_found_in_debug_mode() -> None:
+    x = torch.zeros(1, dtype=torch.int32)
+    native(offset_kernel)[1](x, 1 << 16, 1 << 16)
+    with pytest.raises(RuntimeError, match=r"offset_kernel.*int32 overflow detected for operation mul.*test_language"):
+        native(offset_kernel)[1](x, 1 << 16, 1 << 16, debug=True)
+
+
+@triton.jit
 def extremes_kernel(x, y, hi, lo, N: tl.constexpr):
     at = tl.arange(0, N)
     a, b = tl.load(x + at), tl.load(y + at)

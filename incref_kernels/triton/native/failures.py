@@ -44,6 +44,12 @@ def explain(kernel: str, sites: Sequence[Site], context: Context, extents: Seque
             where = nearest(extents, context.error_value)
             other = _program(context.error_other, context)
             return KernelError(f"{head}: {site.what} to what program {other} stored to: {where}, at {site.line}")
+        case Failure.SHARED_RACE:
+            site = sites[context.error_site]
+            return KernelError(
+                f"{head}: lanes {context.error_lane} and {context.error_other} touch byte {context.error_value} "
+                f"of shared memory without a barrier in between: {site.what}, at {site.line}"
+            )
     raise AssertionError(failure)
 
 

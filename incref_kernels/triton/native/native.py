@@ -109,7 +109,12 @@ class Native:
             name=self.kernel.fn.__name__,
             signature=lowered.signature,
             parameters=host.parameters,
-            layout=Layout(waves=lowered.num_warps, shared=lowered.shared, frame=host.frame_bytes),
+            layout=Layout(
+                waves=lowered.num_warps,
+                shared=lowered.shared,
+                frame=host.frame_bytes,
+                watched=lowered.shared if Check.SHARED in options.checks else 0,
+            ),
             sites=host.sites,
         )
 
@@ -123,6 +128,7 @@ def native(
     fused: bool = False,
     bounds: bool = False,
     writers: bool = False,
+    shared: bool = False,
     directory: Path | None = None,
 ) -> Native:
     """Make a kernel that runs on the CPU, compiled, without a GPU.
@@ -136,6 +142,7 @@ def native(
         fused: whether `a * b + c` may be rounded once.
         bounds: fail at the first load or store outside of every tensor, and say where.
         writers: fail when two programs store to the same element, and say which.
+        shared: fail when two lanes race for a byte of shared memory, and say which.
         checks: what is checked while a kernel runs.
         directory: where compiled kernels are kept, `incref/triton-native` in the user's cache directory by default.
 
@@ -146,7 +153,7 @@ def native(
         UnsupportedError: if Triton or llvmlite is missing or of a version that is not known, or the kernel needs
             something that has no known meaning on the host.
     """
-    wishes = {Check.BOUNDS: bounds, Check.WRITERS: writers}
+    wishes = {Check.BOUNDS: bounds, Check.WRITERS: writers, Check.SHARED: shared}
     options = NativeOptions(
         arch=arch,
         threads=threads or default_threads(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from incref.errors import FlushDenormalError
 from incref_kernels.triton.native.engine import LoadedKernel
 from incref_kernels.triton.native.host.context import Context
+from incref_kernels.triton.native.host.races import NOTE_BYTES
 from incref_kernels.triton.native.printing import PRINT
 
 __all__ = ["Layout", "Worker"]
@@ -24,11 +25,13 @@ class Layout:
         waves: how many waves a program has.
         shared: its shared memory.
         frame: what a wave remembers while it waits.
+        watched: how much of the shared memory is watched for races: all or nothing.
     """
 
     waves: int
     shared: int
     frame: int
+    watched: int
 
 
 class Worker:
@@ -41,6 +44,7 @@ class Worker:
             "states": _rounded(4 * layout.waves),
             "frames": layout.waves * _rounded(layout.frame),
             "spare": _SPARE,
+            "shared_notes": layout.watched * NOTE_BYTES,
         }
         self._memory = ctypes.create_string_buffer(sum(sizes.values()) + _LINE)
         self.context = Context(print=PRINT)

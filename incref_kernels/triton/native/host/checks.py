@@ -23,6 +23,8 @@ class Check(Enum):
     """No load, store or atomic outside of the memory of the tensors that the kernel was given."""
     WRITERS = auto()
     """No element is stored to by two programs; atomics are left out."""
+    SHARED = auto()
+    """No race in shared memory (see `host.races`)."""
 
 
 # Which operand is the address.

@@ -21,6 +21,8 @@ class Failure(IntEnum):
     """A load or store outside of every tensor (debug mode)."""
     WRITTEN_TWICE = 5
     """Two programs stored to the same element (debug mode)."""
+    SHARED_RACE = 6
+    """Two lanes touched a byte of shared memory without a meeting in between (debug mode)."""
 
 
 # The first failure of a program is kept.

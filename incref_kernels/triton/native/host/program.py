@@ -37,7 +37,7 @@ def host_module(kernel: HostKernel, *, waves: int) -> str:
 _FIXED = ("ptr %ctx", "ptr %lds", "i32 %pid_x", "i32 %pid_y", "i32 %pid_z")
 _FIELDS = (
     "pid", "grid", "lds", "states", "frames", "counter", "total", "order", "chunk",
-    "error", "error_lane", "error_site", "error_other", "error_program",
+    "error", "error_lane", "error_site", "error_other", "error_program", "phase",
 )  # fmt: skip
 
 _RUN = """
@@ -123,10 +123,14 @@ entry:
   %states = load ptr, ptr %states_at
   %frames_at = getelementptr i8, ptr %ctx, i64 {at_frames}
   %frames = load ptr, ptr %frames_at
+  %phase_at = getelementptr i8, ptr %ctx, i64 {at_phase}
   %error_at = getelementptr i8, ptr %ctx, i64 {at_error}
   br label %phase
 phase:
   %is_first = phi i1 [true, %entry], [false, %again]
+  %phase_before = load i32, ptr %phase_at
+  %phase_now = add i32 %phase_before, 1
+  store i32 %phase_now, ptr %phase_at
   br label %wave
 wave:
   %w = phi i32 [0, %phase], [%w_next, %wave_end]

@@ -13,6 +13,7 @@ from incref_kernels.triton.native.host.integers import lower_integer
 from incref_kernels.triton.native.host.intrinsics.lowering import Exchange, Lowering, WaveOperation, constant
 from incref_kernels.triton.native.host.intrinsics.table import base_name, find_lowering, is_host_intrinsic, meets
 from incref_kernels.triton.native.host.liveness import defined
+from incref_kernels.triton.native.host.races import number_stretches, watch_shared
 from incref_kernels.triton.native.host.regions import Lane, wave_functions
 from incref_kernels.triton.native.host.schedule import gathered
 from incref_kernels.triton.native.host.segments import Copy, LaneBuilder, Mask, Site, WaveCall, stride
@@ -97,6 +98,8 @@ class _Writer:
         builder, kernel = self.builder, self.kernel
         if may_diverge(kernel, self._stops, self._is_pure_call):
             builder.mask = Mask(states=builder.reserve(256), active=builder.reserve(64), first=builder.reserve(4))
+        if Check.SHARED in self.checks:
+            number_stretches(builder)
         for block in kernel.blocks:
             self._block(block)
         self._mend_phis()
@@ -248,6 +251,8 @@ class _Writer:
         elif inst.opcode == "alloca":
             raise UnsupportedError("memory of a lane's own (alloca) is not supported")
         elif not (lower_integer(self.builder, inst) or lower_bfloat(self.builder, inst)):
+            if Check.SHARED in self.checks:
+                watch_shared(self.builder, inst)
             if Check.WRITERS in self.checks:
                 note_writer(self.builder, inst)
             self.builder.add(checked(self.builder, inst) if Check.BOUNDS in self.checks else inst)

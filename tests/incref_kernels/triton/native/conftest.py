@@ -27,10 +27,17 @@ def fixture_run_lanes() -> Callable[..., Tensor]:
 
 
 def run_lanes(
-    body: str, values: Sequence[int] | Tensor, *, waves: int = 1, declare: str = "", arch: str = "gfx942"
+    body: str,
+    values: Sequence[int] | Tensor,
+    *,
+    waves: int = 1,
+    declare: str = "",
+    arch: str = "gfx942",
+    shared: bool = False,
 ) -> Tensor:
     from incref_kernels.triton.native import engine
     from incref_kernels.triton.native.compiled import CompiledKernel
+    from incref_kernels.triton.native.host.checks import Check
     from incref_kernels.triton.native.host.program import host_module
     from incref_kernels.triton.native.host.retarget import retarget
     from incref_kernels.triton.native.llir.parse_module import parse_module
@@ -50,12 +57,12 @@ define amdgpu_kernel void @kernel(ptr addrspace(1) %in, ptr addrspace(1) %out) {
   ret void
 }}
 """
-    host = retarget(parse_module(text), arch=arch, fused=False)
+    host = retarget(parse_module(text), arch=arch, fused=False, checks=frozenset({Check.SHARED} if shared else ()))
     kernel = CompiledKernel(
         name="kernel",
         signature=("*i32", "*i32"),
         parameters=host.parameters,
-        layout=Layout(waves=waves, shared=4096, frame=host.frame_bytes),
+        layout=Layout(waves=waves, shared=4096, frame=host.frame_bytes, watched=4096 * shared),
         sites=host.sites,
         loaded=engine.load(engine.build(host_module(host, waves=waves))),
     )

@@ -1,4 +1,4 @@
-"""What Triton makes of shared memory has no races: with a meeting between any two lanes that touch the same byte, it does
+"""What Triton makes of shared memory has no races: any two lanes that touch the same byte meet in between, so it does
 not matter that lanes run one after the other here.
 """
 

@@ -1,0 +1,1 @@
+"""Kernels in Triton, and the means to run them without a GPU."""

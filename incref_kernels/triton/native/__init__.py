@@ -1,0 +1,1 @@
+"""Run any Triton kernel on the CPU, compiled, without a GPU."""

@@ -1,0 +1,106 @@
+"""LLVM on the host, by way of llvmlite: from text to an object file, and from an object file to functions."""
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+
+from incref.errors import UnsupportedError
+
+try:
+    import llvmlite
+    import llvmlite.binding as llvm
+except ImportError as error:  # pragma: no cover
+    raise UnsupportedError("running Triton kernels natively needs llvmlite: pip install 'llvmlite>=0.45'") from error
+
+__all__ = ["LoadedKernel", "build", "host_description", "load"]
+
+
+# Tried: llvmlite 0.45.1 and 0.46.0 (LLVM 20), 0.50.0 (LLVM 22). Before, pointers had other types.
+_OLDEST_LLVM = 20
+
+
+@cache
+def _machine() -> "llvm.TargetMachine":
+    if llvm.llvm_version_info[0] < _OLDEST_LLVM:
+        found = ".".join(map(str, llvm.llvm_version_info))
+        raise UnsupportedError(
+            f"running Triton kernels natively needs LLVM {_OLDEST_LLVM} or newer, llvmlite {llvmlite.__version__} "
+            f"has {found}: pip install 'llvmlite>=0.45'"
+        )
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(
+        opt=2,
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        reloc="pic",
+        codemodel="default",
+    )
+
+
+@cache
+def host_description() -> str:
+    """Name all that the object file depends on: LLVM's version, the processor and what it can do."""
+    version = ".".join(map(str, llvm.llvm_version_info))
+    processor = f"{_machine().triple}, {llvm.get_host_cpu_name()}, {llvm.get_host_cpu_features().flatten()}"
+    return f"llvmlite {llvmlite.__version__}, LLVM {version}, {processor}"
+
+
+def build(text: str) -> bytes:
+    """Optimize a module and compile it to an object file.
+
+    Raises:
+        UnsupportedError: if LLVM does not accept the text.
+    """
+    machine = _machine()
+    try:
+        module = llvm.parse_assembly(text)
+        module.verify()
+    except RuntimeError as error:
+        raise UnsupportedError(
+            f"LLVM {llvm.llvm_version_info} of llvmlite does not accept the kernel: {error}"
+        ) from error
+    module.triple = machine.triple
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    # The elements of one lane lie side by side: they become vectors.
+    options.slp_vectorization = True
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    emitted = machine.emit_object(module)
+    assert isinstance(emitted, bytes)
+    return emitted
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedKernel:
+    """Code in memory: it lives as long as `library` does."""
+
+    run: "ctypes._CFunctionType"
+    library: object
+
+
+@cache
+def _jit() -> "llvm.LLJIT":
+    _machine()
+    return llvm.create_lljit_compiler()
+
+
+_numbers = count()
+
+
+def load(image: bytes) -> LoadedKernel:
+    """Load an object file.
+
+    Raises:
+        UnsupportedError: if it calls a function that the process doesn't have.
+    """
+    library = llvm.JITLibraryBuilder().add_object_img(image).add_current_process()
+    library.export_symbol("run")
+    try:
+        linked = library.link(_jit(), f"kernel{next(_numbers)}")
+    except RuntimeError as error:
+        raise UnsupportedError(f"the kernel calls a function that is not there: {error}") from error
+    run = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)(linked["run"])
+    return LoadedKernel(run=run, library=linked)

@@ -1,0 +1,197 @@
+"""What is decided while a kernel is compiled: the members of the enums, and functions of formats and options."""
+
+import triton
+import triton.language as tl
+
+from incref.formats import (
+    FORMATS,
+    BlockFormat,
+    BlockRule,
+    ElementFormat,
+    FloatFormat,
+    IntFormat,
+    IntRange,
+    NanRule,
+    Overflow,
+    Rounding,
+    ScaleArithmetic,
+    ScaleRule,
+)
+from incref.numerics.encode import Encoding
+from incref.numerics.mx import BlockSpecials, nan_element_code
+
+__all__ = [
+    "DIVIDE",
+    "ELEMENT",
+    "FLOAT32",
+    "NAN_BLOCK",
+    "NAN_MAX",
+    "NAN_ZERO",
+    "NEAREST_AWAY",
+    "NEAREST_EVEN",
+    "NONSATURATE",
+    "SATURATE",
+    "SATURATE_BLOCK",
+    "SATURATE_FINITE",
+    "STOCHASTIC",
+    "TOWARD_NEGATIVE",
+    "TOWARD_POSITIVE",
+    "TOWARD_ZERO",
+    "are_nan_blocks",
+    "block_nan_code",
+    "block_nan_scale",
+    "code_of_zero",
+    "has_code_for_nan",
+    "has_inf",
+    "has_subnormals",
+    "is_float",
+    "is_unsigned",
+    "least_code",
+    "may_refuse",
+    "nan_is_negative_zero",
+    "normalizes",
+    "scale_encoding",
+    "scale_threshold",
+    "spare_bits",
+    "store_encoding",
+    "working_layout",
+]
+
+NEAREST_EVEN = tl.constexpr(Rounding.NEAREST_EVEN)
+NEAREST_AWAY = tl.constexpr(Rounding.NEAREST_AWAY)
+TOWARD_ZERO = tl.constexpr(Rounding.TOWARD_ZERO)
+TOWARD_POSITIVE = tl.constexpr(Rounding.TOWARD_POSITIVE)
+TOWARD_NEGATIVE = tl.constexpr(Rounding.TOWARD_NEGATIVE)
+STOCHASTIC = tl.constexpr(Rounding.STOCHASTIC)
+SATURATE = tl.constexpr(Overflow.SATURATE)
+SATURATE_FINITE = tl.constexpr(Overflow.SATURATE_FINITE)
+NONSATURATE = tl.constexpr(Overflow.NONSATURATE)
+NAN_MAX = tl.constexpr(NanRule.MAX)
+NAN_ZERO = tl.constexpr(NanRule.ZERO)
+NAN_BLOCK = tl.constexpr(BlockRule.NAN_BLOCK)
+ELEMENT = tl.constexpr(BlockRule.ELEMENT)
+SATURATE_BLOCK = tl.constexpr(BlockRule.SATURATE)
+DIVIDE = tl.constexpr(ScaleArithmetic.DIVIDE)
+FLOAT32 = tl.constexpr(FORMATS["float32"])
+
+
+@triton.constexpr_function
+def is_float(fmt: ElementFormat) -> bool:
+    """Whether codes have sign, exponent and mantissa fields."""
+    return isinstance(fmt, FloatFormat)
+
+
+@triton.constexpr_function
+def has_code_for_nan(fmt: ElementFormat) -> bool:
+    """Whether a NaN can be encoded."""
+    return isinstance(fmt, FloatFormat) and fmt.nan_code is not None
+
+
+@triton.constexpr_function
+def has_inf(fmt: FloatFormat) -> bool:
+    """Whether Inf can be encoded."""
+    return fmt.inf_code is not None
+
+
+@triton.constexpr_function
+def is_unsigned(fmt: FloatFormat) -> bool:
+    """Whether there is no sign bit."""
+    return not fmt.is_signed
+
+
+@triton.constexpr_function
+def nan_is_negative_zero(fmt: FloatFormat) -> bool:
+    """Whether the one NaN stands where -0 would."""
+    return fmt.is_signed and fmt.nan_code == fmt.sign_code
+
+
+@triton.constexpr_function
+def working_layout(layout: FloatFormat) -> FloatFormat:
+    """The format whose patterns a kernel computes with: binary64 for binary64, else binary32."""
+    found = FORMATS["float64" if layout.bits == 64 else "float32"]
+    assert isinstance(found, FloatFormat)
+    return found
+
+
+@triton.constexpr_function
+def code_of_zero(fmt: FloatFormat) -> int:
+    """Code of +0, or what it would be if codes went on below the first one."""
+    return 0 if fmt.has_zero else -(1 << fmt.mantissa_bits)
+
+
+@triton.constexpr_function
+def may_refuse(to: Encoding) -> bool:
+    """Whether an encoding has to report elements that have no code."""
+    has_nan = isinstance(to.fmt, FloatFormat) and to.fmt.nan_code is not None
+    return to.nan is NanRule.ERROR and not has_nan
+
+
+@triton.constexpr_function
+def normalizes(fmt: ElementFormat, layout: FloatFormat, is_divided: bool) -> bool:  # noqa: FBT001  # read by position
+    """Whether subnormals of the source need their true exponent: the grid of the target reaches below its normals."""
+    return is_divided or (isinstance(fmt, FloatFormat) and fmt.emin < layout.emin)
+
+
+@triton.constexpr_function
+def spare_bits(fmt: FloatFormat, layout: FloatFormat) -> int:
+    """Bits that keep every shift positive where the target is as fine as the source."""
+    return max(0, fmt.mantissa_bits - layout.mantissa_bits + 1)
+
+
+@triton.constexpr_function
+def least_code(to: Encoding) -> int:
+    """Least code of an integer format that is used."""
+    assert isinstance(to.fmt, IntFormat)
+    return -to.fmt.max_code if to.fmt.is_signed and to.int_range is IntRange.RESTRICTED else to.fmt.min_code
+
+
+@triton.constexpr_function
+def has_subnormals(fmt: ElementFormat, layout: FloatFormat) -> bool:
+    """Whether some value of `fmt` is a subnormal of `layout`."""
+    return isinstance(fmt, FloatFormat) and fmt.emin - fmt.mantissa_bits < layout.emin
+
+
+@triton.constexpr_function
+def scale_threshold(fmt: ElementFormat, layout: FloatFormat, rule: ScaleRule) -> int:
+    """Fraction of the largest magnitude from which on a rule takes the next power of two; see `scale_exponent`."""
+    width = layout.mantissa_bits
+    if rule is ScaleRule.FLOOR:
+        return 1 << width
+    if rule is ScaleRule.CEIL:
+        return 1
+    if rule is ScaleRule.RCEIL:
+        return int((fmt.qmax / 2.0**fmt.emax - 1) * (1 << width)) + 1
+    assert rule is ScaleRule.EVEN
+    precision = fmt.mantissa_bits if isinstance(fmt, FloatFormat) else fmt.max_code.bit_length() - 1
+    return (1 << width) - ((1 << width) >> (precision + 1))
+
+
+@triton.constexpr_function
+def are_nan_blocks(specials: BlockSpecials) -> bool:
+    """Whether both NaN and Inf make their block NaN."""
+    return specials.are_nan_blocks
+
+
+@triton.constexpr_function
+def block_nan_code(fmt: BlockFormat) -> int:
+    """Code of every element of a block whose scale is NaN."""
+    return nan_element_code(fmt)
+
+
+@triton.constexpr_function
+def block_nan_scale(fmt: BlockFormat) -> int:
+    """Code of a scale that is NaN."""
+    assert fmt.scale.nan_code is not None
+    return fmt.scale.nan_code
+
+
+@triton.constexpr_function
+def scale_encoding(fmt: BlockFormat) -> Encoding:
+    """How a scale that is no power of two is rounded to its format."""
+    return Encoding(fmt=fmt.scale, rounding=Rounding.NEAREST_EVEN, overflow=Overflow.SATURATE, nan=NanRule.ERROR)
+
+
+@triton.constexpr_function
+def store_encoding(layout: FloatFormat) -> Encoding:
+    """How a result is rounded to the dtype that it is stored in."""
+    return Encoding(fmt=layout, rounding=Rounding.NEAREST_EVEN, overflow=Overflow.NONSATURATE, nan=NanRule.ERROR)

@@ -109,7 +109,7 @@ def _overflows(rounded: tl.tensor, sign_mask: tl.tensor, to: tl.constexpr) -> tl
     """Whether a finite value leaves the range: not where it is rounded toward zero (IEEE 754-2019, 7.4)."""
     is_beyond = rounded > to.fmt.max_code
     if to.rounding == TOWARD_ZERO:
-        is_beyond = is_beyond & (sign_mask > 0)
+        is_beyond = tl.zeros_like(is_beyond)
     elif to.rounding == TOWARD_POSITIVE:
         is_beyond = is_beyond & (sign_mask == 0)
     elif to.rounding == TOWARD_NEGATIVE:

@@ -1,5 +1,7 @@
 """What is decided while a kernel is compiled: the members of the enums, and functions of formats and options."""
 
+import struct
+
 import triton
 import triton.language as tl
 
@@ -23,13 +25,13 @@ from incref.numerics.mx import BlockSpecials, nan_element_code
 __all__ = [
     "DIVIDE",
     "ELEMENT",
-    "FLOAT32",
     "NAN_BLOCK",
     "NAN_MAX",
     "NAN_ZERO",
     "NEAREST_AWAY",
     "NEAREST_EVEN",
     "NONSATURATE",
+    "RULE_DIVIDE",
     "SATURATE",
     "SATURATE_BLOCK",
     "SATURATE_FINITE",
@@ -38,18 +40,22 @@ __all__ = [
     "TOWARD_POSITIVE",
     "TOWARD_ZERO",
     "are_nan_blocks",
+    "block_may_refuse",
     "block_nan_code",
     "block_nan_scale",
     "code_of_zero",
     "has_code_for_nan",
     "has_inf",
     "has_subnormals",
+    "integer_type",
     "is_float",
     "is_unsigned",
+    "layout_of_width",
     "least_code",
     "may_refuse",
     "nan_is_negative_zero",
     "normalizes",
+    "reciprocal",
     "scale_encoding",
     "scale_threshold",
     "spare_bits",
@@ -72,7 +78,7 @@ NAN_BLOCK = tl.constexpr(BlockRule.NAN_BLOCK)
 ELEMENT = tl.constexpr(BlockRule.ELEMENT)
 SATURATE_BLOCK = tl.constexpr(BlockRule.SATURATE)
 DIVIDE = tl.constexpr(ScaleArithmetic.DIVIDE)
-FLOAT32 = tl.constexpr(FORMATS["float32"])
+RULE_DIVIDE = tl.constexpr(ScaleRule.DIVIDE)
 
 
 @triton.constexpr_function
@@ -111,6 +117,20 @@ def working_layout(layout: FloatFormat) -> FloatFormat:
     found = FORMATS["float64" if layout.bits == 64 else "float32"]
     assert isinstance(found, FloatFormat)
     return found
+
+
+@triton.constexpr_function
+def layout_of_width(bits: int) -> FloatFormat:
+    """The format of patterns of 32 or 64 bits."""
+    found = FORMATS[f"float{bits}"]
+    assert isinstance(found, FloatFormat)
+    return found
+
+
+@triton.constexpr_function
+def integer_type(layout: FloatFormat) -> tl.dtype:
+    """Type of integers that patterns are computed in."""
+    return tl.int64 if layout.bits == 64 else tl.int32
 
 
 @triton.constexpr_function
@@ -167,9 +187,25 @@ def scale_threshold(fmt: ElementFormat, layout: FloatFormat, rule: ScaleRule) ->
 
 
 @triton.constexpr_function
+def reciprocal(limit: float, layout: FloatFormat) -> float:
+    """Compute `1 / limit`, rounded to `layout`, binary32 or binary64.
+
+    The quotient of two binary32 numbers is rounded to binary64 first, which has bits enough for that to do no harm.
+    """
+    quotient = 1.0 / limit
+    return quotient if layout.bits == 64 else float(struct.unpack("f", struct.pack("f", quotient))[0])
+
+
+@triton.constexpr_function
 def are_nan_blocks(specials: BlockSpecials) -> bool:
     """Whether both NaN and Inf make their block NaN."""
     return specials.are_nan_blocks
+
+
+@triton.constexpr_function
+def block_may_refuse(to: Encoding, specials: BlockSpecials) -> bool:
+    """Whether elements of blocks can be left without a code; not where NaN is met in NaN blocks alone."""
+    return may_refuse(to) and not (specials.are_nan_blocks and to.overflow is Overflow.SATURATE)
 
 
 @triton.constexpr_function

@@ -9,13 +9,18 @@ __all__ = ["integer_pattern", "load_patterns", "split", "widen"]
 @triton.jit
 def load_patterns(pointers: tl.tensor, mask: tl.tensor) -> tl.tensor:
     """Load floats as signed patterns: binary64 for float64, else binary32; 0 where `mask` is false."""
-    return widen(tl.load(pointers, mask=mask, other=0.0))
+    return widen(tl.load(pointers, mask=mask, other=0))
 
 
 @triton.jit
 def widen(x: tl.tensor) -> tl.tensor:
-    """Read floats as signed patterns: binary64 for float64, else binary32, with the signs of zeros and NaNs."""
-    if x.dtype.is_fp64():
+    """Read floats as signed patterns: binary64 for float64, else binary32, with the signs of zeros and NaNs.
+
+    Integers are patterns already.
+    """
+    if x.dtype.is_int():
+        signed = x
+    elif x.dtype.is_fp64():
         signed = x.to(tl.int64, bitcast=True)
     elif x.dtype.is_fp32():
         signed = x.to(tl.int32, bitcast=True)

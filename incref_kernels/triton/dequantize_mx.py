@@ -90,8 +90,10 @@ def _dequantize_tile(
     """Compute `decode(codes) * scale * tensor_scale`: an exact product, one rounded, and the rounding to `layout`."""
     working: tl.constexpr = working_layout(layout)
     wide: tl.constexpr = integer_type(working)
-    value = value_of(decode_patterns(codes.to(wide), fmt.element, working))
-    value = value * value_of(decode_patterns(scales.to(wide), fmt.scale, working))
+    element: tl.constexpr = fmt.element
+    scale: tl.constexpr = fmt.scale
+    value = value_of(decode_patterns(codes.to(wide), element, working))
+    value = value * value_of(decode_patterns(scales.to(wide), scale, working))
     if tensor_scale_ptr is not None:
         value = value * tl.load(tensor_scale_ptr).to(value.dtype)
     return round_to(value, layout)

@@ -62,7 +62,7 @@ def encode_mx_blocks(
         Codes of elements, codes of scales, and which elements are or become NaN outside a block that is NaN.
     """
     amax, is_nan, is_top = block_state(signed, axis, layout, specials)
-    exponent = scale_exponent(amax, layout, fmt.element, rule)
+    exponent = scale_exponent(amax, layout, fmt, rule)
     exponent = tl.minimum(tl.maximum(exponent, fmt.scale.emin), fmt.scale.emax)
     exponent = tl.where(is_top, fmt.scale.emax, exponent)
     codes, is_lost = encode_patterns(signed, random, tl.expand_dims(exponent, axis), layout, to)
@@ -93,7 +93,8 @@ def encode_nvfp4_blocks(
     wanted = divide(divide(value_of(amax), fmt.element.qmax), tensor_scale)
     scale_code, _ = encode_patterns(pattern_of(wanted), None, None, layout, scale_encoding(fmt))
     scale_code = tl.where(is_top, fmt.scale.max_code, scale_code)
-    scale = value_of(decode_patterns(scale_code, fmt.scale, layout))
+    scale_format: tl.constexpr = fmt.scale
+    scale = value_of(decode_patterns(scale_code, scale_format, layout))
     # Below half the smallest scale a block vanishes.
     vanishes = (scale == 0) | is_nan
     if arithmetic == DIVIDE:

@@ -73,7 +73,7 @@ def _encode_float(
     # Where codes start at the smallest normal value, zero would be the one before the first: -1.
     base = ((grid - fmt.emin) << fmt.mantissa_bits) + code_of_zero(fmt)
     shift = grid - power + (width - fmt.mantissa_bits + spare)
-    rounded = round_shift(significand << spare, shift, base, sign_mask, random, width + 1 + spare, to.rounding)
+    rounded = round_shift(significand << spare, shift, base, sign_mask, random, width + 1 + spare, to)
     code = tl.minimum(tl.maximum(rounded, 0), fmt.max_code)
     is_nan = magnitude > layout.inf_code
     # -0 is zero, so it is below the range of an unsigned format only where there is no zero.
@@ -95,7 +95,7 @@ def _encode_float(
         is_nan = is_nan | escapes
     sign = sign_mask & fmt.sign_code
     if not has_code_for_nan(fmt):
-        code = _put_nan(code | sign, is_nan, sign | fmt.max_code, to.nan)
+        code = _put_nan(code | sign, is_nan, sign | fmt.max_code, to)
     elif fmt.has_signed_nan:
         code = tl.where(is_nan, fmt.nan_code, code) | sign
     else:
@@ -131,7 +131,7 @@ def _encode_int(
     width: tl.constexpr = layout.mantissa_bits
     # A shift below 1 would belong to a magnitude beyond 2**(width - 1), which is outside every range either way.
     shift = tl.maximum(width - fmt.fraction_bits - power, 1)
-    size = round_shift(significand, shift, sign_mask ^ sign_mask, sign_mask, random, width + 1, to.rounding)
+    size = round_shift(significand, shift, sign_mask ^ sign_mask, sign_mask, random, width + 1, to)
     rounded = (size ^ sign_mask) - sign_mask
     code = tl.minimum(tl.maximum(rounded, least_code(to)), fmt.max_code)
     is_nan = magnitude > layout.inf_code
@@ -140,14 +140,14 @@ def _encode_int(
     elif to.overflow == NONSATURATE:
         is_nan = is_nan | (rounded != code)
     largest = tl.where(sign_mask < 0, least_code(to) + (sign_mask ^ sign_mask), fmt.max_code)
-    return _put_nan(code, is_nan, largest, to.nan), is_nan
+    return _put_nan(code, is_nan, largest, to), is_nan
 
 
 @triton.jit
-def _put_nan(code: tl.tensor, is_nan: tl.tensor, largest: tl.tensor, rule: tl.constexpr) -> tl.tensor:
+def _put_nan(code: tl.tensor, is_nan: tl.tensor, largest: tl.tensor, to: tl.constexpr) -> tl.tensor:
     """Replace what should be NaN in a format that has none by what the rule says; `largest` has the sign of the NaN."""
-    if rule == NAN_MAX:
+    if to.nan == NAN_MAX:
         code = tl.where(is_nan, largest, code)
-    elif rule == NAN_ZERO:
+    elif to.nan == NAN_ZERO:
         code = tl.where(is_nan, 0, code)
     return code

@@ -1,6 +1,7 @@
 """What is decided while a kernel is compiled: the members of the enums, and functions of formats and options."""
 
-import struct
+from collections.abc import Mapping
+from typing import ClassVar
 
 import triton
 import triton.language as tl
@@ -20,7 +21,7 @@ from incref.formats import (
     ScaleRule,
 )
 from incref.numerics.encode import Encoding
-from incref.numerics.mx import BlockSpecials, nan_element_code
+from incref.numerics.mx import BlockSpecials
 
 __all__ = [
     "DIVIDE",
@@ -55,7 +56,6 @@ __all__ = [
     "may_refuse",
     "nan_is_negative_zero",
     "normalizes",
-    "reciprocal",
     "scale_encoding",
     "scale_threshold",
     "spare_bits",
@@ -79,6 +79,17 @@ ELEMENT = tl.constexpr(BlockRule.ELEMENT)
 SATURATE_BLOCK = tl.constexpr(BlockRule.SATURATE)
 DIVIDE = tl.constexpr(ScaleArithmetic.DIVIDE)
 RULE_DIVIDE = tl.constexpr(ScaleRule.DIVIDE)
+
+
+class _Layouts:
+    """The formats of patterns that kernels compute with.
+
+    Attributes of a class, since Triton would compare a global with its first value at every launch.
+    """
+
+    by_width: ClassVar[Mapping[int, FloatFormat]] = {
+        fmt.bits: fmt for fmt in (FORMATS["float32"], FORMATS["float64"]) if isinstance(fmt, FloatFormat)
+    }
 
 
 @triton.constexpr_function
@@ -114,17 +125,13 @@ def nan_is_negative_zero(fmt: FloatFormat) -> bool:
 @triton.constexpr_function
 def working_layout(layout: FloatFormat) -> FloatFormat:
     """The format whose patterns a kernel computes with: binary64 for binary64, else binary32."""
-    found = FORMATS["float64" if layout.bits == 64 else "float32"]
-    assert isinstance(found, FloatFormat)
-    return found
+    return _Layouts.by_width[max(layout.bits, 32)]
 
 
 @triton.constexpr_function
 def layout_of_width(bits: int) -> FloatFormat:
     """The format of patterns of 32 or 64 bits."""
-    found = FORMATS[f"float{bits}"]
-    assert isinstance(found, FloatFormat)
-    return found
+    return _Layouts.by_width[bits]
 
 
 @triton.constexpr_function
@@ -187,16 +194,6 @@ def scale_threshold(fmt: ElementFormat, layout: FloatFormat, rule: ScaleRule) ->
 
 
 @triton.constexpr_function
-def reciprocal(limit: float, layout: FloatFormat) -> float:
-    """Compute `1 / limit`, rounded to `layout`, binary32 or binary64.
-
-    The quotient of two binary32 numbers is rounded to binary64 first, which has bits enough for that to do no harm.
-    """
-    quotient = 1.0 / limit
-    return quotient if layout.bits == 64 else float(struct.unpack("f", struct.pack("f", quotient))[0])
-
-
-@triton.constexpr_function
 def are_nan_blocks(specials: BlockSpecials) -> bool:
     """Whether both NaN and Inf make their block NaN."""
     return specials.are_nan_blocks
@@ -211,7 +208,7 @@ def block_may_refuse(to: Encoding, specials: BlockSpecials) -> bool:
 @triton.constexpr_function
 def block_nan_code(fmt: BlockFormat) -> int:
     """Code of every element of a block whose scale is NaN."""
-    return nan_element_code(fmt)
+    return (fmt.element.nan_code or 0) if isinstance(fmt.element, FloatFormat) else 0
 
 
 @triton.constexpr_function

@@ -23,27 +23,27 @@ def round_shift(
     sign_mask: tl.tensor,
     random: tl.tensor,
     width: tl.constexpr,
-    rounding: tl.constexpr,
+    to: tl.constexpr,
 ) -> tl.tensor:
     """Compute `base + significand / 2**shift`, rounded to an integer once; see `incref.numerics.rounding`."""
-    if rounding == STOCHASTIC:
+    if to.rounding == STOCHASTIC:
         rounded = _stochastic(significand, shift, random, width) + base
     else:
         # From width + 1 on, every quotient is below one half, so larger shifts round alike.
         shift = tl.minimum(shift, width + 1)
         quotient = significand >> shift
-        if rounding == NEAREST_EVEN:
+        if to.rounding == NEAREST_EVEN:
             # Just below one half, so that a tie needs the one that an odd sum adds.
             increment = (1 << (shift - 1)) - 1 + ((quotient + base) & 1)
             rounded = ((significand + increment) >> shift) + base
-        elif rounding == NEAREST_AWAY:
+        elif to.rounding == NEAREST_AWAY:
             rounded = ((significand + (1 << (shift - 1))) >> shift) + base
-        elif rounding == TOWARD_POSITIVE:
+        elif to.rounding == TOWARD_POSITIVE:
             rounded = ((significand + (((1 << shift) - 1) & ~sign_mask)) >> shift) + base
-        elif rounding == TOWARD_NEGATIVE:
+        elif to.rounding == TOWARD_NEGATIVE:
             rounded = ((significand + (((1 << shift) - 1) & sign_mask)) >> shift) + base
         else:
-            tl.static_assert(rounding == TOWARD_ZERO)
+            tl.static_assert(to.rounding == TOWARD_ZERO)
             rounded = quotient + base
     return rounded
 

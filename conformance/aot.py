@@ -103,7 +103,7 @@ class Code:
 
     Attributes:
         registers: of a thread.
-        spills: bytes of stack on NVIDIA, spilled registers and scratch bytes on AMD.
+        spills: bytes of stack on NVIDIA; spilled registers and bytes of scratch memory on AMD.
         wide_loads: reads of 16 bytes.
         wide_stores: writes of 16 bytes.
         faults: what must not be there.
@@ -216,11 +216,11 @@ def compile_for(build: Build, target: GPUTarget) -> Code:
         build.source(), target=target, options={"num_warps": build.tile.num_warps, "enable_fp_fusion": False}
     )
     if target.backend == "cuda":
-        return _nvidia(compiled.asm["ptx"], compiled.asm["cubin"], build)
+        return _nvidia(compiled.asm["ptx"], compiled.asm["cubin"])
     return _amd(compiled.asm["amdgcn"], build)
 
 
-_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+_CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 _FORBIDDEN = {
     "fma": "a contracted product and sum",
     r"\.ftz": "a flush of subnormals",
@@ -229,19 +229,18 @@ _FORBIDDEN = {
 }
 
 
-def _nvidia(ptx: str, cubin: bytes, build: Build) -> Code:
+def _nvidia(ptx: str, cubin: bytes) -> Code:
     code = Code()
     code.faults += [f"{what} in PTX" for pattern, what in _FORBIDDEN.items() if re.search(pattern, ptx)]
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        usage = _run(_TOOLS / "cuobjdump", "-res-usage", file.name)
-        sass = _run(_TOOLS / "nvdisasm", "-c", file.name)
+        usage = _run(_CUOBJDUMP, "-res-usage", file.name)
     code.registers = int(re.findall(r"REG:(\d+)", usage)[0])
-    code.spills = int(re.findall(r"STACK:(\d+)", usage)[0]) + len(re.findall(r"\b(?:LDL|STL)\b", sass))
-    code.wide_loads = len(re.findall(r"LDG\S*\.128", sass))
-    code.wide_stores = len(re.findall(r"STG\S*\.128", sass))
-    return _judge(code, build)
+    code.spills = int(re.findall(r"STACK:(\d+)", usage)[0])
+    code.wide_loads = len(re.findall(r"ld\.global\S*\.v4\.b32", ptx))
+    code.wide_stores = len(re.findall(r"st\.global\S*\.v4\.b32", ptx))
+    return _judge(code)
 
 
 def _amd(listing: str, build: Build) -> Code:
@@ -256,10 +255,10 @@ def _amd(listing: str, build: Build) -> Code:
     )
     code.wide_loads = len(re.findall(r"(?:global|buffer)_load_(?:dwordx4|b128)", listing))
     code.wide_stores = len(re.findall(r"(?:global|buffer)_store_(?:dwordx4|b128)", listing))
-    return _judge(code, build)
+    return _judge(code)
 
 
-def _judge(code: Code, _build: Build) -> Code:
+def _judge(code: Code) -> Code:
     if code.spills:
         code.faults.append(f"spills: {code.spills}")
     if not code.wide_loads and not code.wide_stores:

@@ -25,11 +25,11 @@ from incref.numerics.mx import BlockSpecials
 from incref.numerics.patterns import float_format_of
 from incref.numerics.rounding import require_random_bits
 from incref.ops.quantize_mx import get_block_format, require_axis
+from incref_kernels.triton.compute_scale import tensor_scale as find_tensor_scale
 from incref_kernels.triton.device.blocks import encode_mx_blocks, encode_nvfp4_blocks
 from incref_kernels.triton.device.facts import block_may_refuse, working_layout
 from incref_kernels.triton.device.patterns import load_patterns
 from incref_kernels.triton.launch import launch, lost_flag, raise_if_lost, why_not_tensors
-from incref_kernels.triton.tensor_scale import tensor_scale as find_tensor_scale
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = ["KERNEL", "TILE", "TILE_ACROSS", "quantize_across_kernel", "quantize_along_kernel", "quantize_mx"]

@@ -62,7 +62,8 @@ def encode_mx_blocks(
         Codes of elements, codes of scales, and which elements are or become NaN outside a block that is NaN.
     """
     amax, is_nan, is_top = block_state(signed, axis, layout, specials)
-    exponent = scale_exponent(amax, layout, fmt, rule)
+    element: tl.constexpr = fmt.element
+    exponent = scale_exponent(amax, layout, element, rule)
     exponent = tl.minimum(tl.maximum(exponent, fmt.scale.emin), fmt.scale.emax)
     exponent = tl.where(is_top, fmt.scale.emax, exponent)
     codes, is_lost = encode_patterns(signed, random, tl.expand_dims(exponent, axis), layout, to)

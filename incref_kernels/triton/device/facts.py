@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 
 from incref.formats import (
+    E8M0,
     FORMATS,
     BlockFormat,
     BlockRule,
@@ -45,6 +46,7 @@ __all__ = [
     "block_nan_code",
     "block_nan_scale",
     "code_of_zero",
+    "e8m0",
     "has_code_for_nan",
     "has_inf",
     "has_subnormals",
@@ -61,6 +63,7 @@ __all__ = [
     "spare_bits",
     "store_encoding",
     "working_layout",
+    "zero_point_encoding",
 ]
 
 NEAREST_EVEN = tl.constexpr(Rounding.NEAREST_EVEN)
@@ -82,7 +85,7 @@ RULE_DIVIDE = tl.constexpr(ScaleRule.DIVIDE)
 
 
 class _Layouts:
-    """The formats of patterns that kernels compute with.
+    """The formats that kernels compute with.
 
     Attributes of a class, since Triton would compare a global with its first value at every launch.
     """
@@ -90,6 +93,8 @@ class _Layouts:
     by_width: ClassVar[Mapping[int, FloatFormat]] = {
         fmt.bits: fmt for fmt in (FORMATS["float32"], FORMATS["float64"]) if isinstance(fmt, FloatFormat)
     }
+    e8m0: ClassVar[FloatFormat] = E8M0
+    int16: ClassVar[IntFormat] = IntFormat(name="int16", bits=16, is_signed=True, source="two's complement")
 
 
 @triton.constexpr_function
@@ -138,6 +143,18 @@ def layout_of_width(bits: int) -> FloatFormat:
 def integer_type(layout: FloatFormat) -> tl.dtype:
     """Type of integers that patterns are computed in."""
     return tl.int64 if layout.bits == 64 else tl.int32
+
+
+@triton.constexpr_function
+def e8m0() -> FloatFormat:
+    """The format of scales that are powers of two."""
+    return _Layouts.e8m0
+
+
+@triton.constexpr_function
+def zero_point_encoding() -> Encoding:
+    """How the code of zero is rounded to an integer, before it is clamped."""
+    return Encoding(fmt=_Layouts.int16, rounding=Rounding.NEAREST_EVEN, overflow=Overflow.SATURATE, nan=NanRule.ZERO)
 
 
 @triton.constexpr_function

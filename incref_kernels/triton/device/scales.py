@@ -11,22 +11,22 @@ __all__ = ["float_scale", "scale_exponent"]
 
 
 @triton.jit
-def scale_exponent(amax: tl.tensor, layout: tl.constexpr, fmt: tl.constexpr, rule: tl.constexpr) -> tl.tensor:
+def scale_exponent(amax: tl.tensor, layout: tl.constexpr, element: tl.constexpr, rule: tl.constexpr) -> tl.tensor:
     """Exponent of the power of two that `rule` gives, not yet clamped; see `incref.numerics.scales`.
 
     Args:
         amax: finite magnitude patterns.
         layout: the format of the patterns.
-        fmt: a block format.
+        element: the format of the elements.
         rule: one that gives powers of two.
     """
     width: tl.constexpr = layout.mantissa_bits
     # A subnormal is an integer times the least value: the float of that integer has the same fraction, normalized.
     is_subnormal = amax < (1 << width)
-    carried = (1 << width) - scale_threshold(fmt.element, layout, rule)
+    carried = (1 << width) - scale_threshold(element, layout, rule)
     pattern = tl.where(is_subnormal, integer_pattern(amax, layout), amax) + carried
     power = (pattern >> width) - layout.bias + tl.where(is_subnormal, layout.emin - width, 0)
-    return power - fmt.element.emax
+    return power - element.emax
 
 
 @triton.jit

@@ -20,18 +20,36 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from conformance.device_cases import BlocksCase, DeviceCase, SweepCase, Where
+from conformance.device_cases import BlocksCase, DeviceCase, ScaledCase, SweepCase, Where
 from conformance.record import Json
 from conformance.triton_l2 import environment_of_device, find_device
 from incref.formats import FORMATS, BlockFormat, FloatFormat, NanRule, ScaleRule
-from incref.ops import decode, dequantize_mx, encode, quantize_mx
+from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, per_block, per_group
+from incref.ops import (
+    decode,
+    dequantize_affine,
+    dequantize_float,
+    dequantize_mx,
+    encode,
+    quantize_affine,
+    quantize_float,
+    quantize_mx,
+)
 from incref.ops.contract import Op
+from incref.ops.encode import get_element_format
 from incref_kernels.triton import BACKEND
 from incref_kernels.triton.tiles import Tile
 
 __all__ = ["main"]
 
 _TILES = tuple(Tile(elements=elements, num_warps=warps) for elements in (1024, 2048, 4096, 8192) for warps in (2, 4, 8))
+
+_GRANULARITIES = {
+    "per tensor": PER_TENSOR,
+    "per token": PER_TOKEN,
+    "1x128": per_group(128),
+    "128x128": per_block((128, 128)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +95,31 @@ def _rows(x: Tensor) -> Iterator[Row]:
             yield Row(name=f"encode {name} from {kind}", op=encode, args=(values, fmt), options=options, guard=guard)
             codes, to = encode(values, fmt, nan=NanRule.MAX), {"dtype": dtype}
             yield Row(name=f"decode {name} to {kind}", op=decode, args=(codes, fmt), options=dict(to), guard=guard)
+        yield from _scaled_rows(values, kind)
         for name in ("mxfp8_e4m3", "mxfp4", "mxint8", "nvfp4"):
             for axis in (-1, 0):
                 yield from _block_rows(values, name, kind, axis)
+
+
+def _scaled_rows(values: Tensor, kind: str) -> Iterator[Row]:
+    fp8, int8 = get_element_format("float8_e4m3fn"), get_element_format("int8")
+    for name, granularity in _GRANULARITIES.items():
+        options: dict[str, object] = {"granularity": granularity}
+        given = {"granularity": granularity, "dtype": values.dtype}
+        guard = ScaledCase(fmt=fp8, granularity=granularity, dtype=values.dtype)
+        codes, scale = quantize_float.on(BACKEND)(values, fp8, granularity=granularity)
+        title = f"{kind} {name}"
+        yield Row(name=f"quantize_float {title}", op=quantize_float, args=(values, fp8), options=options, guard=guard)
+        static = (values, fp8, scale)
+        yield Row(name=f"quantize_float {title} static", op=quantize_float, args=static, options=options, guard=guard)
+        back = (codes, scale, fp8)
+        yield Row(name=f"dequantize_float {title}", op=dequantize_float, args=back, options=dict(given), guard=guard)
+        guard = ScaledCase(fmt=int8, granularity=granularity, dtype=values.dtype)
+        parts = quantize_affine.on(BACKEND)(values, int8, granularity=granularity, nan=NanRule.ZERO)
+        options = options | {"nan": NanRule.ZERO}
+        args = (values, int8)
+        yield Row(name=f"quantize_affine {title}", op=quantize_affine, args=args, options=options, guard=guard)
+        yield Row(name=f"dequantize_affine {title}", op=dequantize_affine, args=parts, options=given, guard=guard)
 
 
 def _block_rows(values: Tensor, name: str, kind: str, axis: int) -> Iterator[Row]:

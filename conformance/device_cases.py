@@ -14,7 +14,7 @@ from torch import Tensor
 
 from conformance.block_classes import block_classes
 from conformance.judge import bits_of, encode_tensor
-from conformance.samples import ELEMENTS, all_codes, all_patterns, code_dtype, random_patterns
+from conformance.samples import ELEMENTS, all_codes, all_patterns, block_rows, code_dtype, random_patterns
 from incref.backends.backend import Backend
 from incref.formats import (
     FORMATS,
@@ -23,17 +23,39 @@ from incref.formats import (
     CodebookFormat,
     ElementFormat,
     FloatFormat,
+    IntFormat,
     NanRule,
     Overflow,
     Rounding,
     ScaleArithmetic,
     ScaleRule,
 )
-from incref.ops import decode, dequantize_mx, encode, quantize_mx
+from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_block, per_channel, per_group
+from incref.ops import (
+    decode,
+    dequantize_affine,
+    dequantize_float,
+    dequantize_mx,
+    encode,
+    quantize_affine,
+    quantize_float,
+    quantize_mx,
+)
+from incref.ops.encode import get_element_format
 from incref.oracle.scale_segments import scale_segments
 from incref.oracle.segments import Segment, encode_segments
 
-__all__ = ["SECTIONS", "BlocksCase", "DecodeCase", "DeviceCase", "Finding", "NarrowCase", "ScaleCase", "SweepCase"]
+__all__ = [
+    "SECTIONS",
+    "BlocksCase",
+    "DecodeCase",
+    "DeviceCase",
+    "Finding",
+    "NarrowCase",
+    "ScaleCase",
+    "ScaledCase",
+    "SweepCase",
+]
 
 _HALF = 1 << 31
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -284,6 +306,54 @@ class ScaleCase:
         return finding
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScaledCase:
+    """Quantization by scales of one granularity, found or given, and back."""
+
+    fmt: ElementFormat
+    granularity: Granularity
+    dtype: torch.dtype = torch.float32
+    rule: ScaleRule = ScaleRule.DIVIDE
+    arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE
+    symmetric: bool = True
+
+    @property
+    def key(self) -> str:
+        """Its name among the results."""
+        blocks = ",".join(map(str, self.granularity.block)) or ("tensor" if self.granularity.lead == -1 else "each")
+        how = f"{self.rule.value}/{self.arithmetic.value}/{'symmetric' if self.symmetric else 'asymmetric'}"
+        return f"scaled/{self.fmt.name}/{blocks}/{_name(self.dtype)}/{how}"
+
+    def check(self, where: Where) -> Finding:
+        """Compare with the reference."""
+        finding = Finding()
+        wide = (random_patterns(256 * 384, torch.float32).view(256, 384), block_rows(torch.float32, 384))
+        noise = torch.randn(384, 512, generator=torch.Generator().manual_seed(0))
+        for name, x in (("patterns", wide[0]), ("rows", wide[1]), ("noise", noise)):
+            self._compare(finding, name, x.to(self.dtype), where)
+        return finding
+
+    def _compare(self, finding: Finding, name: str, x: Tensor, where: Where) -> None:
+        options = {"granularity": self.granularity, "arithmetic": self.arithmetic, "nan": NanRule.ZERO}
+        on_device = x.to(where.device)
+        if isinstance(self.fmt, IntFormat):
+            options |= {"rule": self.rule, "symmetric": self.symmetric}
+            want = quantize_affine(x, self.fmt, **options)  # type: ignore[arg-type]
+            got = quantize_affine.on(where.backend)(on_device, self.fmt, **options)  # type: ignore[arg-type]
+            back = dequantize_affine(*want, granularity=self.granularity, dtype=self.dtype)
+            found = dequantize_affine.on(where.backend)(*got, granularity=self.granularity, dtype=self.dtype)
+        else:
+            options |= {"rule": self.rule}
+            want = quantize_float(x, self.fmt, **options)  # type: ignore[arg-type]
+            got = quantize_float.on(where.backend)(on_device, self.fmt, **options)  # type: ignore[arg-type]
+            back = dequantize_float(*want, self.fmt, granularity=self.granularity, dtype=self.dtype)
+            run = dequantize_float.on(where.backend)
+            found = run(*got, self.fmt, granularity=self.granularity, dtype=self.dtype)
+        for part, right, title in zip(got, want, ("codes", "scale", "zero_point"), strict=False):
+            finding.add(part.cpu(), right, f"{title} of {name}")
+        finding.add(found.cpu(), back, f"values of {name}")
+
+
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
@@ -345,5 +415,32 @@ def _scales() -> Iterator[DeviceCase]:
                 yield ScaleCase(fmt=fmt, rule=rule)
 
 
-SECTIONS = {"sweep": _sweeps, "scales": _scales, "blocks": _blocks, "decode": _decodes, "narrow": _narrows}
+def _scaled() -> Iterator[DeviceCase]:
+    granularities = (PER_TENSOR, PER_TOKEN, per_group(128), per_block((128, 128)), per_channel(-1))
+    formats = [get_element_format(name) for name in ("float8_e4m3fn", "float8_e4m3fnuz", "float4_e2m1fn", "int8")]
+    for dtype in _DTYPES:
+        for granularity in granularities:
+            for arithmetic in ScaleArithmetic:
+                for rule in (ScaleRule.DIVIDE, ScaleRule.RECIPROCAL, ScaleRule.FLOOR):
+                    for fmt in formats:
+                        yield ScaledCase(
+                            fmt=fmt, granularity=granularity, dtype=dtype, rule=rule, arithmetic=arithmetic
+                        )
+                yield ScaledCase(
+                    fmt=get_element_format("uint4"),
+                    granularity=granularity,
+                    dtype=dtype,
+                    arithmetic=arithmetic,
+                    symmetric=False,
+                )
+
+
+SECTIONS = {
+    "sweep": _sweeps,
+    "scales": _scales,
+    "blocks": _blocks,
+    "scaled": _scaled,
+    "decode": _decodes,
+    "narrow": _narrows,
+}
 """Cases of every kind, the most telling ones first."""

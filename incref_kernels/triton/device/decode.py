@@ -3,12 +3,15 @@
 import triton
 import triton.language as tl
 
+from incref_kernels.triton.device.divide import pattern_of, value_of
 from incref_kernels.triton.device.facts import (
+    decodes_by_product,
     has_code_for_nan,
     has_inf,
     has_subnormals,
     is_float,
     nan_is_negative_zero,
+    power_of_two,
     working_layout,
 )
 from incref_kernels.triton.device.patterns import integer_pattern
@@ -31,11 +34,21 @@ def decode_patterns(codes: tl.tensor, fmt: tl.constexpr, layout: tl.constexpr) -
     if is_float(fmt):
         pattern = _decode_float(codes & (fmt.num_codes - 1), fmt, layout)
     else:
-        unused: tl.constexpr = codes.dtype.primitive_bitwidth - fmt.bits
-        if fmt.is_signed:
-            code = (codes << unused) >> unused
-        else:
-            code = codes & (fmt.num_codes - 1)
+        pattern = _decode_int(codes, fmt, layout)
+    return pattern
+
+
+@triton.jit
+def _decode_int(codes: tl.tensor, fmt: tl.constexpr, layout: tl.constexpr) -> tl.tensor:
+    unused: tl.constexpr = codes.dtype.primitive_bitwidth - fmt.bits
+    if fmt.is_signed:
+        code = (codes << unused) >> unused
+    else:
+        code = codes & (fmt.num_codes - 1)
+    if decodes_by_product(fmt, layout):
+        # A value that is exact in a narrower layout is the upper part of its binary32.
+        pattern = pattern_of(code.to(tl.float32) * power_of_two(-fmt.fraction_bits)) >> (32 - layout.bits)
+    else:
         pattern = _compose(tl.abs(code), -fmt.fraction_bits + (code ^ code), fmt, layout)
         pattern = tl.where(code < 0, pattern | -layout.sign_code, pattern)
     return pattern
@@ -45,14 +58,19 @@ def decode_patterns(codes: tl.tensor, fmt: tl.constexpr, layout: tl.constexpr) -
 def _decode_float(code: tl.tensor, fmt: tl.constexpr, layout: tl.constexpr) -> tl.tensor:
     width: tl.constexpr = fmt.mantissa_bits
     magnitude = code & (fmt.num_codes - 1 - fmt.sign_code)
-    field = magnitude >> width
-    fraction = magnitude & ((1 << width) - 1)
-    if fmt.has_zero:
-        significand = fraction | ((field != 0).to(code.dtype) << width)
-        field = tl.maximum(field, 1)
+    if decodes_by_product(fmt, layout):
+        # In the place of binary32's fields a code means its value times a power of two, subnormals too.
+        small = value_of(magnitude << (23 - width))
+        pattern = pattern_of(small * power_of_two(127 - fmt.bias)) >> (32 - layout.bits)
     else:
-        significand = fraction | (1 << width)
-    pattern = _compose(significand, field - (fmt.bias + width), fmt, layout)
+        field = magnitude >> width
+        fraction = magnitude & ((1 << width) - 1)
+        if fmt.has_zero:
+            significand = fraction | ((field != 0).to(code.dtype) << width)
+            field = tl.maximum(field, 1)
+        else:
+            significand = fraction | (1 << width)
+        pattern = _compose(significand, field - (fmt.bias + width), fmt, layout)
     if has_inf(fmt):
         pattern = tl.where(magnitude == fmt.inf_code, layout.inf_code, pattern)
     if has_code_for_nan(fmt):

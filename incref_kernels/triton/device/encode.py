@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 
+from incref_kernels.triton.device.divide import pattern_of, value_of
 from incref_kernels.triton.device.facts import (
     NAN_MAX,
     NAN_ZERO,
@@ -13,12 +14,14 @@ from incref_kernels.triton.device.facts import (
     TOWARD_POSITIVE,
     TOWARD_ZERO,
     code_of_zero,
+    greatest_pattern,
     has_code_for_nan,
     has_inf,
     is_float,
     is_unsigned,
     least_code,
     normalizes,
+    rounds_by_addition,
     spare_bits,
 )
 from incref_kernels.triton.device.patterns import split
@@ -43,6 +46,18 @@ def encode_patterns(
     Returns:
         The codes in the dtype of `signed`, and which elements are or become NaN.
     """
+    if rounds_by_addition(to, layout):
+        code, is_nan = _encode_by_addition(signed, exponent, layout, to)
+    else:
+        code, is_nan = _encode_by_shift(signed, random, exponent, layout, to)
+    return code, is_nan
+
+
+@triton.jit
+def _encode_by_shift(
+    signed: tl.tensor, random: tl.tensor, exponent: tl.tensor, layout: tl.constexpr, to: tl.constexpr
+) -> tl.tensor:
+    """Encode in integers alone, under any rounding and overflow."""
     sign_mask = signed >> (layout.bits - 1)
     magnitude = signed & (layout.sign_code - 1)
     significand, power = split(magnitude, layout, normalizes(to.fmt, layout, exponent is not None))
@@ -54,6 +69,71 @@ def encode_patterns(
     else:
         code, is_nan = _encode_int(magnitude, significand, power, sign_mask, random, layout, to)
     return code, is_nan
+
+
+@triton.jit
+def _encode_by_addition(signed: tl.tensor, exponent: tl.tensor, layout: tl.constexpr, to: tl.constexpr) -> tl.tensor:
+    """Encode to nearest even, saturating: the sum with a large power of two is rounded to the grid of the target.
+
+    That rounding is the one of IEEE 754 addition, so the result is that of `_encode_by_shift`, in half the steps.
+    """
+    magnitude = signed & (layout.sign_code - 1)
+    sign_mask = signed >> (layout.bits - 1)
+    is_nan = magnitude > layout.inf_code
+    scaled = magnitude
+    if exponent is not None:
+        # Exact, or so far below the least positive value that it does not matter.
+        inverse = tl.where(
+            exponent > -layout.emin, 1 << (layout.mantissa_bits - 1), (layout.bias - exponent) << layout.mantissa_bits
+        )
+        scaled = pattern_of(value_of(magnitude) * value_of(inverse))
+    if is_float(to.fmt):
+        code = _add_float(scaled, sign_mask, is_nan, layout, to)
+    else:
+        code = _add_int(scaled, sign_mask, is_nan, layout, to)
+    return code, is_nan
+
+
+@triton.jit
+def _add_float(
+    scaled: tl.tensor, sign_mask: tl.tensor, is_nan: tl.tensor, layout: tl.constexpr, to: tl.constexpr
+) -> tl.tensor:
+    fmt: tl.constexpr = to.fmt
+    width: tl.constexpr = layout.mantissa_bits
+    # Rounding keeps the order, so the end of the range may come first. What is not a number is beyond it, too.
+    limited = tl.minimum(scaled, greatest_pattern(fmt, layout))
+    binade = tl.maximum(limited & layout.inf_code, (fmt.emin + layout.bias) << width)
+    power = binade + ((width - fmt.mantissa_bits) << width)
+    steps = pattern_of(value_of(limited) + value_of(power)) - power
+    base = (binade >> (width - fmt.mantissa_bits)) - ((fmt.emin + layout.bias) << fmt.mantissa_bits)
+    code = steps + base
+    sign = sign_mask & fmt.sign_code
+    if not has_code_for_nan(fmt):
+        code = code | sign
+        if to.nan == NAN_ZERO:
+            code = tl.where(is_nan, 0, code)
+    elif fmt.has_signed_nan:
+        code = tl.where(is_nan, fmt.nan_code, code) | sign
+    else:
+        # There is one NaN, and no -0.
+        code = tl.where(is_nan, fmt.nan_code, tl.where(code == 0, 0, code | sign))
+    return code
+
+
+@triton.jit
+def _add_int(
+    scaled: tl.tensor, sign_mask: tl.tensor, is_nan: tl.tensor, layout: tl.constexpr, to: tl.constexpr
+) -> tl.tensor:
+    fmt: tl.constexpr = to.fmt
+    power: tl.constexpr = (layout.mantissa_bits - fmt.fraction_bits + layout.bias) << layout.mantissa_bits
+    # Beyond the range on either side, with room for a sum that is exact but for its rounding.
+    limited = tl.minimum(scaled, (fmt.bits - fmt.fraction_bits + layout.bias) << layout.mantissa_bits)
+    power_at = power + (scaled ^ scaled)
+    size = pattern_of(value_of(limited) + value_of(power_at)) - power
+    code = tl.minimum(tl.maximum((size ^ sign_mask) - sign_mask, least_code(to)), fmt.max_code)
+    if to.nan == NAN_ZERO:
+        code = tl.where(is_nan, 0, code)
+    return code
 
 
 @triton.jit

@@ -46,7 +46,9 @@ __all__ = [
     "block_nan_code",
     "block_nan_scale",
     "code_of_zero",
+    "decodes_by_product",
     "e8m0",
+    "greatest_pattern",
     "has_code_for_nan",
     "has_inf",
     "has_subnormals",
@@ -58,6 +60,8 @@ __all__ = [
     "may_refuse",
     "nan_is_negative_zero",
     "normalizes",
+    "power_of_two",
+    "rounds_by_addition",
     "scale_encoding",
     "scale_threshold",
     "spare_bits",
@@ -180,6 +184,46 @@ def normalizes(fmt: ElementFormat, layout: FloatFormat, is_divided: bool) -> boo
 def spare_bits(fmt: FloatFormat, layout: FloatFormat) -> int:
     """Bits that keep every shift positive where the target is as fine as the source."""
     return max(0, fmt.mantissa_bits - layout.mantissa_bits + 1)
+
+
+@triton.constexpr_function
+def rounds_by_addition(to: Encoding, layout: FloatFormat) -> bool:
+    """Whether a sum of binary32 numbers does the rounding: to nearest even, on a grid whose numbers it holds.
+
+    The parity of a code is that of its mantissa field, so there has to be one. The number that is added has to be a
+    normal one.
+    """
+    fmt = to.fmt
+    is_usual = to.rounding is Rounding.NEAREST_EVEN and to.overflow is Overflow.SATURATE and layout.bits == 32
+    if not is_usual:
+        return False
+    if isinstance(fmt, IntFormat):
+        return fmt.bits <= 16
+    assert isinstance(fmt, FloatFormat)
+    has_room = fmt.emin >= layout.emin and fmt.emax + layout.mantissa_bits - fmt.mantissa_bits < layout.emax
+    return has_room and fmt.is_signed and fmt.has_zero and 0 < fmt.mantissa_bits < layout.mantissa_bits
+
+
+@triton.constexpr_function
+def greatest_pattern(fmt: FloatFormat, layout: FloatFormat) -> int:
+    """Pattern in `layout` of the greatest value of `fmt`."""
+    mantissa = fmt.max_code & ((1 << fmt.mantissa_bits) - 1)
+    field = (fmt.max_code >> fmt.mantissa_bits) - fmt.bias + layout.bias
+    return (field << layout.mantissa_bits) | (mantissa << (layout.mantissa_bits - fmt.mantissa_bits))
+
+
+@triton.constexpr_function
+def decodes_by_product(fmt: ElementFormat, layout: FloatFormat) -> bool:
+    """Whether a product of binary32 numbers moves the exponent of a code to its place, subnormals included."""
+    if layout.mantissa_bits > 23 or layout.bias != 127:
+        return False
+    return isinstance(fmt, IntFormat) or (isinstance(fmt, FloatFormat) and fmt.has_zero and 0 <= fmt.bias <= 127)
+
+
+@triton.constexpr_function
+def power_of_two(exponent: int) -> float:
+    """Compute `2**exponent`."""
+    return 2.0**exponent
 
 
 @triton.constexpr_function

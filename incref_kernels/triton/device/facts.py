@@ -55,6 +55,7 @@ __all__ = [
     "integer_type",
     "is_float",
     "is_unsigned",
+    "is_upper_part",
     "layout_of_width",
     "least_code",
     "may_refuse",
@@ -135,6 +136,12 @@ def nan_is_negative_zero(fmt: FloatFormat) -> bool:
 def working_layout(layout: FloatFormat) -> FloatFormat:
     """The format whose patterns a kernel computes with: binary64 for binary64, else binary32."""
     return _Layouts.by_width[max(layout.bits, 32)]
+
+
+@triton.constexpr_function
+def is_upper_part(layout: FloatFormat, bits: int) -> bool:
+    """Whether a pattern of `layout` is the upper part of one of 32 bits, as that of bfloat16 is."""
+    return bits == 32 and layout.bits < 32 and layout.exponent_bits == 8
 
 
 @triton.constexpr_function

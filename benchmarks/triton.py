@@ -84,31 +84,40 @@ def _bytes(*values: object) -> int:
     return sum(x.numel() * x.itemsize for x in _tensors(values))
 
 
-def _rows(x: Tensor) -> Iterator[Row]:
+def _is_wanted(only: Sequence[str], *names: str) -> bool:
+    """Whether a name of a row has one of the strings that are asked for in it."""
+    return any(part in name for part in only for name in names)
+
+
+def _rows(x: Tensor, only: Sequence[str]) -> Iterator[Row]:
     for dtype in (torch.float32, torch.bfloat16):
         values, kind = x.to(dtype), str(dtype).removeprefix("torch.")
         for name in ("float8_e4m3fn", "float8_e5m2", "float4_e2m1fn"):
             fmt = FORMATS[name]
             assert isinstance(fmt, FloatFormat)
+            if not _is_wanted(only, f"encode {name} from {kind}", f"decode {name} to {kind}"):
+                continue
             options: dict[str, object] = {"nan": NanRule.MAX}
             guard = SweepCase(fmt=fmt)
             yield Row(name=f"encode {name} from {kind}", op=encode, args=(values, fmt), options=options, guard=guard)
             codes, to = encode(values, fmt, nan=NanRule.MAX), {"dtype": dtype}
             yield Row(name=f"decode {name} to {kind}", op=decode, args=(codes, fmt), options=dict(to), guard=guard)
-        yield from _scaled_rows(values, kind)
+        yield from _scaled_rows(values, kind, only)
         for name in ("mxfp8_e4m3", "mxfp4", "mxint8", "nvfp4"):
             for axis in (-1, 0):
-                yield from _block_rows(values, name, kind, axis)
+                yield from _block_rows(values, name, kind, axis, only)
 
 
-def _scaled_rows(values: Tensor, kind: str) -> Iterator[Row]:
+def _scaled_rows(values: Tensor, kind: str, only: Sequence[str]) -> Iterator[Row]:
     fp8, int8 = get_element_format("float8_e4m3fn"), get_element_format("int8")
     for name, granularity in _GRANULARITIES.items():
+        title = f"{kind} {name}"
+        if not _is_wanted(only, *(f"{op}quantize_{how} {title}" for op in ("", "de") for how in ("float", "affine"))):
+            continue
         options: dict[str, object] = {"granularity": granularity}
         given = {"granularity": granularity, "dtype": values.dtype}
         guard = ScaledCase(fmt=fp8, granularity=granularity, dtype=values.dtype)
         codes, scale = quantize_float.on(BACKEND)(values, fp8, granularity=granularity)
-        title = f"{kind} {name}"
         yield Row(name=f"quantize_float {title}", op=quantize_float, args=(values, fp8), options=options, guard=guard)
         static = (values, fp8, scale)
         yield Row(name=f"quantize_float {title} static", op=quantize_float, args=static, options=options, guard=guard)
@@ -122,15 +131,17 @@ def _scaled_rows(values: Tensor, kind: str) -> Iterator[Row]:
         yield Row(name=f"dequantize_affine {title}", op=dequantize_affine, args=parts, options=given, guard=guard)
 
 
-def _block_rows(values: Tensor, name: str, kind: str, axis: int) -> Iterator[Row]:
+def _block_rows(values: Tensor, name: str, kind: str, axis: int, only: Sequence[str]) -> Iterator[Row]:
     fmt = FORMATS[name]
     assert isinstance(fmt, BlockFormat)
+    title = f"{name} {kind} axis {axis}"
+    if not _is_wanted(only, f"quantize_mx {title}", f"dequantize_mx {title}"):
+        return
     guard = BlocksCase(fmt=fmt, rule=None if fmt.has_tensor_scale else ScaleRule.FLOOR, dtype=values.dtype)
     parts = quantize_mx.on(BACKEND)(values, fmt, axis=axis)
     whole = parts[2] if len(parts) > 2 else None
     options: dict[str, object] = {"axis": axis}
     given = options | ({} if whole is None else {"tensor_scale": whole})
-    title = f"{name} {kind} axis {axis}"
     yield Row(name=f"quantize_mx {title}", op=quantize_mx, args=(values, fmt), options=given, guard=guard)
     yield Row(
         name=f"dequantize_mx {title}",
@@ -206,7 +217,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=21, help="how often everything is timed")
     parser.add_argument("--json", type=Path, default=None, help="file that the results are written to")
     parser.add_argument("--tiles", action="store_true", help="time other tiles too")
-    parser.add_argument("--only", default="", help="rows whose names contain this")
+    parser.add_argument("--only", nargs="+", default=[""], help="rows whose names contain one of these")
     parser.add_argument(
         "--no-compiled", dest="compiled", action="store_false", help="leave out the compiled references"
     )
@@ -229,8 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: dict[str, Json] = {}
     is_red = False
     known: dict[str, str | None] = {}
-    for row in _rows(x):
-        if options.only not in row.name:
+    for row in _rows(x, options.only):
+        if not _is_wanted(options.only, row.name):
             continue
         if row.guard.key not in known:
             known[row.guard.key] = _wrong(row, where)

@@ -1,0 +1,77 @@
+"""Starts kernels, and says which tensors they can't take."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import triton
+from torch import Tensor
+
+from incref.errors import NanError
+from incref.formats import CodebookFormat, ElementFormat
+from incref_kernels.triton.available import is_interpreting
+from incref_kernels.triton.tiles import Tile
+
+__all__ = ["launch", "lost_flag", "pattern_dtype", "raise_if_lost", "why_not_format", "why_not_tensors"]
+
+_WIDEST_CODE = 31
+
+
+def launch(
+    kernel: triton.JITFunction, programs: int, *args: object, device: torch.device, tile: Tile, **constants: object
+) -> None:
+    """Run `programs` programs of a kernel on `device`; none if there is nothing to do.
+
+    A product and a sum stay two roundings: contraction is off.
+    """
+    if programs == 0:
+        return
+    with _on(device):
+        kernel[(programs,)](*args, **constants, num_warps=tile.num_warps, enable_fp_fusion=False)
+
+
+def _on(device: torch.device) -> AbstractContextManager[object]:
+    """Make `device` the current one, where kernels start."""
+    if device.type == "cpu":
+        return nullcontext()
+    context: AbstractContextManager[object] = torch.get_device_module(device).device(device)
+    return context
+
+
+def lost_flag(device: torch.device, *, may_refuse: bool) -> Tensor | None:
+    """Make the place where a kernel notes that some element has no code; None if none can lack one."""
+    return torch.zeros(1, dtype=torch.int32, device=device) if may_refuse else None
+
+
+def raise_if_lost(lost: Tensor | None, fmt: ElementFormat) -> None:
+    """Raise `NanError` if a kernel noted a lost element; waits for it."""
+    if lost is not None and lost.item():
+        raise NanError(f"{fmt.name} has no NaN for the elements that are, or become, NaN; choose another NanRule")
+
+
+def pattern_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Dtype of integers that hold the bit patterns of a float dtype."""
+    return {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+
+
+def why_not_tensors(tensors: Mapping[str, Tensor | None]) -> str | None:
+    """Say which tensor the kernels can't take: they run on a GPU, or on the CPU if interpreted."""
+    devices = {name: x.device for name, x in tensors.items() if x is not None}
+    wanted = ("cpu",) if is_interpreting() else ("cuda", "xpu")
+    for name, device in devices.items():
+        if device.type not in wanted:
+            return f"it takes tensors on {' or '.join(wanted)}, got {name} on {device}"
+    if len(set(devices.values())) > 1:
+        placed = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        return f"it takes tensors on one device, got {placed}"
+    for name, x in tensors.items():
+        if x is not None and x.layout is not torch.strided:
+            return f"it takes strided tensors, got {name} as {x.layout}"
+    return None
+
+
+def why_not_format(fmt: ElementFormat) -> str | None:
+    """Say why the codes of a format can't be made or read."""
+    if isinstance(fmt, CodebookFormat):
+        return f"it computes codes, and those of {fmt.name} are places in a list"
+    return None if fmt.bits <= _WIDEST_CODE else f"it takes codes of at most {_WIDEST_CODE} bits, got {fmt.name}"

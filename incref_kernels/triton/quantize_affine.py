@@ -1,0 +1,93 @@
+"""`quantize_affine`: the scale that is given, or that `compute_scale` finds, then one pass over memory."""
+
+import torch
+from torch import Tensor
+
+from incref.backends.backend import Kernel
+from incref.formats import (
+    FORMATS,
+    Format,
+    IntFormat,
+    IntRange,
+    NanRule,
+    Overflow,
+    Rounding,
+    ScaleArithmetic,
+    ScaleRule,
+    SymmetricScale,
+)
+from incref.numerics.codes import code_dtype
+from incref.numerics.encode import Encoding
+from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.numerics.rounding import require_random_bits
+from incref.numerics.scaled import require_scale
+from incref.ops.quantize_affine import get_int_format
+from incref_kernels.triton.compute_scale import compute_scale, why_not_blocks
+from incref_kernels.triton.launch import why_not_tensors
+from incref_kernels.triton.scaled import quantize_scaled
+from incref_kernels.triton.scales import require_scale_dtype, require_zero_point
+from incref_kernels.triton.tiles import Tile
+
+__all__ = ["KERNEL", "quantize_affine"]
+
+
+def quantize_affine(
+    x: Tensor,
+    fmt: str | Format,
+    scale: Tensor | None = None,
+    zero_point: Tensor | None = None,
+    *,
+    granularity: Granularity = PER_TENSOR,
+    rule: ScaleRule = ScaleRule.DIVIDE,
+    symmetric: bool = True,
+    symmetric_scale: SymmetricScale = SymmetricScale.QMAX,
+    int_range: IntRange = IntRange.FULL,
+    arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+    rounding: Rounding = Rounding.NEAREST_EVEN,
+    nan: NanRule = NanRule.ERROR,
+    random_bits: Tensor | None = None,
+    tile: Tile | None = None,
+) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
+    """Run `incref.ops.quantize_affine` in kernels; a tensor that is not contiguous is copied first."""
+    target = get_int_format(fmt)
+    require_random_bits(x, rounding, random_bits)
+    if scale is None:
+        if symmetric and symmetric_scale is SymmetricScale.EXTREME and int_range is not IntRange.FULL:
+            raise ValueError(f"EXTREME puts an element on the least code and needs IntRange.FULL, got {int_range}")
+        if zero_point is not None:
+            raise ValueError("a zero_point needs the scale that it was made with, got scale=None")
+        found = compute_scale(x, target, granularity, rule=rule, symmetric=symmetric, symmetric_scale=symmetric_scale)
+        scale, zero_point = found if isinstance(found, tuple) else (found, None)
+    require_scale("scale", scale, x.shape, granularity)
+    require_scale_dtype(scale, x)
+    require_zero_point(zero_point, x, granularity)
+    # With a zero point the rounded quotient may pass the range of the codes before the sum is limited to it.
+    wide = target if zero_point is None else FORMATS["int16"]
+    assert isinstance(wide, IntFormat)
+    to, limits = (
+        Encoding(fmt=each, rounding=rounding, overflow=Overflow.SATURATE, nan=nan, int_range=int_range)
+        for each in (wide, target)
+    )
+    codes = torch.empty(x.shape, dtype=code_dtype(target), device=x.device)
+    quantize_scaled(
+        x, scale, zero_point, codes, granularity, to, limits, arithmetic=arithmetic, random_bits=random_bits, tile=tile
+    )
+    return (codes, scale) if zero_point is None else (codes, scale, zero_point)
+
+
+def why_not(
+    x: Tensor,
+    _fmt: str | Format,
+    scale: Tensor | None = None,
+    zero_point: Tensor | None = None,
+    *,
+    granularity: Granularity = PER_TENSOR,
+    random_bits: Tensor | None = None,
+    **_options: object,
+) -> str | None:
+    """Say which arguments the kernels can't take."""
+    tensors = {"x": x, "scale": scale, "zero_point": zero_point, "random_bits": random_bits}
+    return why_not_tensors(tensors) or why_not_blocks(granularity, x)
+
+
+KERNEL = Kernel(fn=quantize_affine, why_not=why_not)

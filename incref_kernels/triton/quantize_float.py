@@ -1,0 +1,71 @@
+"""`quantize_float`: the scale that is given, or that `compute_scale` finds, then one pass over memory."""
+
+import torch
+from torch import Tensor
+
+from incref.backends.backend import Kernel
+from incref.formats import Format, NanRule, Overflow, Rounding, ScaleArithmetic, ScaleRule
+from incref.numerics.codes import code_dtype
+from incref.numerics.encode import Encoding
+from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.numerics.rounding import require_random_bits
+from incref.numerics.scaled import require_scale
+from incref.ops.quantize_float import get_float_format
+from incref_kernels.triton.compute_scale import compute_scale, why_not_blocks
+from incref_kernels.triton.launch import why_not_format, why_not_tensors
+from incref_kernels.triton.scaled import quantize_scaled
+from incref_kernels.triton.scales import require_scale_dtype
+from incref_kernels.triton.tiles import Tile
+
+__all__ = ["KERNEL", "quantize_float"]
+
+
+def quantize_float(
+    x: Tensor,
+    fmt: str | Format,
+    scale: Tensor | None = None,
+    *,
+    granularity: Granularity = PER_TENSOR,
+    rule: ScaleRule = ScaleRule.DIVIDE,
+    arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+    rounding: Rounding = Rounding.NEAREST_EVEN,
+    overflow: Overflow = Overflow.SATURATE,
+    nan: NanRule = NanRule.ERROR,
+    random_bits: Tensor | None = None,
+    tile: Tile | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run `incref.ops.quantize_float` in kernels; a tensor that is not contiguous is copied first."""
+    target = get_float_format(fmt)
+    require_random_bits(x, rounding, random_bits)
+    if scale is None:
+        found = compute_scale(x, target, granularity, rule=rule)
+        assert isinstance(found, Tensor)
+        scale = found
+    require_scale("scale", scale, x.shape, granularity)
+    require_scale_dtype(scale, x)
+    to = Encoding(fmt=target, rounding=rounding, overflow=overflow, nan=nan)
+    codes = torch.empty(x.shape, dtype=code_dtype(target), device=x.device)
+    quantize_scaled(
+        x, scale, None, codes, granularity, to, to, arithmetic=arithmetic, random_bits=random_bits, tile=tile
+    )
+    return codes, scale
+
+
+def why_not(
+    x: Tensor,
+    fmt: str | Format,
+    scale: Tensor | None = None,
+    *,
+    granularity: Granularity = PER_TENSOR,
+    random_bits: Tensor | None = None,
+    **_options: object,
+) -> str | None:
+    """Say which arguments the kernels can't take."""
+    return (
+        why_not_tensors({"x": x, "scale": scale, "random_bits": random_bits})
+        or why_not_format(get_float_format(fmt))
+        or why_not_blocks(granularity, x)
+    )
+
+
+KERNEL = Kernel(fn=quantize_float, why_not=why_not)

@@ -9,7 +9,7 @@ WORKERS ?= 2
 # One thread a worker: the tests run side by side.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help env test check format lint types imports doctest docs demo bench readme clean
+.PHONY: help env test triton check format lint types imports doctest docs demo bench aot readme clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,10 +21,13 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[dev]'
 	touch $@
 
-test: env ## run the tests
-	$(PYTEST) -n $(WORKERS)
+test: env ## run the tests, but for those of Triton kernels
+	$(PYTEST) -n $(WORKERS) --ignore=tests/incref_kernels/triton
 
-check: lint types imports docs test ## everything that has to pass before a change is merged
+triton: env ## run the tests of Triton kernels: compiled for the CPU, and interpreted
+	$(PYTEST) -n $(WORKERS) tests/incref_kernels/triton
+
+check: lint types imports docs test triton ## everything that has to pass before a change is merged
 
 format: env ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix --exit-zero --quiet .
@@ -59,6 +62,9 @@ build/peers: $(CONSTRAINTS) | env
 
 bench: env build/peers ## measure the speed of the operations, after checking that they are right
 	THP_MEM_ALLOC_ENABLE=1 PYTHONPATH=build/peers $(BIN)/python -m benchmarks.speed --json benchmarks/results
+
+aot: env ## compile the Triton kernels for every GPU, without one, and check their machine code
+	$(BIN)/python -m conformance.aot --json conformance/results/aot.json
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -6,7 +6,7 @@ from typing import Any
 
 from markdown_cells import code, table
 
-__all__ = ["demo_results", "speed_machine", "speed_results"]
+__all__ = ["demo_results", "gptq_results", "speed_machine", "speed_results", "triton_speed"]
 
 _RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 _COLUMNS = ("clone", "encode", "incref", "ml_dtypes", "torchao")
@@ -17,6 +17,28 @@ def demo_results() -> str:
     rows = json.loads((_RESULTS / "smollm2.json").read_text())["rows"]
     header = ["scheme", "bits per weight", "file, MB", "perplexity", "loss against float32, nats a token"]
     return table(header, map(_demo_row, rows))
+
+
+def gptq_results() -> str:
+    """What calibration gains on the same model."""
+    rows = json.loads((_RESULTS / "gptq.json").read_text())["rows"]
+    header = ["scheme", "bits per weight", "file, MB", "perplexity", "loss against float32, nats a token"]
+    return table(header, map(_demo_row, rows))
+
+
+def triton_speed() -> str:
+    """Time of the Triton kernels, and the share of the bandwidth of a copy that they reach."""
+    found = json.loads((_RESULTS / "triton.json").read_text())
+    rows = [
+        [
+            name,
+            f"{row['triton_microseconds']:.0f}",
+            f"{row['triton_share_of_copy']:.0%}",
+            f"{row['compiled_share_of_copy']:.0%}" if "compiled_share_of_copy" in row else "",
+        ]
+        for name, row in found["rows"].items()
+    ]
+    return table(["", "microseconds", "share of a copy's bandwidth", "the same, torch.compile of the reference"], rows)
 
 
 def _demo_row(row: dict[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ __all__ = [
     "conformance_devices",
     "conformance_scales",
     "conformance_sweeps",
+    "conformance_triton",
     "witness_differences",
 ]
 
@@ -35,6 +36,26 @@ def conformance_devices() -> str:
         for name, result in _load("devices").items()
     ]
     return table(["device", "with", "calls compared", "calls with differences"], rows)
+
+
+_SECTIONS = {
+    "sweep": "`encode` of every float32 pattern: each format, rounding and overflow mode",
+    "scales": "scale rules, every float32 magnitude",
+    "narrow": "`encode` of every bfloat16 and float16 pattern, stochastic rounding included",
+    "decode": "`decode` of every code",
+    "blocks": "`quantize_mx` and back, blocks of every kind",
+    "scaled": "`quantize_float`, `quantize_affine`, `compute_scale` and back",
+}
+
+
+def conformance_triton() -> str:
+    """What the Triton kernels gave on a GPU."""
+    rows = [
+        [device, _SECTIONS[name], f"{found['cases']:,}", f"{found['checked']:,}", f"{found['wrong']:,}"]
+        for device, result in _load("triton").items()
+        for name, found in result["sections"].items()
+    ]
+    return table(["device", "what", "cases", "values compared", "wrong"], rows)
 
 
 def conformance_scales() -> str:

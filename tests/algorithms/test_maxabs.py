@@ -20,7 +20,7 @@ assert isinstance(E4M3, FloatFormat)
 
 def amaxes() -> torch.Tensor:
     """Magnitudes of every binade, on and beside powers of two and what 448 and its fractions make of them."""
-    bits = torch.arange(5, 0x7F800000, 0x10007, dtype=torch.int32)
+    bits = torch.arange(5, 0x7F800000, 0x200007, dtype=torch.int32)
     powers = torch.arange(1, 255, dtype=torch.int32) << 23
     seven = powers | 0x600000
     near = torch.cat([p + d for p in (powers, seven) for d in (-1, 0, 1)])

@@ -99,8 +99,14 @@ def _blocks(granularity: Granularity, x: Tensor) -> Blocks:
 
 
 def _programs(blocks: Blocks, tile: Tile) -> int:
-    tiles: int = triton.cdiv(blocks.columns, tile.elements)
+    tiles: int = triton.cdiv(blocks.columns, _lanes(blocks, tile))
     return blocks.outer * blocks.rows * tiles
+
+
+def _lanes(blocks: Blocks, tile: Tile) -> int:
+    """How many elements of a row a program takes: no more than there are."""
+    elements: int = triton.next_power_of_2(max(blocks.columns, 1))
+    return min(tile.elements, elements)
 
 
 def _extents(blocks: Blocks, tile: Tile) -> dict[str, object]:
@@ -110,6 +116,6 @@ def _extents(blocks: Blocks, tile: Tile) -> dict[str, object]:
     return {
         "ROW_EXTENT": 0 if blocks.row_extent >= blocks.rows else blocks.row_extent,
         "COLUMN_EXTENT": column_extent,
-        "IS_UNIFORM": column_extent % tile.elements == 0,
-        "BLOCK": tile.elements,
+        "IS_UNIFORM": column_extent % _lanes(blocks, tile) == 0,
+        "BLOCK": _lanes(blocks, tile),
     }

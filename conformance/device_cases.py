@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from conformance.block_classes import block_classes
-from conformance.judge import bits_of, encode_tensor
-from conformance.samples import ELEMENTS, all_codes, all_patterns, block_rows, code_dtype, random_patterns
 from incref.backends.backend import Backend
+from incref.conformance.judge import bits_of, encode_tensor
+from incref.conformance.samples import ELEMENTS, all_codes, all_patterns, block_rows, code_dtype, random_patterns
 from incref.formats import (
     FORMATS,
     BlockFormat,

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformance.judge import bits_of
 from conformance.known_differences import KNOWN_DIFFERENCES
-from conformance.samples import all_patterns
+from incref.conformance.judge import bits_of
+from incref.conformance.samples import all_patterns
 from incref.formats import FORMATS, ElementFormat, FloatFormat, NanRule, Overflow
 from incref.ops import decode, encode
 

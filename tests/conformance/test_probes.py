@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.judge import assert_same_bits
+from incref.conformance.judge import assert_same_bits
 from incref.conformance.probes import Probe, gemm_probes, guarded, identity, ladder, nan_rows, small_integers, surround
 from incref.formats import FORMATS, FloatFormat, Rounding
 from incref.numerics.accumulate.evaluate import accumulate

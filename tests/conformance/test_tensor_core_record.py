@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from conformance.judge import assert_same_bits
 from conformance.record import load
 from conformance.tensor_core_probe import _plain
 from conformance.tensor_core_record import KIND, VECTORS, main, read_vectors, vectors_of
+from incref.conformance.judge import assert_same_bits
 from incref.numerics.accumulate.evaluate import accumulate_codes
 from incref.numerics.accumulate.models import Accumulator
 from incref.numerics.accumulate.table import MACHINES, Evidence, MachineRow

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from conformance.known_differences import KNOWN_DIFFERENCES, KnownDifference
-from conformance.samples import all_codes
 from conformance.witnesses import INPUTS, WITNESSES, Witness, differing_inputs, sources
+from incref.conformance.samples import all_codes
 from incref.formats import FORMATS, FloatFormat
 from incref.ops import decode
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.judge import LAYOUTS, assert_same_bits, values_of
+from incref.conformance.judge import LAYOUTS, assert_same_bits, values_of
 from incref.numerics import exact_matmul as module
 from incref.numerics.exact_matmul import exact_matmul
 from incref.numerics.scaled import round_to_half

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from conformance.judge import assert_same_bits, data_of, values_of
+from incref.conformance.judge import assert_same_bits, data_of, values_of
 from incref.numerics.special_matmul import matmul_with_specials
 from incref.oracle.arithmetic import multiply
 from incref.oracle.dot import exact_sum

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.judge import assert_same_bits
-from conformance.samples import block_rows
+from incref.conformance.judge import assert_same_bits
+from incref.conformance.samples import block_rows
 from incref.formats import NanRule, Overflow, ScaleArithmetic, ScaleRule
 from incref.numerics.granularity import PER_TOKEN, per_group
 from incref.ops import (

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from conformance.judge import assert_same_bits, bits_of, values_of
-from conformance.samples import ELEMENTS, all_codes
+from incref.conformance.judge import assert_same_bits, bits_of, values_of
+from incref.conformance.samples import ELEMENTS, all_codes
 from incref.formats import ElementFormat, FloatFormat, IntFormat, Overflow, get_format
 from incref.ops import decode, encode
 from incref.oracle.datum import Datum

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from conformance.block_judge import affine_values
-from conformance.judge import assert_same_bits
-from conformance.samples import random_patterns
+from incref.conformance.block_judge import affine_values
+from incref.conformance.judge import assert_same_bits
+from incref.conformance.samples import random_patterns
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_block, per_channel, per_group
 from incref.ops import dequantize_affine
 

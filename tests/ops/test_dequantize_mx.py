@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from conformance.block_judge import mx_values
-from conformance.judge import assert_same_bits
-from conformance.samples import all_codes
+from incref.conformance.block_judge import mx_values
+from incref.conformance.judge import assert_same_bits
+from incref.conformance.samples import all_codes
 from incref.formats import FORMATS, BlockFormat
 from incref.ops import dequantize_mx
 

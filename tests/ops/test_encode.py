@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformance.judge import assert_same_bits, encode_each, encode_tensor
-from conformance.samples import ELEMENTS, NARROW, all_patterns, boundaries, code_dtype, random_patterns, specials
+from incref.conformance.judge import assert_same_bits, encode_each, encode_tensor
+from incref.conformance.samples import ELEMENTS, NARROW, all_patterns, boundaries, code_dtype, random_patterns, specials
 from incref.errors import NanError, UnsupportedError
 from incref.formats import (
     FORMATS,

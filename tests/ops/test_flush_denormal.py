@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.judge import assert_same_bits
-from conformance.samples import ELEMENTS, all_codes, block_rows
+from incref.conformance.judge import assert_same_bits
+from incref.conformance.samples import ELEMENTS, all_codes, block_rows
 from incref.errors import FlushDenormalError
 from incref.formats import (
     FORMATS,

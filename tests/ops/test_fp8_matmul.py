@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.judge import assert_same_bits
-from conformance.matmul_judge import judged_matmul, scales_of_elements
-from conformance.samples import all_codes
+from incref.conformance.judge import assert_same_bits
+from incref.conformance.matmul_judge import judged_matmul, scales_of_elements
+from incref.conformance.samples import all_codes
 from incref.formats import ScaleOrder, get_format
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_block, per_group
 from incref.ops import decode, encode, fp8_matmul

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.judge import assert_same_bits, data_of
-from conformance.matmul_judge import judged_matmul, scales_of_elements
+from incref.conformance.judge import assert_same_bits, data_of
+from incref.conformance.matmul_judge import judged_matmul, scales_of_elements
 from incref.formats import ScaleOrder
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_channel, per_group
 from incref.ops import int8_matmul

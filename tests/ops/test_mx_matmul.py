@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.block_judge import mx_values
-from conformance.judge import assert_same_bits
-from conformance.matmul_judge import judged_matmul, scales_of_elements
+from incref.conformance.block_judge import mx_values
+from incref.conformance.judge import assert_same_bits
+from incref.conformance.matmul_judge import judged_matmul, scales_of_elements
 from incref.formats import FORMATS, BlockFormat, ScaleOrder
 from incref.numerics.granularity import PER_TENSOR
 from incref.ops import mx_matmul, quantize_mx

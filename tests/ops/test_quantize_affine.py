@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformance.block_judge import affine_codes, affine_zero_points, scales
-from conformance.judge import assert_same_bits
-from conformance.samples import ELEMENTS, block_rows, code_dtype, random_patterns
+from incref.conformance.block_judge import affine_codes, affine_zero_points, scales
+from incref.conformance.judge import assert_same_bits
+from incref.conformance.samples import ELEMENTS, block_rows, code_dtype, random_patterns
 from incref.errors import NanError
 from incref.formats import (
     IntFormat,

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformance.block_judge import float_codes, scales
-from conformance.judge import assert_same_bits
-from conformance.samples import NARROW, block_rows, boundaries, random_patterns, specials
+from incref.conformance.block_judge import float_codes, scales
+from incref.conformance.judge import assert_same_bits
+from incref.conformance.samples import NARROW, block_rows, boundaries, random_patterns, specials
 from incref.errors import NanError
 from incref.formats import (
     CodebookFormat,

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformance.block_judge import nvfp4_codes
-from conformance.judge import assert_same_bits
-from conformance.samples import block_rows, random_patterns
+from incref.conformance.block_judge import nvfp4_codes
+from incref.conformance.judge import assert_same_bits
+from incref.conformance.samples import block_rows, random_patterns
 from incref.formats import FORMATS, BlockFormat, BlockRule, NanRule, Overflow, Rounding, ScaleArithmetic, ScaleRule
 from incref.ops import quantize_mx
 from incref.oracle.elements import ElementRules

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from conformance.judge import assert_same_bits
+from incref.conformance.judge import assert_same_bits
 from incref.formats import NanRule, Rounding, ScaleRule
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, per_block, per_channel, per_group
 from incref.ops import (

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance.block_judge import affine_values, float_values, mx_values
-from conformance.judge import assert_same_bits
-from conformance.matmul_judge import judged_matmul
+from incref.conformance.block_judge import affine_values, float_values, mx_values
+from incref.conformance.judge import assert_same_bits
+from incref.conformance.matmul_judge import judged_matmul
 from incref.formats import BlockFormat, IntFormat, ScaleOrder, get_format
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, per_group
 from incref.ops import quantize_affine, quantize_float, quantize_mx, weight_only_matmul

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from conformance.judge import assert_same_bits, bits_of
-from conformance.samples import block_rows
+from incref.conformance.judge import assert_same_bits, bits_of
+from incref.conformance.samples import block_rows
 from incref.errors import UnsupportedError
 from incref.formats import ScaleRule, SymmetricScale
 from incref.numerics.granularity import (

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from conformance.judge import assert_same_bits, bits_of
-from conformance.samples import ELEMENTS, NARROW, all_codes
+from incref.conformance.judge import assert_same_bits, bits_of
+from incref.conformance.samples import ELEMENTS, NARROW, all_codes
 from incref.formats import CodebookFormat, ElementFormat
 from incref.ops import decode
 from incref_kernels.triton import BACKEND

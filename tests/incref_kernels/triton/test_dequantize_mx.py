@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from conformance.judge import assert_same_bits
+from incref.conformance.judge import assert_same_bits
 from incref.formats import FORMATS, BlockFormat, IntFormat
 from incref.ops import dequantize_mx
 from incref_kernels.triton import BACKEND

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from conformance.judge import encode_tensor
-from conformance.samples import NARROW, all_patterns, boundaries, code_dtype, random_patterns
+from incref.conformance.judge import encode_tensor
+from incref.conformance.samples import NARROW, all_patterns, boundaries, code_dtype, random_patterns
 from incref.errors import NanError, UnsupportedError
 from incref.formats import FORMATS, CodebookFormat, ElementFormat, IntRange, NanRule, Overflow, Rounding, get_format
 from incref.ops import encode

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from conformance.judge import assert_same_bits
-from conformance.samples import block_rows, random_patterns
+from incref.conformance.judge import assert_same_bits
+from incref.conformance.samples import block_rows, random_patterns
 from incref.errors import NanError
 from incref.formats import IntRange, NanRule, Rounding, ScaleArithmetic, SymmetricScale
 from incref.numerics.granularity import (

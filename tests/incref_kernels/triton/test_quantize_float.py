@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from conformance.judge import assert_same_bits
-from conformance.samples import block_rows, random_patterns
+from incref.conformance.judge import assert_same_bits
+from incref.conformance.samples import block_rows, random_patterns
 from incref.errors import NanError
 from incref.formats import NanRule, Overflow, Rounding, ScaleArithmetic, ScaleRule
 from incref.numerics.granularity import (

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from conformance.block_classes import block_classes
-from conformance.judge import assert_same_bits
-from conformance.samples import random_patterns
+from incref.conformance.judge import assert_same_bits
+from incref.conformance.samples import random_patterns
 from incref.errors import NanError, UnsupportedError
 from incref.formats import (
     FORMATS,

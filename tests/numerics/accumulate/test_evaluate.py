@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from conformance.accumulators.replay import DISTRIBUTIONS, draw
-from conformance.judge import assert_same_bits, data_of, values_of
+from incref.conformance.judge import assert_same_bits, data_of, values_of
 from incref.formats import FORMATS, FloatFormat, Rounding
 from incref.numerics.accumulate.evaluate import accumulate, accumulate_codes, accumulate_rows
 from incref.numerics.accumulate.models import (

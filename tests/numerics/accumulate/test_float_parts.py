@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.judge import assert_same_bits, data_of, values_of
+from incref.conformance.judge import assert_same_bits, data_of, values_of
 from incref.formats import FORMATS, FloatFormat, Rounding
 from incref.numerics.accumulate.float_parts import add_rounded_once, power_of, round_result
 from incref.oracle.datum import number

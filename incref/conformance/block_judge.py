@@ -6,7 +6,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from conformance.judge import LAYOUTS, data_of, random_data, values_of
+from incref.conformance.judge import LAYOUTS, data_of, random_data, values_of
 from incref.formats import (
     FORMATS,
     BlockFormat,

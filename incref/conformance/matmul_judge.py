@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from conformance.block_judge import block_places
-from conformance.judge import LAYOUTS, data_of, values_of
+from incref.conformance.block_judge import block_places
+from incref.conformance.judge import LAYOUTS, data_of, values_of
 from incref.formats import FORMATS, FloatFormat, ScaleOrder
 from incref.numerics.granularity import Granularity
 from incref.oracle.datum import Datum

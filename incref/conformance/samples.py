@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from conformance.judge import LAYOUTS, bits_of, values_of
+from incref.conformance.judge import LAYOUTS, bits_of, values_of
 from incref.formats import FORMATS, BlockFormat, CodebookFormat, ElementFormat, FloatFormat
 from incref.oracle.datum import number
 from incref.oracle.ladder import ladder

@@ -20,6 +20,7 @@ from incref.workflow.convert import convert
 from incref.workflow.finalize_calibration import finalize_calibration
 from incref.workflow.load import load
 from incref.workflow.prepare import prepare
+from incref.workflow.prepare_qat import prepare_qat
 from incref.workflow.quantize import quantize
 from incref.workflow.save import save
 
@@ -49,6 +50,7 @@ __all__ = [
     "get_woq_tuning_config",
     "load",
     "prepare",
+    "prepare_qat",
     "quantize",
     "save",
     "tune",

@@ -13,6 +13,7 @@ from incref.ops.decode import decode
 from incref.ops.encode import encode
 from incref.qtensor.parts import draw_random_bits, fake_quantize
 from incref.qtensor.spec import QuantSpec
+from incref.qtensor.straight_through import straight_through
 
 __all__ = ["InputQuantizer", "round_elementwise"]
 
@@ -20,6 +21,8 @@ __all__ = ["InputQuantizer", "round_elementwise"]
 @dataclass(frozen=True, kw_only=True)
 class InputQuantizer:
     """Rounds and quantizes the input of a layer, and dequantizes it again.
+
+    Gradients go straight through.
 
     Attributes:
         elementwise: what it is rounded to first, element by element; None for nothing.
@@ -42,19 +45,20 @@ class InputQuantizer:
             x = round_elementwise(x, self.elementwise)
         if self.activation is None:
             return x
+        values = x.detach()
         if scale is None and self.scale_method is not None:
-            scale = search_scale(x, self.activation, self.scale_method)
-        random_bits = draw_random_bits(x, self.activation.rounding)
-        return fake_quantize(x, self.activation, scale, random_bits=random_bits)
+            scale = search_scale(values, self.activation, self.scale_method)
+        random_bits = draw_random_bits(values, self.activation.rounding)
+        return straight_through(x, fake_quantize(values, self.activation, scale, random_bits=random_bits))
 
 
 def round_elementwise(x: Tensor, elementwise: Elementwise) -> Tensor:
-    """Round every element of x to the format of `elementwise`, and give it in the dtype of x."""
+    """Round every element of x to the format of `elementwise`; dtype and gradient are those of x."""
     codes = encode(
-        x,
+        x.detach(),
         elementwise.fmt,
         rounding=elementwise.rounding,
         overflow=Overflow.NONSATURATE,
         random_bits=draw_random_bits(x, elementwise.rounding),
     )
-    return decode(codes, elementwise.fmt, dtype=torch.float32).to(x.dtype)
+    return straight_through(x, decode(codes, elementwise.fmt, dtype=torch.float32).to(x.dtype))

@@ -9,7 +9,8 @@ from typing_extensions import Self
 
 from incref.config.maxabs import MaxAbsScale
 from incref.config.scheme import Elementwise
-from incref.modules.input import InputQuantizer, round_elementwise
+from incref.modules.input import InputQuantizer
+from incref.modules.output import multiply_and_add
 from incref.qtensor.qtensor import TENSORS, QTensor
 from incref.qtensor.spec import QuantSpec
 
@@ -97,13 +98,11 @@ class QuantLayer(nn.Module, ABC):
             elementwise=self.elementwise, activation=self.activation, scale_method=self.scale_method
         )
         x = quantizer(x, self.input_scale)
+        weight = self._dequantized(x.dtype)
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        if self.elementwise is None:
-            return self._apply_weight(x, self._dequantized(x.dtype), bias)
-        y = round_elementwise(self._apply_weight(x, self._dequantized(x.dtype), None), self.elementwise)
-        if bias is None:
-            return y
-        return round_elementwise(y + self._spread(round_elementwise(bias, self.elementwise)), self.elementwise)
+        return multiply_and_add(
+            lambda b: self._apply_weight(x, weight, b), bias, spread=self._spread, elementwise=self.elementwise
+        )
 
     def take_over(self, layer: nn.Module) -> None:
         """Take over what a float layer of the same kind has beside weight and bias."""

@@ -52,7 +52,7 @@ def convert(
     try:
         if plan is not None:
             # Hooks would stand in the way of checks, and be copied.
-            plan.detach()
+            plan.detach(model)
         return _convert(model, _settle(model, plan, quant_config, calls), inplace=inplace, progress=progress)
     finally:
         if plan is not None and find_plan(model) is plan:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from incref.algorithms.factor import Factor
 from incref.algorithms.gptq import gptq
-from incref.algorithms.maxabs import scale_of, search_scale
-from incref.algorithms.rtn import rtn
-from incref.config.method import GPTQ, RTN, DeadColumns
+from incref.algorithms.maxabs import scale_of
+from incref.algorithms.weight import quantize_weight
+from incref.config.method import GPTQ, DeadColumns
 from incref.config.rules import Layer
 from incref.config.scheme import LayerScheme
 from incref.errors import CalibrationWarning, LayerError
@@ -103,14 +103,11 @@ def _quantize_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: St
     if scheme.elementwise is not None:
         weight = round_elementwise(weight, scheme.elementwise)
     try:
-        if scheme.weight_scale is not None:
-            scale = search_scale(weight, scheme.weight, scheme.weight_scale)
-            qweight = QTensor.quantize(weight, scheme.weight, scale)
-        elif isinstance(scheme.method, RTN):
-            qweight = rtn(weight, scheme.weight, use_mse_search=scheme.method.use_mse_search)
-        else:
+        if isinstance(scheme.method, GPTQ):
             assert statistics is not None
             qweight = _by_gptq(name, weight, scheme, scheme.method, statistics)
+        else:
+            qweight = quantize_weight(weight, scheme)
     except (TypeError, ValueError) as error:
         raise LayerError(
             f"{name}: a weight of shape {tuple(weight.shape)} and {weight.dtype} can't become "

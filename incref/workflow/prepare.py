@@ -14,10 +14,11 @@ from incref.config.base import BaseConfig
 from incref.config.resolve import QuantConfig, as_config, resolve
 from incref.config.scheme import LayerScheme
 from incref.errors import CheckpointError
+from incref.modules.trained import make_float, make_trained
 from incref.workflow.layers import needs_hessian
 from incref.workflow.measurements import read_measurements
 
-__all__ = ["ExampleInputs", "Plan", "drop_plan", "find_plan", "make_plan", "prepare"]
+__all__ = ["ExampleInputs", "Plan", "attach_plan", "drop_plan", "find_plan", "make_plan", "prepare"]
 
 ExampleInputs = Tensor | tuple[object, ...] | dict[str, object] | None
 """Arguments of one call of a model."""
@@ -37,6 +38,7 @@ class Plan:
         amax: of what layers with static inputs are fed; None where there are none.
         measurements: the file that `amax` is written to by `finalize_calibration`, or was read from.
         only_measures: whether the model is prepared for nothing else.
+        trains: whether layers quantize their float weights in every call, to be trained.
     """
 
     schemes: dict[str, LayerScheme]
@@ -45,9 +47,13 @@ class Plan:
     amax: AmaxCollector | None = None
     measurements: Path | None = None
     only_measures: bool = False
+    trains: bool = False
 
     def attach(self, model: nn.Module) -> None:
-        """Hook into `model`."""
+        """Hook into `model`, or make its layers train."""
+        if self.trains:
+            for name, scheme in self.schemes.items():
+                make_trained(model.get_submodule(name), scheme)
         if self.recorder is not None:
             self.recorder.attach(model)
         if self.amax is not None:
@@ -67,8 +73,11 @@ class Plan:
         finally:
             self.amax.detach()
 
-    def detach(self) -> None:
-        """Take the hooks away."""
+    def detach(self, model: nn.Module) -> None:
+        """Undo what `attach` did to `model`."""
+        if self.trains:
+            for name in self.schemes:
+                make_float(model.get_submodule(name))
         if self.recorder is not None:
             self.recorder.detach()
         if self.amax is not None:
@@ -105,6 +114,11 @@ def prepare(
     plan = make_plan(model, quant_config, example_inputs)
     if not inplace:
         model = copy.deepcopy(model)
+    return attach_plan(model, plan)
+
+
+def attach_plan(model: nn.Module, plan: Plan) -> nn.Module:
+    """Prepare `model` as `plan` says, and keep it there for `convert`."""
     plan.attach(model)
     setattr(model, _ATTRIBUTE, plan)
     return model
@@ -157,5 +171,5 @@ def drop_plan(model: nn.Module) -> None:
     """Take away what `prepare` left on `model`, if anything, and stop to record its calls."""
     plan = find_plan(model)
     if plan is not None:
-        plan.detach()
+        plan.detach(model)
     vars(model).pop(_ATTRIBUTE, None)

@@ -1,10 +1,12 @@
 import inspect
 
 import pytest
+from torch import nn
 
 from incref.config.mx import MXQuantConfig, get_default_mx_config
 from incref.config.scheme import Elementwise
-from incref.formats import FORMATS, BlockFormat, FloatFormat, IntRange, Rounding, ScaleRule
+from incref.formats import FORMATS, BlockFormat, BlockRule, FloatFormat, IntRange, Rounding, ScaleRule
+from incref.formats.presets import MX_PRESETS
 
 
 def test_names_order_and_defaults_are_those_that_callers_know() -> None:
@@ -16,6 +18,8 @@ def test_names_order_and_defaults_are_those_that_callers_know() -> None:
         "round_method": "nearest",
         "weight_only": False,
         "white_list": "*",
+        "scale_rule": "floor",
+        "preset": "",
     }
     assert get_default_mx_config() == MXQuantConfig()
 
@@ -92,14 +96,61 @@ def test_out_dtype() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"w_dtype": "float32"}, "w_dtype must be one of int8, int4, .*, bfloat16, got 'float32'"),
+        ({"w_dtype": "float32"}, "w_dtype must be one of int8, int4, .*, bfloat16, .*, nvfp4, got 'float32'"),
         ({"act_dtype": "fp5"}, "act_dtype must be one of int8, .*, got 'fp5'"),
         ({"out_dtype": "int8"}, "out_dtype must be one of bfloat16, float16, float32, got 'int8'"),
         ({"blocksize": 0}, "blocksize must be positive, got 0"),
         ({"round_method": "up"}, "round_method must be one of nearest, even, floor, dither, got 'up'"),
         ({"act_dtype": "fp5", "weight_only": True}, "act_dtype must be one of"),
+        ({"scale_rule": "divide"}, "scale_rule must be one of floor, ceil, even, rceil, got 'divide'"),
+        ({"w_dtype": "nvfp4", "blocksize": 8}, "blocks of nvfp4 have 16 elements, got blocksize 8"),
+        ({"preset": "amd"}, "preset must be one of ocp, .*, got 'amd'"),
+        ({"preset": "aiter"}, "preset 'aiter' speaks of mxfp4, got mxint8 as w_dtype"),
+        ({"preset": "ocp", "blocksize": 16}, "preset 'ocp' speaks of mxfp8_e4m3, .*, got mxint8_block16 as w_dtype"),
+        ({"preset": "ocp", "scale_rule": "even"}, "a preset decides on rounding and scales; leave .* out"),
+        ({"preset": "ocp", "round_method": "even"}, "a preset decides on rounding and scales; leave .* out"),
     ],
 )
 def test_other_values_are_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MXQuantConfig(**fields)
+
+
+@pytest.mark.parametrize("name", [name for name, fmt in FORMATS.items() if isinstance(fmt, BlockFormat)])
+def test_formats_by_name(name: str) -> None:
+    scheme = MXQuantConfig(w_dtype=name, act_dtype="nvfp4").scheme()
+    assert scheme.weight.fmt is FORMATS[name]
+    assert scheme.activation is not None
+    assert scheme.activation.rule is ScaleRule.DIVIDE
+
+
+def test_scale_rule() -> None:
+    scheme = MXQuantConfig(w_dtype="fp4", act_dtype="fp8_e4m3", scale_rule="even").scheme()
+    assert scheme.activation is not None
+    assert (scheme.weight.rule, scheme.activation.rule) == (ScaleRule.EVEN, ScaleRule.EVEN)
+
+
+@pytest.mark.parametrize("name", MX_PRESETS)
+def test_a_preset_says_everything_but_the_dtypes(name: str) -> None:
+    preset = MX_PRESETS[name]
+    scheme = MXQuantConfig(w_dtype=preset.formats[-1], act_dtype=preset.formats[0], preset=name).scheme()
+    assert scheme.activation is not None
+    assert scheme.elementwise is not None
+    for spec in (scheme.weight, scheme.activation):
+        assert {key: getattr(spec, key) for key in preset.options()} == preset.options()
+    assert scheme.elementwise.rounding is preset.rounding
+
+
+def test_transformer_engine_saturates_blocks_with_an_inf() -> None:
+    spec = MXQuantConfig(w_dtype="fp8_e4m3", act_dtype="fp8_e5m2", preset="transformer_engine").scheme().weight
+    assert (spec.rule, spec.inf_block, spec.nan_block) == (ScaleRule.RCEIL, BlockRule.SATURATE, BlockRule.NAN_BLOCK)
+
+
+def test_blocks_of_a_convolution_lie_along_channels() -> None:
+    config = MXQuantConfig(w_dtype="fp4", act_dtype="fp6_e2m3")
+    schemes = config.resolve(nn.Sequential(nn.Conv2d(70, 8, 3), nn.Flatten(), nn.Linear(8, 4)))
+    conv, linear = schemes["0"], schemes["2"]
+    assert conv.activation is not None
+    assert linear.activation is not None
+    assert (conv.weight.axis, conv.activation.axis, linear.weight.axis, linear.activation.axis) == (-3, -3, -1, -1)
+    assert conv.weight.scale_shape((8, 70, 3, 3)) == (8, 3, 3, 3)

@@ -1,15 +1,20 @@
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from incref.config.mx import MXQuantConfig
 from incref.config.scheme import Elementwise
-from incref.formats import FORMATS, FloatFormat
+from incref.formats import FORMATS, FloatFormat, Rounding
 from incref.modules.conv import QuantConv2d
 from incref.modules.input import round_elementwise
 from incref.modules.table import quantized_layer
 from incref.numerics.granularity import per_channel
+from incref.ops.dequantize_mx import dequantize_mx
+from incref.ops.quantize_mx import quantize_mx
 from incref.qtensor.qtensor import QTensor
 from incref.qtensor.spec import QuantSpec
+from incref.workflow.convert import convert
 
 SPEC = QuantSpec(fmt=FORMATS["int8"], granularity=per_channel(0, ndim=4))
 CASES = {
@@ -64,3 +69,19 @@ def test_describes_itself() -> None:
 def test_a_matrix_is_no_convolution() -> None:
     with pytest.raises(ValueError, match=r"the shape \[N, C / groups, kh, kw\], got \(3, 4\)"):
         QuantConv2d(QTensor.quantize(torch.ones(3, 4), QuantSpec(fmt=FORMATS["int8"])))
+
+
+def test_mx_blocks_lie_along_channels() -> None:
+    layer = nn.Conv2d(70, 8, 3, stride=2, groups=2)
+    config = MXQuantConfig(w_dtype="fp4", act_dtype="fp8_e4m3", out_dtype="float32")
+    converted = convert(nn.Sequential(layer), config)
+    x = torch.randn(2, 70, 5, 5, generator=torch.Generator().manual_seed(0))
+
+    def along_channels(values: Tensor, fmt: str) -> Tensor:
+        codes, scale, *_ = quantize_mx(values.movedim(-3, -1), fmt, rounding=Rounding.NEAREST_AWAY)
+        return dequantize_mx(codes, scale, fmt).movedim(-1, -3)
+
+    weight = along_channels(layer.weight.detach(), "mxfp4")
+    for given in (x, x[0]):
+        want = F.conv2d(along_channels(given, "mxfp8_e4m3"), weight, layer.bias, stride=2, groups=2)
+        assert torch.equal(converted(given), want)

@@ -9,6 +9,11 @@ from incref.autotune.tune import tune
 from incref.autotune.tuning_config import TuningConfig
 from incref.config.fp8 import FP8Config, get_default_fp8_config, get_default_fp8_config_set
 from incref.config.gptq import GPTQConfig, get_default_gptq_config
+from incref.config.mixed_precision import (
+    MixedPrecisionConfig,
+    get_default_mixed_precision_config,
+    get_default_mixed_precision_config_set,
+)
 from incref.config.mx import MXQuantConfig, get_default_mx_config
 from incref.config.rtn import RTNConfig, get_default_rtn_config
 from incref.config.scheme import LayerScheme
@@ -31,6 +36,7 @@ __all__ = [
     "LayerScheme",
     "MXQuantConfig",
     "Metric",
+    "MixedPrecisionConfig",
     "QTensor",
     "QuantSpec",
     "RTNConfig",
@@ -45,6 +51,8 @@ __all__ = [
     "get_default_fp8_config",
     "get_default_fp8_config_set",
     "get_default_gptq_config",
+    "get_default_mixed_precision_config",
+    "get_default_mixed_precision_config_set",
     "get_default_mx_config",
     "get_default_rtn_config",
     "get_woq_tuning_config",

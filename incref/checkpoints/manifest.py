@@ -42,6 +42,7 @@ class Manifest:
 
     Attributes:
         layers: every quantized layer by its name in the model.
+        casts: every layer that computes in a dtype of its own, with the name of its format.
         aliases: names of tensors that are another one's, with that one's name.
         transient: names of buffers that the model leaves out of its own state, and may not have.
         architecture: class of the model in transformers, whose configuration is in config.json; None for other models.
@@ -49,6 +50,7 @@ class Manifest:
     """
 
     layers: dict[str, LayerRecord]
+    casts: dict[str, str] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     transient: tuple[str, ...] = ()
     architecture: str | None = None
@@ -63,6 +65,7 @@ class Manifest:
             "architecture": self.architecture,
             "sha256": self.digest,
             "layers": layers,
+            "casts": dict(self.casts),
             "aliases": dict(self.aliases),
             "transient": dict.fromkeys(self.transient),
         }
@@ -86,6 +89,7 @@ class Manifest:
         try:
             return cls(
                 layers={name: _record_from_json(record) for name, record in _object(described["layers"]).items()},
+                casts={name: str(fmt) for name, fmt in _object(described.get("casts", {})).items()},
                 aliases={name: str(target) for name, target in _object(described["aliases"]).items()},
                 transient=tuple(_object(described["transient"])),
                 architecture=None if described["architecture"] is None else str(described["architecture"]),

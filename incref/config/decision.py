@@ -34,8 +34,7 @@ class Decision:
         """Bytes that the weight takes afterwards, with all its scales."""
         if self.scheme is None:
             return self.layer.weight.nbytes
-        is_mixed = self.scheme.mixes_columns(self.shape)
-        return self.scheme.weight.stored_bytes(self.shape) + (4 * self.shape[-1] if is_mixed else 0)
+        return self.scheme.stored_bytes(self.shape)
 
     @property
     def bits_per_weight(self) -> float:

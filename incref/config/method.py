@@ -1,9 +1,9 @@
-"""How the codes of a weight are found: by rounding alone, or with the help of calibration data."""
+"""How the codes of a weight are found: by rounding alone, or with the help of calibration data; or not at all."""
 
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["GPTQ", "RTN", "ColumnOrder", "DeadColumns", "GroupScales", "Method"]
+__all__ = ["GPTQ", "RTN", "Cast", "ColumnOrder", "DeadColumns", "GroupScales", "Method"]
 
 
 class ColumnOrder(Enum):
@@ -94,5 +94,14 @@ class GPTQ:
             raise ValueError(f"block_size must be positive, got {self.block_size}")
 
 
-Method = RTN | GPTQ
+@dataclass(frozen=True, kw_only=True)
+class Cast:
+    """Keep the layer, and let it compute in another dtype: float16 or bfloat16, by the format of the weight.
+
+    Weight and bias are rounded to it to nearest, ties to even, and so is the input in every call; the arithmetic is
+    PyTorch's in that dtype, and the output returns to the dtype of the input.
+    """
+
+
+Method = RTN | GPTQ | Cast
 """How the codes of a weight are found."""

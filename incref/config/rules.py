@@ -23,7 +23,7 @@ __all__ = [
     "require_matches",
 ]
 
-Layer = nn.Linear | nn.Conv2d
+Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 """The layers that can be quantized."""
 
 _HEADS = ("lm_head", "output_layer", "embed_out")

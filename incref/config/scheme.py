@@ -1,15 +1,22 @@
 """What one layer becomes."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
 
 from incref.config.maxabs import MaxAbsScale
-from incref.config.method import GPTQ, RTN, ColumnOrder, GroupScales, Method
+from incref.config.method import GPTQ, RTN, Cast, ColumnOrder, GroupScales, Method
 from incref.formats import FloatFormat, Rounding
 from incref.numerics.granularity import PER_TENSOR
 from incref.qtensor.spec import QuantSpec
 
-__all__ = ["Elementwise", "LayerScheme"]
+__all__ = ["CAST_DTYPES", "Elementwise", "LayerScheme"]
+
+CAST_DTYPES: Mapping[str, torch.dtype] = MappingProxyType({"float16": torch.float16, "bfloat16": torch.bfloat16})
+"""The formats that whole layers can be cast to, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +48,8 @@ class LayerScheme:
 
     Raises:
         ValueError: for scales of something that is not quantized to floats, a static scale that is not one for the
-            whole input, or a weight by GPTQ with scales of its own or a static input.
+            whole input, a weight by GPTQ with scales of its own or a static input, or anything beside the format where
+            the layer is cast.
     """
 
     weight: QuantSpec
@@ -63,6 +71,14 @@ class LayerScheme:
             raise ValueError(f"a static scale is one for the whole input, got {self.activation.granularity}")
         if isinstance(self.method, GPTQ) and (self.weight_scale is not None or self.is_static):
             raise ValueError("GPTQ finds scales by the rule of the spec, and knows no static inputs")
+        if isinstance(self.method, Cast):
+            self._require_only_a_dtype()
+
+    def stored_bytes(self, shape: Sequence[int]) -> int:
+        """Bytes that a weight of `shape` takes, with all its scales and its order if it has one."""
+        if isinstance(self.method, Cast):
+            return math.prod(shape) * self.weight.element.bits // 8
+        return self.weight.stored_bytes(shape) + (4 * shape[-1] if self.mixes_columns(shape) else 0)
 
     def mixes_columns(self, shape: Sequence[int]) -> bool:
         """Whether a weight of `shape` is stored with an order: columns that are not neighbours share scales."""
@@ -74,9 +90,18 @@ class LayerScheme:
 
     def __str__(self) -> str:
         """Format and groups of the weight, the method if it is not rounding, and the format of the input."""
+        if isinstance(self.method, Cast):
+            return self.weight.fmt.name
         parts = [f"{self.weight}"]
         if isinstance(self.method, GPTQ):
             parts.append("GPTQ")
         if self.activation is not None:
             parts.append(f"input {self.activation.fmt.name}{', static' if self.is_static else ''}")
         return ", ".join(parts)
+
+    def _require_only_a_dtype(self) -> None:
+        others = (self.activation, self.elementwise, self.weight_scale, self.input_scale)
+        if self.weight != QuantSpec(fmt=self.weight.fmt) or any(other is not None for other in others):
+            raise ValueError("a layer that is cast has a format and nothing else")
+        if self.weight.fmt.name not in CAST_DTYPES:
+            raise ValueError(f"a layer is cast to {' or '.join(CAST_DTYPES)}, got {self.weight.fmt.name}")

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from incref.modules.cast import CastLayer
 from incref.modules.layer import QuantLayer
 
 __all__ = ["Holders", "disable_fast_paths", "find_holders", "replace_layer"]
@@ -40,4 +41,4 @@ def disable_fast_paths(model: nn.Module) -> None:
 
 
 def _is_quantized(module: nn.Module) -> bool:
-    return any(isinstance(child, QuantLayer) for child in module.children())
+    return any(isinstance(child, QuantLayer | CastLayer) for child in module.children())

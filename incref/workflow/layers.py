@@ -11,11 +11,12 @@ from incref.algorithms.factor import Factor
 from incref.algorithms.gptq import gptq
 from incref.algorithms.maxabs import scale_of
 from incref.algorithms.weight import quantize_weight
-from incref.config.method import GPTQ, DeadColumns
+from incref.config.method import GPTQ, Cast, DeadColumns
 from incref.config.rules import Layer
-from incref.config.scheme import LayerScheme
+from incref.config.scheme import CAST_DTYPES, LayerScheme
 from incref.errors import CalibrationWarning, LayerError
 from incref.formats import FloatFormat
+from incref.modules.cast import cast_layer
 from incref.modules.input import round_elementwise
 from incref.modules.layer import QuantLayer
 from incref.modules.replace import find_holders, replace_layer
@@ -79,7 +80,7 @@ class LayerReplacer:
     def layer(self, name: str) -> Layer:
         """The layer called `name`."""
         layer = self._model.get_submodule(name)
-        assert isinstance(layer, nn.Linear | nn.Conv2d)
+        assert isinstance(layer, Layer)
         return layer
 
     def replace(self, name: str, statistics: Statistics | None = None) -> None:
@@ -91,13 +92,22 @@ class LayerReplacer:
         layer, scheme = self.layer(name), self.left.pop(name)
         if scheme.is_static:
             statistics = Statistics(amax=self._amax.get(name))
-        new = _quantize_layer(name, layer, scheme, statistics)
+        new = _new_layer(name, layer, scheme, statistics)
         replace_layer(self._holders, layer, new)
         if self._progress is not None:
             self._progress(name, self._total - len(self.left), self._total)
 
 
 @torch.no_grad()
+def _new_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: Statistics | None) -> nn.Module:
+    if not isinstance(scheme.method, Cast):
+        return _quantize_layer(name, layer, scheme, statistics)
+    try:
+        return cast_layer(layer, CAST_DTYPES[scheme.weight.fmt.name])
+    except ValueError as error:
+        raise LayerError(f"{name}: {error}") from error
+
+
 def _quantize_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: Statistics | None) -> QuantLayer:
     weight = layer.weight.detach()
     if scheme.elementwise is not None:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from incref.checkpoints.files import file_digest
 from incref.checkpoints.manifest import MANIFEST_FILE, TENSOR_FILE, LayerRecord, Manifest
 from incref.config.rules import Layer
+from incref.config.scheme import CAST_DTYPES
 from incref.errors import CheckpointError
+from incref.modules.cast import CAST, cast_layer
 from incref.modules.replace import disable_fast_paths
 from incref.modules.table import QUANTIZED, quantized_layer
 from incref.qtensor.qtensor import QTensor
@@ -64,6 +66,8 @@ def load(
         model = copy.deepcopy(original_model, memo)
     for name, record in manifest.layers.items():
         _place_layer(model, name, record, tensors)
+    for name, fmt in manifest.casts.items():
+        _place_cast(model, name, fmt)
     _place_tensors(model, manifest, tensors)
     disable_fast_paths(model)
     return model
@@ -106,15 +110,11 @@ def _empty_transformer(directory: Path, manifest: Manifest) -> nn.Module:
 
 def _place_layer(model: nn.Module, name: str, record: LayerRecord, tensors: dict[str, Tensor]) -> None:
     """Put a quantized layer where `model` has a float one."""
-    parent_name, _, child_name = name.rpartition(".")
-    try:
-        parent = model.get_submodule(parent_name)
-        layer = parent.get_submodule(child_name)
-    except AttributeError as error:
-        raise CheckpointError(f"the model has no layer {name}; pass the original_model that was quantized") from error
-    if not isinstance(layer, Layer):
+    layer = _find_layer(model, name)
+    if not isinstance(layer, tuple(QUANTIZED)):
         kinds = " or ".join(f"nn.{kind.__name__}" for kind in QUANTIZED)
         raise CheckpointError(f"{name} must be an {kinds}, got {type(layer).__name__}; pass the float model")
+    assert isinstance(layer, Layer)
     prefix = f"{name}.{_WEIGHT}"
     parts = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
     bias = tensors.get(f"{name}.bias")
@@ -138,7 +138,27 @@ def _place_layer(model: nn.Module, name: str, record: LayerRecord, tensors: dict
             f"{name}: the saved weight has shape {qweight.shape}, and the model's {tuple(layer.weight.shape)}; "
             "pass the original_model that was quantized"
         )
-    setattr(parent, child_name, new)
+    _put(model, name, new)
+
+
+def _place_cast(model: nn.Module, name: str, fmt: str) -> None:
+    """Put a layer in a dtype of its own where `model` has one in another."""
+    layer = _find_layer(model, name)
+    if fmt not in CAST_DTYPES or not isinstance(layer, tuple(CAST)):
+        raise CheckpointError(f"{name} can't be a {type(layer).__name__} in {fmt}; pass the float model")
+    _put(model, name, cast_layer(layer, CAST_DTYPES[fmt]))
+
+
+def _find_layer(model: nn.Module, name: str) -> nn.Module:
+    try:
+        return model.get_submodule(name)
+    except AttributeError as error:
+        raise CheckpointError(f"the model has no layer {name}; pass the original_model that was quantized") from error
+
+
+def _put(model: nn.Module, name: str, new: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, new)
 
 
 def _place_tensors(model: nn.Module, manifest: Manifest, tensors: dict[str, Tensor]) -> None:

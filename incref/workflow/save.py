@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from incref.checkpoints.files import atomic_directory, file_digest
 from incref.checkpoints.manifest import MANIFEST_FILE, TENSOR_FILE, LayerRecord, Manifest
+from incref.modules.cast import CastLayer
 from incref.modules.layer import QuantLayer
 from incref.workflow.prepare import find_plan
 
@@ -49,6 +50,11 @@ def save(
             )
             for name, module in model.named_modules(remove_duplicate=False)
             if isinstance(module, QuantLayer)
+        },
+        casts={
+            name: str(module.weight.dtype).removeprefix("torch.")
+            for name, module in model.named_modules(remove_duplicate=False)
+            if isinstance(module, CastLayer)
         },
         aliases=aliases,
         transient=_transient_buffers(model),

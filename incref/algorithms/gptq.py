@@ -58,6 +58,7 @@ def gptq(
     *,
     dtype: torch.dtype = torch.float32,
     factor: Factor | None = None,
+    quantizer: ColumnQuantizer | None = None,
 ) -> GPTQResult:
     """Quantize `weight` so that the output for calibration data changes little, in any format.
 
@@ -71,6 +72,7 @@ def gptq(
         method: the order of columns and what else is chosen.
         dtype: float32 or float64: what updates are computed in. A column is rounded to float32 before it is quantized.
         factor: of `hessian`, if it is known already; it has to be made with the same method and groups.
+        quantizer: of columns, if there is one already, for a weight that this one is a part of.
 
     Returns:
         The quantized weight, with `order` if columns that are not neighbours share scales, and how well it went.
@@ -88,7 +90,8 @@ def gptq(
     original = weight.to(torch.float32, copy=True)
     if not bool(original.isfinite().all()):
         raise ValueError("GPTQ needs a weight that is finite in float32")
-    quantizer = column_quantizer(original, spec, use_mse_search=method.use_mse_search)
+    if quantizer is None:
+        quantizer = column_quantizer(original, spec, use_mse_search=method.use_mse_search)
     if factor is None:
         factor = factorize(hessian, method, quantizer.group_size)
     if method.dead_columns is DeadColumns.ZERO:

@@ -12,7 +12,7 @@ from incref.autotune.sampler import Search
 from incref.config.base import BaseConfig
 from incref.config.resolve import QuantConfig
 from incref.config.scheme import LayerScheme
-from incref.modules.linear import QuantLinear
+from incref.modules.layer import QuantLayer
 
 __all__ = ["LayerOptions", "measure_options"]
 
@@ -61,16 +61,16 @@ def _source(config: BaseConfig, scheme: LayerScheme) -> BaseConfig:
     return next(one for one in (config, *(local for _, local in config.local_rules)) if one.scheme() == scheme)
 
 
-def _quantized_layer(model: nn.Module, name: str) -> QuantLinear:
+def _quantized_layer(model: nn.Module, name: str) -> QuantLayer:
     layer = model.get_submodule(name)
-    assert isinstance(layer, QuantLinear)
+    assert isinstance(layer, QuantLayer)
     return layer
 
 
 class _Comparison:
     """Sums up the squares of what a layer gives, and of how much its quantized twin differs."""
 
-    def __init__(self, quantized: QuantLinear) -> None:
+    def __init__(self, quantized: QuantLayer) -> None:
         self._quantized = quantized
         self._error = 0.0
         self._total = 0.0
@@ -98,7 +98,7 @@ class _Comparison:
         return loss
 
 
-def _losses(search: Search, layers: Mapping[str, QuantLinear]) -> dict[str, float]:
+def _losses(search: Search, layers: Mapping[str, QuantLayer]) -> dict[str, float]:
     watched = copy.deepcopy(search.model)
     comparisons = {name: _Comparison(layer) for name, layer in layers.items()}
     for name, comparison in comparisons.items():

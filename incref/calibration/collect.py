@@ -13,7 +13,7 @@ __all__ = ["HessianCollector", "Transform"]
 Transform = Callable[[Tensor], Tensor]
 """What a layer does to its input before it multiplies; two that are equal do the same."""
 
-_MOST_PENDING = 4
+_MOST_PENDING = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +42,20 @@ class HessianCollector:
     there is a sum for every set of layers that got something together.
     """
 
-    def __init__(self, layers: Mapping[str, nn.Module], transforms: Mapping[str, Transform] | None = None) -> None:
+    def __init__(
+        self,
+        layers: Mapping[str, nn.Module],
+        transforms: Mapping[str, Transform] | None = None,
+        groups: Mapping[str, int] | None = None,
+    ) -> None:
         """Hook into `layers`.
 
         Args:
             layers: by name.
-            transforms: for layers that will quantize their input, how.
+            transforms: for layers that don't multiply their input as it is, how it becomes [..., K].
+            groups: for layers with several Hessians, how many; their transforms give [..., groups, K].
         """
-        self._transforms = transforms or {}
+        self._transforms, self._groups = transforms or {}, groups or {}
         self._pending: list[_Pending] = []
         self._sums: dict[tuple[str, ...], Hessian] = {}
         self._handles = [layer.register_forward_pre_hook(self._hook(name)) for name, layer in layers.items()]
@@ -65,14 +71,14 @@ class HessianCollector:
         return groups
 
     def hessian(self, name: str) -> Tensor | None:
-        """Sum of `x.T @ x` over what the layer called `name` was fed, float64 [K, K]; None if that was nothing."""
+        """Sum of `x.T @ x` over what the layer called `name` was fed, as `Hessian.total`; None if that was nothing."""
         found = [one for names, one in self._sums.items() if name in names and one.tokens]
-        if not found:
-            return None
-        total = found[0].total
-        for other in found[1:]:
-            total = total + other.total
-        return total
+        if len(found) < 2:
+            return found[0].total if found else None
+        merged = Hessian(found[0].shape[-1], found[0].device, found[0].groups)
+        for one in found:
+            merged.merge(one)
+        return merged.total
 
     def key(self, name: str) -> Hashable:
         """Equal for layers with the same Hessian."""
@@ -107,8 +113,9 @@ class HessianCollector:
         if len(self._pending) >= _MOST_PENDING:
             self._count(self._pending.pop(0))
         # At once: the model may write to the tensor.
-        hessian = Hessian(x.shape[-1], x.device)
-        hessian.add(x if transform is None else transform(x))
+        seen = x if transform is None else transform(x)
+        hessian = Hessian(seen.shape[-1], x.device, self._groups.get(name, 1))
+        hessian.add(seen)
         pending = _Pending(x=x, version=version, transform=transform, hessian=hessian, names=[name])
         self._pending.append(pending)
 

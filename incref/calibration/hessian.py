@@ -1,38 +1,102 @@
 """The Hessian of the squared error of a linear layer's output."""
 
+import math
+
 import torch
 from torch import Tensor
 
-__all__ = ["Hessian"]
+__all__ = ["MOST_CALLS", "Hessian"]
 
 _CHUNK = 2048
+_STEP = 8
+_BITS = 46
+_PIECE = 1 << 15
+
+MOST_CALLS = 1 << (62 - _BITS)
+"""How many calls can be summed without leaving int64."""
 
 
 class Hessian:
     """Sums up `x.T @ x` over everything that a layer is fed.
 
+    What one call gives is rounded to integers, and those are added without any rounding. So the sum has the same bits
+    in whatever order calls come, and however many processes share them.
+
     Attributes:
-        total: float64 [K, K].
+        groups: how many matrices of their own; 1 but for convolutions with groups.
         tokens: how many rows were summed.
+        calls: in how many calls.
+        sums: int64 [groups, K, K], in units of `2**key`.
+        is_finite: whether all that was summed is.
     """
 
-    def __init__(self, in_features: int, device: torch.device) -> None:
+    def __init__(self, in_features: int, device: torch.device, groups: int = 1) -> None:
         """Start with nothing."""
-        self.total = torch.zeros(in_features, in_features, dtype=torch.float64, device=device)
-        self.tokens = 0
+        self.groups = groups
+        self.tokens = self.calls = 0
+        self.sums: dict[int, Tensor] = {}
+        self.is_finite = True
+        self.shape = (groups, in_features, in_features)
+        self.device = device
 
     def add(self, x: Tensor) -> None:
-        """Add x, any float dtype [..., K].
+        """Add what one call was fed: x, any float dtype [..., K], or [..., groups, K].
 
-        Products of at most 2048 rows are summed in float32 and then added in float64.
+        Products of at most 2048 rows are summed in float32, and those of more in float64. That is rounded to the
+        nearest multiple of `2**unit`, where `unit` is the least multiple of 8 for which twice the largest element is
+        below `2**(unit + 46)`.
+
+        Raises:
+            ValueError: if there were 65,536 calls already.
         """
-        rows = x.detach().reshape(-1, x.shape[-1])
-        self.tokens += len(rows)
-        for chunk in rows.split(_CHUNK):
-            part = chunk.to(torch.float32)
-            self.total += part.T @ part
+        rows = x.detach().reshape(-1, *self.shape[:2]).transpose(0, 1)  # [groups, tokens, K]
+        if rows.shape[1] == 0:
+            return
+        products = [part.mT @ part for part in (chunk.to(torch.float32) for chunk in rows.split(_CHUNK, dim=1))]
+        total = products[0]
+        for product in products[1:]:
+            total = total.to(torch.float64).add_(product)
+        self.tokens += rows.shape[1]
+        self._count(1)
+        # No element of a Gram matrix is larger than all of its diagonal, up to the rounding of sums.
+        largest = float(total.diagonal(dim1=1, dim2=2).amax())
+        if not math.isfinite(largest):
+            self.is_finite = False
+        elif largest > 0:
+            unit = _STEP * math.ceil((math.frexp(largest)[1] + 1 - _BITS) / _STEP)
+            self._add_rounded(total, unit)
 
     def merge(self, other: "Hessian") -> None:
         """Add what another one has summed."""
-        self.total += other.total
         self.tokens += other.tokens
+        self._count(other.calls)
+        self.is_finite &= other.is_finite
+        for unit, summed in other.sums.items():
+            if unit in self.sums:
+                self.sums[unit] += summed
+            else:
+                self.sums[unit] = summed.clone()
+
+    @property
+    def total(self) -> Tensor:
+        """The sum, float64 [K, K], or [groups, K, K] if there are several; NaN if something was not finite."""
+        total = torch.zeros(self.shape, dtype=torch.float64, device=self.device)
+        for unit in sorted(self.sums):
+            total += self.sums[unit].to(torch.float64) * 2.0**unit
+        if not self.is_finite:
+            total.fill_(torch.nan)
+        return total if self.groups > 1 else total[0]
+
+    def _count(self, calls: int) -> None:
+        if self.calls + calls > MOST_CALLS:
+            raise ValueError(f"a layer can be calibrated with at most {MOST_CALLS} calls; make larger batches")
+        self.calls += calls
+
+    def _add_rounded(self, total: Tensor, unit: int) -> None:
+        if unit not in self.sums:
+            self.sums[unit] = torch.zeros(self.shape, dtype=torch.int64, device=self.device)
+        scale = 2.0**-unit
+        # In pieces that stay in a cache.
+        pieces = zip(total.view(-1).split(_PIECE), self.sums[unit].view(-1).split(_PIECE), strict=True)
+        for values, sums in pieces:
+            sums.add_(values.to(torch.float64).mul_(scale).round_().to(torch.int64))

@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from incref.config.decision import Decision, Plan
 from incref.config.rules import (
+    LINEAR,
     Layer,
     NameRule,
     Rule,
@@ -94,7 +95,7 @@ class BaseConfig(ABC):
     @property
     def kinds(self) -> tuple[type[Layer], ...]:
         """The classes of layers that the configuration speaks of."""
-        return (nn.Linear,)
+        return LINEAR
 
     def scheme_for(self, name: str, layer: Layer) -> LayerScheme | None:  # noqa: ARG002  # for those that tell layers apart
         """What `layer`, called `name`, becomes under this configuration; None to leave it alone."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from incref.config.rules import Layer
 from incref.config.scheme import LayerScheme
+from incref.config.stored_weight import stored_weight
 
 __all__ = ["Decision", "Plan"]
 
@@ -34,7 +35,7 @@ class Decision:
         """Bytes that the weight takes afterwards, with all its scales."""
         if self.scheme is None:
             return self.layer.weight.nbytes
-        return self.scheme.stored_bytes(self.shape)
+        return self.scheme.stored_bytes(stored_weight(self.layer, self.scheme).shape)
 
     @property
     def bits_per_weight(self) -> float:

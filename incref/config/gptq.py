@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import nn
 from typing_extensions import Self
 
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
 from incref.config.method import GPTQ, ColumnOrder, DeadColumns, GroupScales
+from incref.config.rules import LINEAR, Layer
 from incref.config.scheme import LayerScheme
+from incref.config.stored_weight import stored_weight
 from incref.config.weight_format import SKIP, group_granularity, weight_format
-from incref.errors import UnsupportedError
+from incref.errors import LayerError, UnsupportedError
 from incref.formats import BlockFormat, SymmetricScale
 from incref.qtensor.spec import QuantSpec
 
@@ -18,7 +21,7 @@ __all__ = ["GPTQConfig", "get_default_gptq_config"]
 
 @dataclass(frozen=True)
 class GPTQConfig(BaseConfig):
-    """Weights of linear layers by GPTQ; inputs as they are.
+    """Weights of linear layers and convolutions by GPTQ; inputs as they are.
 
     Attributes:
         dtype: "int" with `bits`, "int1" to "int8", or a format by name: "nf4", "fp4", "fp8_e4m3fn", "mxfp4", ... "fp32"
@@ -86,6 +89,27 @@ class GPTQConfig(BaseConfig):
     def leaves_heads_alone(self) -> bool:
         """Whether output heads keep their float weights."""
         return not self.quant_lm_head
+
+    @property
+    def kinds(self) -> tuple[type[Layer], ...]:
+        """The classes of layers that the configuration speaks of."""
+        return (*LINEAR, nn.Conv2d)
+
+    def scheme_for(self, name: str, layer: Layer) -> LayerScheme | None:
+        """What `layer`, called `name`, becomes.
+
+        Raises:
+            LayerError: for a convolution with groups if columns that are not neighbours would share scales.
+        """
+        scheme = self.scheme()
+        if scheme is None or not isinstance(layer, nn.Conv2d) or layer.groups == 1:
+            return scheme
+        if scheme.mixes_columns(tuple(stored_weight(layer, scheme).shape)):
+            raise LayerError(
+                f"{name}: each of its {layer.groups} groups of channels would have an order of its own with act_order; "
+                f"set static_groups=True, or leave it alone with set_local({name!r}, GPTQConfig(dtype='fp32'))"
+            )
+        return scheme
 
     def scheme(self) -> LayerScheme | None:
         """What a layer becomes; None where `dtype` is "fp32"."""

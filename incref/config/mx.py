@@ -9,7 +9,7 @@ from torch import nn
 from typing_extensions import Self
 
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
-from incref.config.rules import Layer
+from incref.config.rules import LINEAR, Layer
 from incref.config.scheme import Elementwise, LayerScheme
 from incref.formats import E8M0, FORMATS, BlockFormat, FloatFormat, IntFormat, Rounding, ScaleRule
 from incref.formats.presets import MX_PRESETS
@@ -113,7 +113,7 @@ class MXQuantConfig(BaseConfig):
     @property
     def kinds(self) -> tuple[type[Layer], ...]:
         """The classes of layers that the configuration speaks of."""
-        return (nn.Linear, nn.Conv2d)
+        return (*LINEAR, nn.Conv2d)
 
     def scheme(self) -> LayerScheme:
         """What a linear layer becomes."""

@@ -4,7 +4,7 @@ from torch import nn
 
 from incref.config.base import BaseConfig
 from incref.config.decision import Decision, Plan
-from incref.config.rules import check_layer, find_layers, is_head, quantizable_layers
+from incref.config.rules import LINEAR, check_layer, find_layers, is_head, quantizable_layers
 from incref.config.scheme import LayerScheme
 from incref.config.table import config_from_dict
 from incref.qtensor.format_json import Json
@@ -39,7 +39,7 @@ def plan(model: nn.Module, quant_config: QuantConfig) -> Plan:
         return config.plan(model)
     quantizable_layers(model)
     decisions: list[Decision] = []
-    for name, (layer, why_not) in find_layers(model, [nn.Linear]).items():
+    for name, (layer, why_not) in find_layers(model, LINEAR).items():
         reason = "an output head" if why_not is None and is_head(name) else why_not
         if reason is None:
             check_layer(name, layer)

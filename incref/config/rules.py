@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from incref.config.conv1d import Conv1D
 from incref.errors import LayerError
 from incref.numerics.patterns import FLOAT_DTYPES
 
 __all__ = [
+    "LINEAR",
     "Layer",
     "NameRule",
     "Rule",
@@ -23,8 +25,11 @@ __all__ = [
     "require_matches",
 ]
 
-Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | Conv1D
 """The layers that can be quantized."""
+
+LINEAR: tuple[type[Layer], ...] = (nn.Linear, Conv1D)
+"""Those of them that multiply by a matrix."""
 
 _HEADS = ("lm_head", "output_layer", "embed_out")
 
@@ -88,7 +93,7 @@ def is_head(name: str) -> bool:
     return name.rpartition(".")[2] in _HEADS
 
 
-def quantizable_layers(model: nn.Module, kinds: Sequence[type[Layer]] = (nn.Linear,)) -> dict[str, Layer]:
+def quantizable_layers(model: nn.Module, kinds: Sequence[type[Layer]] = LINEAR) -> dict[str, Layer]:
     """Find the layers that a configuration can speak of, by name, in the order of the model.
 
     They are the modules of `kinds`, and those of derived classes that don't define a forward of their own. Left out
@@ -123,7 +128,7 @@ def _why_not(module: Layer, kinds: Sequence[type[Layer]], owners: set[bool] | No
         return f"the configuration does not speak of {type(module).__name__}"
     if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
         return "nn.MultiheadAttention reads its weight without calling it"
-    if not any(type(module).forward is kind.forward for kind in of_kind):
+    if not any(type(module).forward is _base(module, kind).forward for kind in of_kind):
         return f"{type(module).__name__} defines a forward of its own"
     if owners is None:
         return "its weight is computed by a parametrization"
@@ -164,6 +169,11 @@ def require_matches(rules: Iterable[Rule], layers: Mapping[str, nn.Module]) -> N
             f"every rule must match a layer, and {wanted!r} matches none of the {len(layers)} that can be quantized"
             + (f"; nearest: {', '.join(near)}" if near else "")
         )
+
+
+def _base(module: Layer, kind: type[Layer]) -> type[Layer]:
+    """The class that makes `module` one of `kind`."""
+    return [cls for cls in type(module).__mro__ if issubclass(cls, kind)][-1]
 
 
 def _class_name(cls: type) -> str:

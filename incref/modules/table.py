@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
+from incref.config.conv1d import Conv1D
 from incref.config.maxabs import MaxAbsScale
 from incref.config.scheme import Elementwise
 from incref.modules.conv import QuantConv2d
@@ -17,7 +18,7 @@ __all__ = ["QUANTIZED", "quantized_layer"]
 
 
 QUANTIZED: Mapping[type[nn.Module], type[QuantLayer]] = MappingProxyType(
-    {nn.Linear: QuantLinear, nn.Conv2d: QuantConv2d}
+    {nn.Linear: QuantLinear, nn.Conv2d: QuantConv2d, Conv1D: QuantLinear}
 )
 """For a class of layers what it becomes."""
 

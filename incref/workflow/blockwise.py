@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from incref.calibration.collect import HessianCollector, Transform
 from incref.calibration.recorder import BlockCall, Call, CallRecorder, Chain, replay
 from incref.config.method import GPTQ
+from incref.modules.geometry import Geometry
 from incref.modules.input import InputQuantizer
+from incref.modules.patches import Patches
 from incref.workflow.layers import LayerReplacer, Statistics, needs_hessian
 
 __all__ = ["replace_blockwise"]
@@ -90,12 +92,19 @@ def _is_sequential(name: str, replacer: LayerReplacer) -> bool:
 
 
 def _collect(names: Sequence[str], runs: Sequence[_Run], replacer: LayerReplacer) -> HessianCollector:
+    layers = {name: replacer.layer(name) for name in names}
     transforms: dict[str, Transform] = {}
-    for name in names:
+    groups: dict[str, int] = {}
+    for name, layer in layers.items():
         scheme = replacer.left[name]
-        if scheme.activation is not None or scheme.elementwise is not None:
-            transforms[name] = InputQuantizer(elementwise=scheme.elementwise, activation=scheme.activation)
-    collector = HessianCollector({name: replacer.layer(name) for name in names}, transforms)
+        quantizer = InputQuantizer(elementwise=scheme.elementwise, activation=scheme.activation)
+        if isinstance(layer, nn.Conv2d):
+            kernel_size = (layer.kernel_size[0], layer.kernel_size[1])
+            transforms[name] = Patches(geometry=Geometry.of(layer), kernel_size=kernel_size, quantizer=quantizer)
+            groups[name] = layer.groups
+        elif scheme.activation is not None or scheme.elementwise is not None:
+            transforms[name] = quantizer
+    collector = HessianCollector(layers, transforms, groups)
     try:
         for run in runs:
             run()

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from incref.algorithms.factor import Factor
 from incref.algorithms.gptq import gptq
+from incref.algorithms.gptq_grouped import gptq_grouped
 from incref.algorithms.maxabs import scale_of
 from incref.algorithms.weight import quantize_weight
 from incref.config.method import GPTQ, Cast, DeadColumns
 from incref.config.rules import Layer
 from incref.config.scheme import CAST_DTYPES, LayerScheme
+from incref.config.stored_weight import stored_weight
 from incref.errors import CalibrationWarning, LayerError
 from incref.formats import FloatFormat
 from incref.modules.cast import cast_layer
@@ -109,7 +111,7 @@ def _new_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: Statist
 
 
 def _quantize_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: Statistics | None) -> QuantLayer:
-    weight = layer.weight.detach()
+    weight = stored_weight(layer, scheme).detach()
     if scheme.elementwise is not None:
         weight = round_elementwise(weight, scheme.elementwise)
     try:
@@ -156,15 +158,23 @@ def _by_gptq(name: str, weight: Tensor, scheme: LayerScheme, method: GPTQ, stati
         )
         hessian = torch.eye(weight.shape[1], dtype=torch.float64, device=weight.device)
         return gptq(weight, hessian, scheme.weight, replace(method, dead_columns=DeadColumns.KEEP)).qweight
+    if hessian.ndim == 3:
+        result = gptq_grouped(weight, hessian, scheme.weight, method)
+        _warn_if_raised(name, method, result.factor)
+        return result.qweight
     # The groups of a weight decide on the order of columns, so far as that goes by groups.
     key = (method.percdamp, method.order, scheme.weight.scale_shape(weight.shape)[1:])
     result = gptq(weight, hessian, scheme.weight, method, factor=statistics.factors.get(key))
     statistics.factors[key] = result.factor
-    if result.factor.is_raised:
+    _warn_if_raised(name, method, result.factor)
+    return result.qweight
+
+
+def _warn_if_raised(name: str, method: GPTQ, factor: Factor) -> None:
+    if factor.is_raised:
         warnings.warn(
-            f"{name}: the Hessian of {weight.shape[1]} input features has no factor with percdamp={method.percdamp}; "
-            f"it was damped by {result.factor.damp:.3g}; calibrate with more data, or raise percdamp",
+            f"{name}: the Hessian of {len(factor.order)} input features has no factor with percdamp={method.percdamp}; "
+            f"it was damped by {factor.damp:.3g}; calibrate with more data, or raise percdamp",
             CalibrationWarning,
             2,
         )
-    return result.qweight

@@ -11,6 +11,7 @@ from incref.checkpoints.files import file_digest
 from incref.checkpoints.manifest import MANIFEST_FILE, TENSOR_FILE, LayerRecord, Manifest
 from incref.config.rules import Layer
 from incref.config.scheme import CAST_DTYPES
+from incref.config.stored_weight import stored_shapes
 from incref.errors import CheckpointError
 from incref.modules.cast import CAST, cast_layer
 from incref.modules.replace import disable_fast_paths
@@ -112,8 +113,8 @@ def _place_layer(model: nn.Module, name: str, record: LayerRecord, tensors: dict
     """Put a quantized layer where `model` has a float one."""
     layer = _find_layer(model, name)
     if not isinstance(layer, tuple(QUANTIZED)):
-        kinds = " or ".join(f"nn.{kind.__name__}" for kind in QUANTIZED)
-        raise CheckpointError(f"{name} must be an {kinds}, got {type(layer).__name__}; pass the float model")
+        kinds = " or ".join(kind.__name__ for kind in QUANTIZED)
+        raise CheckpointError(f"{name} must be a {kinds}, got {type(layer).__name__}; pass the float model")
     assert isinstance(layer, Layer)
     prefix = f"{name}.{_WEIGHT}"
     parts = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
@@ -133,7 +134,7 @@ def _place_layer(model: nn.Module, name: str, record: LayerRecord, tensors: dict
         )
     except ValueError as error:
         raise CheckpointError(f"{name}: {error}") from error
-    if qweight.shape != tuple(layer.weight.shape):
+    if qweight.shape not in stored_shapes(layer):
         raise CheckpointError(
             f"{name}: the saved weight has shape {qweight.shape}, and the model's {tuple(layer.weight.shape)}; "
             "pass the original_model that was quantized"

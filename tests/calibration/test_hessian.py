@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from incref.calibration.hessian import Hessian
+from incref.calibration.hessian import MOST_CALLS, Hessian
 
 
 def test_sums_over_all_calls() -> None:
@@ -33,3 +34,52 @@ def test_merge() -> None:
     first.merge(second)
     assert first.total.tolist() == [[20.0, 20.0], [20.0, 20.0]]
     assert first.tokens == 8
+
+
+def test_the_order_of_calls_does_not_matter() -> None:
+    generator = torch.Generator().manual_seed(0)
+    calls = [torch.randn(5, 6, generator=generator) * 10.0**i for i in (0, 3, -4, 1, -9)]
+
+    def summed(order: list[int]) -> Hessian:
+        hessian = Hessian(6, calls[0].device)
+        for index in order:
+            hessian.add(calls[index])
+        return hessian
+
+    want = summed([0, 1, 2, 3, 4])
+    assert len(want.sums) > 2
+    first, second = summed([4, 1]), summed([3, 0, 2])
+    first.merge(second)
+    for got in (summed([3, 4, 0, 2, 1]), first):
+        assert torch.equal(got.total, want.total)
+        assert (got.tokens, got.calls) == (25, 5)
+
+
+def test_a_sum_of_the_most_calls_stays_exact() -> None:
+    x = torch.full((1, 1), 1 - 2.0**-24)
+    hessian = Hessian(1, x.device)
+    hessian.add(x)
+    want = float(x.square())
+    for _ in range(16):
+        hessian.merge(hessian)
+    assert hessian.calls == MOST_CALLS
+    assert hessian.total.item() == MOST_CALLS * want
+    with pytest.raises(ValueError, match="at most 65536 calls"):
+        hessian.add(x)
+
+
+def test_groups_have_matrices_of_their_own() -> None:
+    x = torch.randn(7, 2, 3, generator=torch.Generator().manual_seed(0))
+    both = Hessian(3, x.device, groups=2)
+    both.add(x)
+    for group in range(2):
+        one = Hessian(3, x.device)
+        one.add(x[:, group])
+        assert torch.allclose(both.total[group], one.total, rtol=0, atol=2.0**-20 * float(one.total.max()))
+
+
+def test_what_is_not_finite_makes_all_of_it_nan() -> None:
+    hessian = Hessian(2, torch.device("cpu"))
+    hessian.add(torch.ones(1, 2))
+    hessian.add(torch.tensor([[torch.inf, 1.0]]))
+    assert bool(hessian.total.isnan().all())

@@ -66,9 +66,9 @@ def test_describes_itself() -> None:
     assert repr(made).startswith("QuantConv2d(4, 6, kernel_size=(3, 3), stride=(2, 2), padding=(0, 0), bias=True")
 
 
-def test_a_matrix_is_no_convolution() -> None:
-    with pytest.raises(ValueError, match=r"the shape \[N, C / groups, kh, kw\], got \(3, 4\)"):
-        QuantConv2d(QTensor.quantize(torch.ones(3, 4), QuantSpec(fmt=FORMATS["int8"])))
+def test_a_vector_is_no_convolution() -> None:
+    with pytest.raises(ValueError, match=r"the shape \[N, C / groups, kh, kw\], or is a matrix, got \(3,\)"):
+        QuantConv2d(QTensor.quantize(torch.ones(3), QuantSpec(fmt=FORMATS["int8"])))
 
 
 def test_mx_blocks_lie_along_channels() -> None:

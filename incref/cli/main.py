@@ -2,6 +2,7 @@
 
 import typer
 
+from incref.cli.autotune import autotune
 from incref.cli.evaluate import evaluate
 from incref.cli.formats import formats
 from incref.cli.generate import generate
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command("eval")(evaluate)
 app.command("plan")(plan)
 app.command("quantize")(quantize)
+app.command("autotune")(autotune)
 app.command("generate")(generate)
 app.command("formats")(formats)
 app.command("inspect")(inspect)

@@ -1,14 +1,17 @@
 """Arguments that several commands have."""
 
 import difflib
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from incref.config.resolve import QuantConfig
 from incref.config.schemes import SCHEMES
+from incref.config.table import config_from_dict
 
-__all__ = ["AsJson", "ModelDirectory", "Quiet", "require_scheme"]
+__all__ = ["AsJson", "ConfigFile", "ModelDirectory", "Quiet", "read_configs", "require_scheme"]
 
 ModelDirectory = Annotated[
     Path,
@@ -17,6 +20,15 @@ ModelDirectory = Annotated[
         exists=True,
         file_okay=False,
         help="A local directory of a Hugging Face causal language model: config.json, safetensors and tokenizer.",
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="A configuration as `to_json_file` writes it, or a list of them.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -37,3 +49,16 @@ def require_scheme(name: str, others: tuple[str, ...] = ()) -> str:
         f"no scheme is called {name!r}; "
         + (f"nearest: {', '.join(near)}" if near else f"there are: {', '.join(known)}")
     )
+
+
+def read_configs(path: Path) -> list[QuantConfig]:
+    """Read a configuration or a list of them, as JSON.
+
+    Raises:
+        typer.BadParameter: if the file holds something else.
+    """
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        return [config_from_dict(one) for one in (described if isinstance(described, list) else [described])]
+    except (ValueError, TypeError) as error:
+        raise typer.BadParameter(f"{path} holds no configuration: {error}", param_hint="--config") from error

@@ -1,7 +1,6 @@
 """`incref plan`: what every layer of a model would become, before anything runs."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +8,7 @@ from rich.table import Table
 
 from incref.cli.console import stdout_console
 from incref.cli.failures import reporting_failures
-from incref.cli.options import AsJson, ModelDirectory, require_scheme
+from incref.cli.options import AsJson, ConfigFile, ModelDirectory, read_configs, require_scheme
 from incref.config.decision import Decision, Plan
 from incref.config.resolve import QuantConfig
 from incref.config.resolve import plan as plan_of
@@ -23,17 +22,14 @@ __all__ = ["plan"]
 def plan(
     directory: ModelDirectory,
     scheme: Annotated[str | None, typer.Option(help=f"One of {', '.join(SCHEMES)}.")] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", exists=True, dir_okay=False, help="A configuration as `to_json_file` writes it."),
-    ] = None,
+    config: ConfigFile = None,
     json_: AsJson = False,  # noqa: FBT002  # typer makes a flag of it
 ) -> None:
     """Show what every layer would become: format, bits for each weight, and why a layer is left alone."""
     if (scheme is None) == (config is None):
         raise typer.BadParameter("give a scheme or the file of a configuration, one of the two", param_hint="--scheme")
     with reporting_failures():
-        wanted: QuantConfig = _read(config) if config is not None else SCHEMES[require_scheme(str(scheme))]
+        wanted = _only(read_configs(config)) if config is not None else SCHEMES[require_scheme(str(scheme))]
         found = plan_of(load_model(directory), wanted)
     if json_:
         typer.echo(json.dumps([_described(one) for one in found.decisions], indent=2))
@@ -42,14 +38,10 @@ def plan(
     typer.echo(f"{found.float_bytes / 1e6:.1f} MB of weights now, {found.stored_bytes / 1e6:.1f} MB then")
 
 
-def _read(path: Path) -> dict[str, Json]:
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise typer.BadParameter(f"{path} is no JSON: {error}", param_hint="--config") from error
-    if not isinstance(described, dict):
-        raise typer.BadParameter(f"{path} holds no configuration: it is no object", param_hint="--config")
-    return described
+def _only(configs: list[QuantConfig]) -> QuantConfig:
+    if len(configs) != 1:
+        raise typer.BadParameter(f"a plan is one configuration's, got {len(configs)}", param_hint="--config")
+    return configs[0]
 
 
 def _described(one: Decision) -> dict[str, Json]:

@@ -57,6 +57,6 @@ def test_what_makes_no_sense(tiny_llama: Path, tmp_path: Path) -> None:
     (tmp_path / "typo.json").write_text('{"name": "rtn", "bit": 4}')
     assert run(tiny_llama).exit_code == 2
     assert run(tiny_llama, "--scheme", "mxfp4", "--config", tmp_path / "bad.json").exit_code == 2
-    assert "is no JSON" in run(tiny_llama, "--config", tmp_path / "bad.json").stderr
-    assert "it is no object" in run(tiny_llama, "--config", tmp_path / "list.json").stderr
+    assert "holds no configuration" in run(tiny_llama, "--config", tmp_path / "bad.json").stderr
+    assert "is one configuration's, got 0" in run(tiny_llama, "--config", tmp_path / "list.json").stderr
     assert run(tiny_llama, "--config", tmp_path / "typo.json").exit_code != 0

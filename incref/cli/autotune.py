@@ -34,6 +34,11 @@ from incref.workflow.save import save
 
 __all__ = ["autotune"]
 
+_PerLayer = Annotated[
+    bool, typer.Option("--per-layer", help="Mix them layer by layer, by how sensitive each layer is.")
+]
+_All = Annotated[bool, typer.Option("--all", help="Try all, and take the smallest model that is good enough.")]
+
 
 def autotune(  # noqa: PLR0917  # typer takes options by annotation
     directory: ModelDirectory,
@@ -47,16 +52,12 @@ def autotune(  # noqa: PLR0917  # typer takes options by annotation
     tolerance: Annotated[
         float, typer.Option(min=0, help="How much the perplexity may rise, as a fraction of that in float32.")
     ] = 0.05,
-    layerwise: Annotated[
-        bool, typer.Option("--per-layer", help="Mix them layer by layer, by how sensitive each layer is.")
-    ] = False,  # noqa: FBT002  # typer makes a flag of it
+    layerwise: _PerLayer = False,  # noqa: FBT002  # typer makes a flag of it
     max_trials: Annotated[int, typer.Option(min=1, help="How many are tried at most.")] = 100,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="After which no further trial begins.", show_default=False)
     ] = None,
-    tries_all: Annotated[
-        bool, typer.Option("--all", help="Try all, and take the smallest model that is good enough.")
-    ] = False,  # noqa: FBT002  # likewise
+    tries_all: _All = False,  # noqa: FBT002  # likewise
     text: TextFile = None,
     windows: Windows = 16,
     window: Window = 512,

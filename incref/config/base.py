@@ -307,9 +307,32 @@ class BaseConfig(ABC):
             config.local_rules.append((_rule_from_json(entry["match"]), local))
         return config
 
+    def to_json_string(self) -> str:
+        """Give `to_dict` as JSON."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
     def to_json_file(self, filename: str | Path) -> None:
-        """Write `to_dict` to a file."""
-        Path(filename).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        """Write `to_dict` to a file as JSON."""
+        Path(filename).write_text(self.to_json_string(), encoding="utf-8")
+
+    def to_yaml(self) -> str:
+        """Give `to_dict` as YAML; `from_dict(yaml.safe_load(text))` makes an equal configuration.
+
+        Raises:
+            UnsupportedError: if PyYAML is not installed.
+
+        >>> from incref.config.mixed_precision import MixedPrecisionConfig
+        >>> print(MixedPrecisionConfig().to_yaml(), end="")
+        name: mixed_precision
+        dtype: fp16
+        white_list: '*'
+        """
+        try:
+            import yaml  # noqa: PLC0415  # an optional dependency
+        except ImportError as error:
+            raise UnsupportedError("to_yaml needs PyYAML: pip install pyyaml") from error
+        text: str = yaml.safe_dump(self.to_dict(), sort_keys=False)
+        return text
 
     def _choose(self, values: Mapping[str, object]) -> Self | Exception:
         """Make the configuration with `values` and without local rules, or give the reason why there is none."""

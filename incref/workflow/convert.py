@@ -12,6 +12,7 @@ from incref.modules.replace import disable_fast_paths
 from incref.workflow.blockwise import replace_blockwise
 from incref.workflow.layers import LayerReplacer, Progress, needs_hessian
 from incref.workflow.prepare import Plan, drop_plan, find_plan, make_plan
+from incref.workflow.save import give_save
 
 __all__ = ["convert"]
 
@@ -35,7 +36,7 @@ def convert(
             prepared; they can be used again.
 
     Returns:
-        The converted model.
+        The converted model. Its `save` is `incref.save`, unless its class has a method of that name.
 
     Raises:
         ValueError: if there is no configuration, or one for a model that was prepared with another; if a layer needs
@@ -84,6 +85,7 @@ def _convert(model: nn.Module, plan: Plan, *, inplace: bool, progress: Progress 
     for name in list(replacer.left):
         replacer.replace(name)
     disable_fast_paths(model)
+    give_save(model)
     return model
 
 

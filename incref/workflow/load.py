@@ -17,7 +17,7 @@ from incref.modules.cast import CAST, cast_layer
 from incref.modules.replace import disable_fast_paths
 from incref.modules.table import QUANTIZED, quantized_layer
 from incref.qtensor.qtensor import QTensor
-from incref.workflow.save import require_default
+from incref.workflow.save import give_save, require_default
 
 __all__ = ["load"]
 
@@ -71,6 +71,7 @@ def load(
         _place_cast(model, name, fmt)
     _place_tensors(model, manifest, tensors)
     disable_fast_paths(model)
+    give_save(model)
     return model
 
 

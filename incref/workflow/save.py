@@ -1,6 +1,7 @@
 """`save`: a quantized model to a directory."""
 
 import dataclasses
+import weakref
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -12,7 +13,7 @@ from incref.modules.cast import CastLayer
 from incref.modules.layer import QuantLayer
 from incref.workflow.prepare import find_plan
 
-__all__ = ["require_default", "save"]
+__all__ = ["give_save", "require_default", "save"]
 
 
 def save(
@@ -66,6 +67,37 @@ def save(
         dataclasses.replace(manifest, digest=file_digest(path)).write(directory / MANIFEST_FILE)
         if manifest.architecture is not None:
             _write_configs(model, directory)
+
+
+class _Save:
+    """`save` of one model, as its method. It holds the model weakly, so that one that nothing else holds is freed."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = weakref.ref(model)
+
+    def __call__(
+        self,
+        checkpoint_dir: str | Path = "saved_results",
+        format: str = "default",  # noqa: A002  # the name that callers know
+    ) -> None:
+        """Write the model to a directory that `load` reads."""
+        save(self._held(), checkpoint_dir, format)
+
+    def __reduce__(self) -> tuple[type, tuple[nn.Module]]:
+        """Let a copy of the model have a method of its own."""
+        return _Save, (self._held(),)
+
+    def _held(self) -> nn.Module:
+        model = self._model()
+        if model is None:
+            raise ReferenceError("nothing holds the model any more; keep it in a variable, or call incref.save")
+        return model
+
+
+def give_save(model: nn.Module) -> None:
+    """Make `save` a method of `model`, unless it has one of that name."""
+    if not hasattr(model, "save"):
+        model.save = _Save(model)  # type: ignore[assignment]  # an ordinary attribute
 
 
 def require_default(format: str) -> None:  # noqa: A002  # the name that callers know

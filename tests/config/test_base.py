@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from torch import nn
 
 from incref.config.base import BaseConfig
@@ -124,6 +125,8 @@ CONFIGS = [
 def test_survives_dict_and_file(config: BaseConfig, tmp_path: Path) -> None:
     described = json.loads(json.dumps(config.to_dict()))
     assert type(config).from_dict(described) == config
+    assert type(config).from_dict(json.loads(config.to_json_string())) == config
+    assert type(config).from_dict(yaml.safe_load(config.to_yaml())) == config
     config.to_json_file(tmp_path / "config.json")
     assert type(config).from_json_file(tmp_path / "config.json") == config
 

@@ -1,4 +1,7 @@
+import copy
 import json
+import pickle
+import weakref
 from pathlib import Path
 
 import pytest
@@ -107,3 +110,21 @@ def test_a_model_that_is_only_prepared_is_refused(tmp_path: Path) -> None:
 def test_other_formats_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="format must be \"default\", got 'huggingface'"):
         save(quantized(), tmp_path / "x", format="huggingface")
+
+
+def test_a_converted_model_saves_itself_and_so_does_its_copy(tmp_path: Path) -> None:
+    model = quantized()
+    other = copy.deepcopy(model)
+    other.fc.bias.data.fill_(7.0)
+    model.save(tmp_path / "model")
+    other.save(tmp_path / "other")
+    assert torch.equal(load_file(tmp_path / "model" / "model.safetensors")["fc.bias"], model.fc.bias)
+    assert (load_file(tmp_path / "other" / "model.safetensors")["fc.bias"] == 7.0).all()
+    again = pickle.loads(pickle.dumps(other))  # noqa: S301  # what was pickled here
+    again.save(tmp_path / "again")
+    assert (load_file(tmp_path / "again" / "model.safetensors")["fc.bias"] == 7.0).all()
+    alive, method = weakref.ref(model), model.save
+    del model
+    assert alive() is None
+    with pytest.raises(ReferenceError, match="keep it in a variable"):
+        method(tmp_path / "gone")

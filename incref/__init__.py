@@ -7,6 +7,7 @@ from incref.autotune.sampler import SequentialSampler
 from incref.autotune.sensitivity import SensitivitySampler
 from incref.autotune.tune import tune
 from incref.autotune.tuning_config import TuningConfig
+from incref.config.double_quant_presets import get_default_double_quant_config, get_rtn_double_quant_config_set
 from incref.config.fp8 import FP8Config, get_default_fp8_config, get_default_fp8_config_set
 from incref.config.gptq import GPTQConfig, get_default_gptq_config
 from incref.config.mixed_precision import (
@@ -48,6 +49,7 @@ __all__ = [
     "convert",
     "finalize_calibration",
     "get_all_config_set",
+    "get_default_double_quant_config",
     "get_default_fp8_config",
     "get_default_fp8_config_set",
     "get_default_gptq_config",
@@ -55,6 +57,7 @@ __all__ = [
     "get_default_mixed_precision_config_set",
     "get_default_mx_config",
     "get_default_rtn_config",
+    "get_rtn_double_quant_config_set",
     "get_woq_tuning_config",
     "load",
     "prepare",

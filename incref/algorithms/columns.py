@@ -1,7 +1,7 @@
 """Weights quantized one column at a time, by scales that a group of columns shares."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,9 +13,10 @@ from incref.numerics.decode import decode_codes, value_table
 from incref.numerics.encode import Encoding
 from incref.numerics.scaled import scale_values
 from incref.numerics.tabulated import encode_values, find_table
-from incref.ops.compute_scale import compute_scale
 from incref.ops.quantize_mx import quantize_mx
-from incref.qtensor.parts import Parts
+from incref.qtensor.parts import Parts, find_scale
+from incref.qtensor.quantized_scales import QuantizedScales, dequantize_scales, quantize_scales
+from incref.qtensor.scale_spec import ScaleRun
 from incref.qtensor.spec import QuantSpec
 
 __all__ = ["SHRINKS", "ColumnQuantizer", "Scales", "column_quantizer"]
@@ -37,6 +38,7 @@ class Scales:
         factor: float32 [N] or []: what a weight is divided by, or multiplied with if the arithmetic says so.
         step: float32 [N] or []: what a decoded element is multiplied with.
         offset: the zero point as float32 [N] or [], or None.
+        quantized: what `scale` was dequantized from, where scales are quantized themselves, or None.
     """
 
     scale: Tensor
@@ -44,6 +46,7 @@ class Scales:
     factor: Tensor
     step: Tensor
     offset: Tensor | None = None
+    quantized: QuantizedScales | None = None
 
 
 class ColumnQuantizer(ABC):
@@ -80,11 +83,13 @@ class ColumnQuantizer(ABC):
         if first.scale.ndim == 0:
             return Parts(codes=codes, scale=first.scale, zero_point=first.zero_point)
         zero_points = [one.zero_point for one in groups if one.zero_point is not None]
+        quantized = [one.quantized for one in groups if one.quantized is not None]
         return Parts(
             codes=codes,
             scale=torch.cat([one.scale for one in groups], dim=1),
             zero_point=torch.cat(zero_points, dim=1) if zero_points else None,
             tensor_scale=self.tensor_scale,
+            scales=_join(quantized) if quantized else None,
         )
 
     def _quotient(self, column: Tensor, scales: Scales) -> Tensor:
@@ -98,6 +103,16 @@ class ColumnQuantizer(ABC):
         return spread if self.rows == 1 else spread.repeat_interleave(self.rows)[:rows]
 
 
+def _join(columns: list[QuantizedScales]) -> QuantizedScales:
+    """Put the scales of all groups together; each group is a run of its own."""
+    lows = [one.low for one in columns if one.low is not None]
+    return QuantizedScales(
+        codes=torch.cat([one.codes for one in columns], dim=1),
+        step=torch.cat([one.step for one in columns]),
+        low=torch.cat(lows) if lows else None,
+    )
+
+
 class _SearchingColumns(ColumnQuantizer):
     """Scales that are floats, or powers of two, of a granularity; with a search for the best range if asked for."""
 
@@ -109,34 +124,30 @@ class _SearchingColumns(ColumnQuantizer):
         """Compute the scales of `group`.
 
         With a search: those of `group * r`, row by row (or block of rows by block), for the r of `SHRINKS` that gives
-        the least sum of `|q - w| ** 2.4` (as the authors of arXiv 2210.17323 do); the first such.
+        the least sum of `|q - w| ** 2.4` (as the authors of arXiv 2210.17323 do); the first such. Where scales are
+        quantized themselves, that comes last.
         """
-        scale, zero_point = self._compute(group)
-        if not self._use_mse_search:
+        scale, zero_point = self._search(group)
+        if self.spec.scales is None:
             return self._complete(scale, zero_point, len(group))
+        quantized = quantize_scales(scale, self.spec.scales)
+        scale = dequantize_scales(quantized, self.spec.scales)
+        return replace(self._complete(scale, zero_point, len(group)), quantized=quantized)
+
+    def _search(self, group: Tensor) -> tuple[Tensor, Tensor | None]:
+        scale, zero_point = find_scale(group, self.spec)
+        if not self._use_mse_search:
+            return scale, zero_point
         least = self._error(group, self._complete(scale, zero_point, len(group)))
         for ratio in SHRINKS[1:]:
-            tried_scale, tried_zero = self._compute(group * ratio)
+            tried_scale, tried_zero = find_scale(group * ratio, self.spec)
             error = self._error(group, self._complete(tried_scale, tried_zero, len(group)))
             is_better = (error < least).view(scale.shape)
             least = torch.minimum(error, least)
             scale = torch.where(is_better, tried_scale, scale)
             if zero_point is not None and tried_zero is not None:
                 zero_point = torch.where(is_better, tried_zero, zero_point)
-        return self._complete(scale, zero_point, len(group))
-
-    def _compute(self, group: Tensor) -> tuple[Tensor, Tensor | None]:
-        spec = self.spec
-        assert not isinstance(spec.fmt, BlockFormat)
-        found = compute_scale(
-            group,
-            spec.fmt,
-            spec.granularity,
-            rule=spec.rule,
-            symmetric=spec.symmetric,
-            symmetric_scale=spec.symmetric_scale,
-        )
-        return found if isinstance(found, tuple) else (found, None)
+        return scale, zero_point
 
     def _complete(self, scale: Tensor, zero_point: Tensor | None, rows: int) -> Scales:
         step = self._per_row(scale_values(scale, torch.float32), rows)
@@ -268,8 +279,8 @@ def column_quantizer(weight: Tensor, spec: QuantSpec, *, use_mse_search: bool = 
     """Make what quantizes the columns of `weight`, float32 [N, K], as `spec` says.
 
     Raises:
-        UnsupportedError: for stochastic rounding, for integers that are not rounded to nearest even, and for a search
-            in a block format.
+        UnsupportedError: for stochastic rounding, for integers that are not rounded to nearest even, for a search in a
+            block format, and for scales that are quantized row by row.
     """
     fmt = spec.fmt
     rows, columns = weight.shape
@@ -280,6 +291,8 @@ def column_quantizer(weight: Tensor, spec: QuantSpec, *, use_mse_search: bool = 
             raise UnsupportedError(f"the search shrinks scales that are floats, and those of {fmt.name} are not")
         block = (1, fmt.block_size) if spec.axis % 2 else (fmt.block_size, 1)
         return _BlockColumns(spec, block, fmt, weight)
+    if spec.scales is not None and spec.scales.run is not ScaleRun.COLUMNS:
+        raise UnsupportedError("the scales of a column are needed before those of the next; use ScaleRun.COLUMNS")
     block_rows, block_columns = spec.granularity.block_shape((rows, columns))
     block = (block_rows, block_columns)
     if isinstance(fmt, IntFormat):

@@ -28,7 +28,7 @@ def gptq_grouped(weight: Tensor, hessians: Tensor, spec: QuantSpec, method: GPTQ
         is that of the first part whose damping was raised, or else of the first.
 
     Raises:
-        UnsupportedError: if parts would have orders of their own, or rows share a scale.
+        UnsupportedError: if parts would have orders of their own, or rows share a scale or the step of a scale.
     """
     parts = weight.chunk(len(hessians))
     quantizer = column_quantizer(weight.to(torch.float32), spec, use_mse_search=method.use_mse_search)
@@ -38,6 +38,8 @@ def gptq_grouped(weight: Tensor, hessians: Tensor, spec: QuantSpec, method: GPTQ
         raise UnsupportedError("groups of channels would each have an order of columns; set static_groups=True")
     if quantizer.rows != 1 or found[0].scale.ndim == 0:
         raise UnsupportedError(f"groups of channels need scales for every row, got {spec}")
+    if spec.scales is not None:
+        raise UnsupportedError("groups of channels would share the steps of their scales; leave them in float32")
     zero_points = [one.zero_point for one in found if one.zero_point is not None]
     joined = Parts(
         codes=torch.cat([one.codes for one in found]),

@@ -6,8 +6,7 @@ from torch import Tensor
 from incref.errors import UnsupportedError
 from incref.formats import BlockFormat
 from incref.numerics.scaled import compute_dtype
-from incref.ops.compute_scale import compute_scale
-from incref.qtensor.parts import Parts, dequantize_parts, draw_random_bits, quantize_parts
+from incref.qtensor.parts import Parts, dequantize_parts, draw_random_bits, find_scale, quantize_parts
 from incref.qtensor.qtensor import QTensor
 from incref.qtensor.spec import QuantSpec
 
@@ -41,27 +40,14 @@ def rtn(weight: Tensor, spec: QuantSpec, *, use_mse_search: bool = False) -> QTe
     best: Parts | None = None
     least = torch.inf
     for ratio in RATIOS:
-        scale, zero_point = _shrunk_scale(weight, spec, ratio)
+        # Rounding keeps order, so the extremes of the product are those of `weight`, shrunk.
+        scale, zero_point = find_scale(weight.to(compute_dtype(weight.dtype)) * ratio, spec)
         parts = quantize_parts(weight, spec, scale, zero_point, random_bits=random_bits)
         error = _squared_error(weight, dequantize_parts(parts, spec, weight.dtype))
         if best is None or error < least:
             best, least = parts, error
     assert best is not None
     return QTensor.from_parts(best, spec, weight.dtype)
-
-
-def _shrunk_scale(weight: Tensor, spec: QuantSpec, ratio: float) -> tuple[Tensor, Tensor | None]:
-    """Scale and zero point of `weight * ratio`; rounding keeps order, so the extremes are those of `weight`, scaled."""
-    assert not isinstance(spec.fmt, BlockFormat)
-    found = compute_scale(
-        weight.to(compute_dtype(weight.dtype)) * ratio,
-        spec.fmt,
-        spec.granularity,
-        rule=spec.rule,
-        symmetric=spec.symmetric,
-        symmetric_scale=spec.symmetric_scale,
-    )
-    return found if isinstance(found, tuple) else (found, None)
 
 
 def _squared_error(x: Tensor, y: Tensor) -> float:

@@ -7,6 +7,7 @@ from torch import nn
 from typing_extensions import Self
 
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
+from incref.config.double_quant import double_quant
 from incref.config.method import GPTQ, ColumnOrder, DeadColumns, GroupScales
 from incref.config.rules import LINEAR, Layer
 from incref.config.scheme import LayerScheme
@@ -14,6 +15,7 @@ from incref.config.stored_weight import stored_weight
 from incref.config.weight_format import SKIP, group_granularity, weight_format
 from incref.errors import LayerError, UnsupportedError
 from incref.formats import BlockFormat, SymmetricScale
+from incref.qtensor.scale_spec import ScaleRun
 from incref.qtensor.spec import QuantSpec
 
 __all__ = ["GPTQConfig", "get_default_gptq_config"]
@@ -34,11 +36,12 @@ class GPTQConfig(BaseConfig):
         use_layer_wise: accepted and without effect: calibration always goes block by block.
         use_block_wise: likewise.
         model_path: where layers would be loaded from one at a time; has to be empty.
-        use_double_quant: whether scales are quantized too; has to be False.
-        double_quant_dtype: format of quantized scales.
-        double_quant_bits: width of quantized scales.
-        double_quant_use_sym: whether quantized scales are symmetric.
-        double_quant_group_size: how many scales share one.
+        use_double_quant: whether scales are quantized too, as `ScaleSpec` says, before the columns that they are of; in
+            runs along the output features.
+        double_quant_dtype: format of the scales: "int" with `double_quant_bits`, or "int1" to "int8".
+        double_quant_bits: width of the scales where `double_quant_dtype` is "int".
+        double_quant_use_sym: whether scales are symmetric; if not, they are counted from the least of their group.
+        double_quant_group_size: how many scales share a step.
         quant_lm_head: whether output heads (lm_head, output_layer, embed_out) are quantized too.
         act_order: whether columns are quantized by descending diagonal of the Hessian (`ColumnOrder.DESCENDING`).
         hybrid_order: whether they are so within groups of neighbours (`ColumnOrder.WITHIN_GROUPS`).
@@ -55,7 +58,7 @@ class GPTQConfig(BaseConfig):
     Raises:
         TypeError: for a field of the wrong type, or one that there isn't.
         ValueError: for values out of range, or that contradict each other.
-        UnsupportedError: for `model_path`, `use_double_quant` and `fp8_aware`.
+        UnsupportedError: for `model_path` and `fp8_aware`.
     """
 
     name: ClassVar[str] = "gptq"
@@ -99,11 +102,17 @@ class GPTQConfig(BaseConfig):
         """What `layer`, called `name`, becomes.
 
         Raises:
-            LayerError: for a convolution with groups if columns that are not neighbours would share scales.
+            LayerError: for a convolution with groups if columns that are not neighbours would share scales, or scales
+                are quantized.
         """
         scheme = self.scheme()
         if scheme is None or not isinstance(layer, nn.Conv2d) or layer.groups == 1:
             return scheme
+        if scheme.weight.scales is not None:
+            raise LayerError(
+                f"{name}: its {layer.groups} groups of channels would share the steps of their scales; leave it alone "
+                f"with set_local({name!r}, GPTQConfig(dtype='fp32')), or set use_double_quant=False"
+            )
         if scheme.mixes_columns(tuple(stored_weight(layer, scheme).shape)):
             raise LayerError(
                 f"{name}: each of its {layer.groups} groups of channels would have an order of its own with act_order; "
@@ -114,8 +123,6 @@ class GPTQConfig(BaseConfig):
     def scheme(self) -> LayerScheme | None:
         """What a layer becomes; None where `dtype` is "fp32"."""
         self.require_one()
-        if self.use_double_quant:
-            raise UnsupportedError("GPTQ keeps scales in float32; set use_double_quant=False")
         if self.fp8_aware:
             raise UnsupportedError('GPTQ quantizes to one format; set fp8_aware=False, or dtype="fp8_e4m3fn"')
         if self.model_path:
@@ -127,6 +134,7 @@ class GPTQConfig(BaseConfig):
         if self.dtype in SKIP:
             return None
         fmt = weight_format(self.dtype, self.bits, use_sym=self.use_sym)
+        scales = double_quant(self, fmt, ScaleRun.COLUMNS)
         method = self._method()
         if isinstance(fmt, BlockFormat):
             if self.use_mse_search:
@@ -137,6 +145,7 @@ class GPTQConfig(BaseConfig):
             granularity=group_granularity(self.group_size),
             symmetric=self.use_sym,
             symmetric_scale=SymmetricScale.SPAN,
+            scales=scales,
         )
         return LayerScheme(weight=weight, method=method)
 

@@ -6,11 +6,13 @@ from typing import ClassVar
 from typing_extensions import Self
 
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
+from incref.config.double_quant import double_quant
 from incref.config.method import RTN
 from incref.config.scheme import LayerScheme
 from incref.config.weight_format import SKIP, group_granularity, weight_format
 from incref.errors import UnsupportedError
 from incref.formats import BlockFormat, IntFormat, SymmetricScale
+from incref.qtensor.scale_spec import ScaleRun
 from incref.qtensor.spec import QuantSpec
 
 __all__ = ["RTNConfig", "get_default_rtn_config"]
@@ -31,18 +33,18 @@ class RTNConfig(BaseConfig):
         use_mse_search: whether the range is shrunk by what gives the least squared error; see `RTN`.
         use_layer_wise: accepted and without effect: conversion always goes layer by layer.
         model_path: where layers would be loaded from one at a time; has to be empty.
-        use_double_quant: whether scales are quantized too; has to be False.
-        double_quant_dtype: format of quantized scales.
-        double_quant_bits: width of quantized scales.
-        double_quant_use_sym: whether quantized scales are symmetric.
-        double_quant_group_size: how many scales share one.
+        use_double_quant: whether scales are quantized too, as `ScaleSpec` says, in runs along the rows of scales.
+        double_quant_dtype: format of the scales: "int" with `double_quant_bits`, or "int1" to "int8".
+        double_quant_bits: width of the scales where `double_quant_dtype` is "int".
+        double_quant_use_sym: whether scales are symmetric; if not, they are counted from the least of their group.
+        double_quant_group_size: how many scales share a step.
         quant_lm_head: whether output heads (lm_head, output_layer, embed_out) are quantized too.
         white_list: the layers that the configuration speaks of.
 
     Raises:
         TypeError: for a field of the wrong type, or one that there isn't.
         ValueError: for values out of range, or that contradict each other.
-        UnsupportedError: for `model_path` and `use_double_quant`.
+        UnsupportedError: for `model_path`.
     """
 
     name: ClassVar[str] = "rtn"
@@ -72,8 +74,6 @@ class RTNConfig(BaseConfig):
     def scheme(self) -> LayerScheme | None:
         """What a layer becomes; None where `dtype` is "fp32"."""
         self.require_one()
-        if self.use_double_quant:
-            raise UnsupportedError("RTN keeps scales in float32; set use_double_quant=False")
         if self.model_path:
             raise UnsupportedError(
                 f"RTN reads the weights of the model it is given; set model_path='', got {self.model_path!r}"
@@ -83,6 +83,7 @@ class RTNConfig(BaseConfig):
         if self.dtype in SKIP:
             return None
         fmt = weight_format(self.dtype, self.bits, use_sym=self.use_sym)
+        scales = double_quant(self, fmt, ScaleRun.ROWS)
         if isinstance(fmt, BlockFormat):
             if self.use_mse_search:
                 raise ValueError(f"use_mse_search needs scales that are floats, and those of {fmt.name} are not")
@@ -94,6 +95,7 @@ class RTNConfig(BaseConfig):
             granularity=group_granularity(self.group_size, self._axis()),
             symmetric=self.use_sym,
             symmetric_scale=SymmetricScale.EXTREME if self.use_full_range else SymmetricScale.QMAX,
+            scales=scales,
         )
         return LayerScheme(weight=weight, method=RTN(use_mse_search=self.use_mse_search))
 

@@ -1,20 +1,22 @@
 """A tensor as codes and scales, by the operations that its spec names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from incref.formats import BlockFormat, IntFormat, Rounding
+from incref.ops.compute_scale import compute_scale
 from incref.ops.dequantize_affine import dequantize_affine
 from incref.ops.dequantize_float import dequantize_float
 from incref.ops.dequantize_mx import dequantize_mx
 from incref.ops.quantize_affine import quantize_affine
 from incref.ops.quantize_float import quantize_float
 from incref.ops.quantize_mx import quantize_mx
+from incref.qtensor.quantized_scales import QuantizedScales, dequantize_scales, quantize_scales
 from incref.qtensor.spec import QuantSpec
 
-__all__ = ["Parts", "dequantize_parts", "draw_random_bits", "fake_quantize", "quantize_parts"]
+__all__ = ["Parts", "dequantize_parts", "draw_random_bits", "fake_quantize", "find_scale", "quantize_parts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +28,28 @@ class Parts:
         scale: of every block.
         zero_point: int32, of every block, or None.
         tensor_scale: one for all, of formats that have it, or None.
+        scales: what `scale` was dequantized from, where scales are quantized themselves, or None.
     """
 
     codes: Tensor
     scale: Tensor
     zero_point: Tensor | None = None
     tensor_scale: Tensor | None = None
+    scales: QuantizedScales | None = None
+
+
+def find_scale(x: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor | None]:
+    """Compute the scale of `x`, and its zero point or None, as `spec` says, for a format that is no block format."""
+    assert not isinstance(spec.fmt, BlockFormat)
+    found = compute_scale(
+        x,
+        spec.fmt,
+        spec.granularity,
+        rule=spec.rule,
+        symmetric=spec.symmetric,
+        symmetric_scale=spec.symmetric_scale,
+    )
+    return found if isinstance(found, tuple) else (found, None)
 
 
 def quantize_parts(
@@ -52,7 +70,8 @@ def quantize_parts(
         random_bits: for stochastic rounding, in the shape of `x`.
 
     Returns:
-        What `quantize_affine`, `quantize_float` or `quantize_mx` gives.
+        What `quantize_affine`, `quantize_float` or `quantize_mx` gives. Where `spec` quantizes scales, those that are
+        computed or given are quantized and dequantized first; zero points are those of the scales before.
 
     Raises:
         ValueError: if a scale is given for a block format.
@@ -76,6 +95,14 @@ def quantize_parts(
             random_bits=random_bits,
         )
         return Parts(codes=codes, scale=scale, tensor_scale=rest[0] if rest else None)
+    if spec.scales is not None:
+        if scale is None:
+            scale, zero_point = find_scale(x, spec)
+        scales = quantize_scales(scale, spec.scales)
+        parts = quantize_parts(
+            x, replace(spec, scales=None), dequantize_scales(scales, spec.scales), zero_point, random_bits=random_bits
+        )
+        return replace(parts, scales=scales)
     if isinstance(fmt, IntFormat):
         codes, scale, *rest = quantize_affine(
             x,

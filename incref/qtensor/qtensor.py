@@ -15,11 +15,12 @@ from incref.numerics.patterns import FLOAT_DTYPES
 from incref.ops.pack import pack, unpack
 from incref.qtensor.format_json import Json
 from incref.qtensor.parts import Parts, dequantize_parts, quantize_parts
-from incref.qtensor.spec import QuantSpec
+from incref.qtensor.quantized_scales import QuantizedScales, dequantize_scales
+from incref.qtensor.spec import QuantSpec, word_dtype
 
 __all__ = ["TENSORS", "QTensor"]
 
-TENSORS = ("packed", "scale", "zero_point", "tensor_scale", "order")
+TENSORS = ("packed", "scale", "zero_point", "tensor_scale", "order", "scale_step", "scale_low")
 """The fields that are tensors."""
 
 _VERSION = 1
@@ -33,11 +34,14 @@ class QTensor:
     Attributes:
         packed: the codes. Those of fewer than 8 bits are packed along the last dimension as `PackLayout.DENSE` says, so
             each takes exactly its bits but for the end of a row; others are kept one in an element.
-        scale: of every block, as the operations give it.
+        scale: of every block, as the operations give it; or, where the spec quantizes scales, their codes, packed like
+            others.
         zero_point: of every block, packed like codes; None if symmetric.
         tensor_scale: one for all, of formats that have it, or None.
         order: int32; where the codes hold the columns (indices of the last dimension) in another order than the tensor,
             the column of the tensor that each of theirs is. Scales are those of the codes as they stand. Or None.
+        scale_step: of every group of scales that are quantized, float32; None where they are not.
+        scale_low: likewise, what scales are counted from; None if they are symmetric.
         spec: how the tensor was quantized.
         shape: of the tensor.
         dtype: that the tensor had.
@@ -51,6 +55,8 @@ class QTensor:
     zero_point: Tensor | None = None
     tensor_scale: Tensor | None = None
     order: Tensor | None = None
+    scale_step: Tensor | None = None
+    scale_low: Tensor | None = None
     spec: QuantSpec
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -60,18 +66,30 @@ class QTensor:
         fmt, element = self.spec.fmt, self.spec.element
         scale_shape = self.spec.scale_shape(self.shape)
         has_tensor_scale = isinstance(fmt, BlockFormat) and fmt.has_tensor_scale
-        _check("packed", self.packed, [_word_dtype(element)], _packed_shape(self.shape, element))
-        _check("scale", self.scale, self.spec.scale_dtypes, scale_shape)
+        _check("packed", self.packed, [word_dtype(element)], _packed_shape(self.shape, element))
+        self._check_scales(scale_shape)
         if (self.zero_point is None) != self.spec.symmetric:
             raise ValueError(f"a zero point goes with symmetric=False, got symmetric={self.spec.symmetric}")
         if self.zero_point is not None:
-            _check("zero_point", self.zero_point, [_word_dtype(element)], _packed_shape(scale_shape, element))
+            _check("zero_point", self.zero_point, [word_dtype(element)], _packed_shape(scale_shape, element))
         if (self.tensor_scale is not None) != has_tensor_scale:
             raise ValueError(f"{fmt.name} {'needs a' if has_tensor_scale else 'has no'} tensor_scale")
         if self.tensor_scale is not None:
             _check("tensor_scale", self.tensor_scale, [torch.float32], ())
         if self.order is not None:
             _check("order", self.order, [torch.int32], tuple(self.shape[-1:]))
+
+    def _check_scales(self, scale_shape: tuple[int, ...]) -> None:
+        scales = self.spec.scales
+        stored = scale_shape if scales is None else _packed_shape(scale_shape, scales.fmt)
+        _check("scale", self.scale, self.spec.scale_dtypes, stored)
+        wanted = {"scale_step": scales is not None, "scale_low": scales is not None and not scales.symmetric}
+        for name, is_wanted in wanted.items():
+            tensor = getattr(self, name)
+            if (tensor is not None) != is_wanted:
+                raise ValueError(f"{name} is {'missing' if is_wanted else 'for scales that are quantized otherwise'}")
+            if tensor is not None and scales is not None:
+                _check(name, tensor, [torch.float32], scales.step_shape(scale_shape))
 
     @classmethod
     def quantize(
@@ -102,9 +120,14 @@ class QTensor:
             if bool(((zero_point < low) | (zero_point > high)).any()):
                 raise ValueError(f"zero points of {spec.fmt.name} must be from {low} to {high}")
             zero_point = _pack(zero_point.to(code_dtype(spec.fmt)), spec.fmt)
+        scales = parts.scales
+        if scales is None and spec.scales is not None:
+            raise ValueError("the spec quantizes scales, and the parts have none that are; use quantize_parts")
         return cls(
             packed=_pack(parts.codes, spec.element),
-            scale=parts.scale,
+            scale=parts.scale if scales is None or spec.scales is None else _pack(scales.codes, spec.scales.fmt),
+            scale_step=None if scales is None else scales.step,
+            scale_low=None if scales is None else scales.low,
             zero_point=zero_point,
             tensor_scale=parts.tensor_scale,
             order=order,
@@ -116,11 +139,18 @@ class QTensor:
     @property
     def parts(self) -> Parts:
         """Codes and scales as the operations take them, unpacked; of the columns in `order` if there is one."""
-        zero_point = self.zero_point
+        zero_point, shape = self.zero_point, self.spec.scale_shape(self.shape)
         if zero_point is not None:
-            shape = self.spec.scale_shape(self.shape)
             zero_point = _unpack(zero_point, self.spec.element, shape).to(torch.int32)
-        return Parts(codes=self.codes, scale=self.scale, zero_point=zero_point, tensor_scale=self.tensor_scale)
+        scale, scales, spec = self.scale, None, self.spec.scales
+        if spec is not None:
+            assert self.scale_step is not None
+            codes = _unpack(self.scale, spec.fmt, shape)
+            scales = QuantizedScales(codes=codes, step=self.scale_step, low=self.scale_low)
+            scale = dequantize_scales(scales, spec)
+        return Parts(
+            codes=self.codes, scale=scale, zero_point=zero_point, tensor_scale=self.tensor_scale, scales=scales
+        )
 
     @property
     def codes(self) -> Tensor:
@@ -208,10 +238,6 @@ def _read_metadata(metadata: Json) -> tuple[QuantSpec, tuple[int, ...], torch.dt
     if len(extents) != len(shape):
         raise ValueError(f"extents of a shape are integers and not negative, got {shape!r}")
     return QuantSpec.from_json(metadata.get("spec")), extents, _DTYPES[dtype]
-
-
-def _word_dtype(element: ElementFormat) -> torch.dtype:
-    return torch.uint8 if element.bits < 8 else code_dtype(element)
 
 
 def _packed_shape(shape: tuple[int, ...], element: ElementFormat) -> tuple[int, ...]:

@@ -23,10 +23,12 @@ from incref.formats import (
     ScaleRule,
     SymmetricScale,
 )
+from incref.numerics.codes import code_dtype
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.qtensor.format_json import Json, format_from_json, format_to_json
+from incref.qtensor.scale_spec import ScaleSpec
 
-__all__ = ["QuantSpec"]
+__all__ = ["QuantSpec", "word_dtype"]
 
 T = TypeVar("T")
 
@@ -49,6 +51,7 @@ class QuantSpec:
         nan: what a NaN becomes where the format has none.
         nan_block: what a NaN does to its block, in a block format.
         inf_block: what an Inf does to its block, in a block format.
+        scales: how scales are quantized themselves; None where they are kept as they are.
     """
 
     fmt: Format
@@ -64,6 +67,7 @@ class QuantSpec:
     nan: NanRule = NanRule.ERROR
     nan_block: BlockRule = BlockRule.NAN_BLOCK
     inf_block: BlockRule = BlockRule.NAN_BLOCK
+    scales: ScaleSpec | None = None
 
     def __post_init__(self) -> None:
         """Fill in what follows from the format, and refuse choices that it does not have."""
@@ -83,6 +87,8 @@ class QuantSpec:
             raise ValueError(f"only integer formats have zero points; {fmt.name} needs symmetric=True")
         if self.symmetric and isinstance(fmt, IntFormat) and not fmt.is_signed:
             raise ValueError(f"{fmt.name} has no negative codes, so it needs symmetric=False")
+        if self.scales is not None:
+            self._check_scales(self.scales)
 
     @property
     def element(self) -> ElementFormat:
@@ -92,6 +98,8 @@ class QuantSpec:
     @property
     def scale_dtypes(self) -> list[torch.dtype]:
         """The dtypes that scales may have: codes of the scale format, or floats."""
+        if self.scales is not None:
+            return [word_dtype(self.scales.fmt)]
         if isinstance(self.fmt, BlockFormat) or self.rule.is_power_of_two:
             return [torch.uint8]
         return [torch.float32, torch.float64]
@@ -113,7 +121,12 @@ class QuantSpec:
         """Bytes that a `QTensor` of `shape` takes: codes, scales and zero points, each row of codes in whole bytes."""
         scale_shape = self.scale_shape(shape)
         total = _packed_bytes(shape, self.element.bits)
-        total += math.prod(scale_shape) * self.scale_dtypes[0].itemsize
+        if self.scales is None:
+            total += math.prod(scale_shape) * self.scale_dtypes[0].itemsize
+        else:
+            per_step = torch.float32.itemsize * (1 if self.scales.symmetric else 2)
+            total += _packed_bytes(scale_shape, self.scales.fmt.bits)
+            total += math.prod(self.scales.step_shape(scale_shape)) * per_step
         if not self.symmetric:
             total += _packed_bytes(scale_shape, self.element.bits)
         has_tensor_scale = isinstance(self.fmt, BlockFormat) and self.fmt.has_tensor_scale
@@ -122,7 +135,10 @@ class QuantSpec:
     def __str__(self) -> str:
         """The format, and which elements share a scale if the format does not say so."""
         name = self.fmt.name if self.symmetric else f"{self.fmt.name} with zero points"
-        return name if isinstance(self.fmt, BlockFormat) else f"{name}, {self.granularity}"
+        if isinstance(self.fmt, BlockFormat):
+            return name
+        scales = "" if self.scales is None else f", scales {self.scales.fmt.name}"
+        return f"{name}, {self.granularity}{scales}"
 
     def to_json(self) -> dict[str, Json]:
         """Describe the spec so that `from_json` gives an equal one."""
@@ -131,11 +147,22 @@ class QuantSpec:
             value = getattr(self, field.name)
             if field.name == "fmt":
                 described[field.name] = format_to_json(value)
+            elif isinstance(value, ScaleSpec):
+                described[field.name] = value.to_json()
             elif isinstance(value, Granularity):
                 described[field.name] = {"block": list(value.block), "lead": value.lead}
             else:
                 described[field.name] = value.value if isinstance(value, Enum) else value
         return described
+
+    def _check_scales(self, scales: ScaleSpec) -> None:
+        """Refuse to quantize scales that are codes already, that are one for all, or that may be zero then."""
+        if isinstance(self.fmt, BlockFormat) or self.rule.is_power_of_two:
+            raise ValueError(f"scales of {self.fmt.name} are codes already; leave scales out")
+        if self.granularity == PER_TENSOR:
+            raise ValueError("one scale for all is not quantized; leave scales out")
+        if self.symmetric and self.symmetric_scale is SymmetricScale.EXTREME and not scales.symmetric:
+            raise ValueError("scales of both signs are quantized symmetrically")
 
     @classmethod
     def from_json(cls, described: Json) -> "QuantSpec":
@@ -149,6 +176,11 @@ class QuantSpec:
             raise ValueError(f"a QuantSpec has the fields {', '.join(names)}; got {described!r}")
         values = {name: _value(name, described[name]) for name in names}
         return cls(**values)  # type: ignore[arg-type]  # _value gives each its type
+
+
+def word_dtype(element: ElementFormat) -> torch.dtype:
+    """What codes of `element` are stored in: bytes if they are packed, or one code in each."""
+    return torch.uint8 if element.bits < 8 else code_dtype(element)
 
 
 def _packed_bytes(shape: Sequence[int], bits: int) -> int:
@@ -176,6 +208,8 @@ _ENUMS: dict[str, type[Enum]] = {
 def _value(name: str, described: Json) -> object:
     if name == "fmt":
         return format_from_json(described)
+    if name == "scales":
+        return None if described is None else ScaleSpec.from_json(described)
     if name in _ENUMS:
         return _ENUMS[name](described)
     if name == "granularity" and isinstance(described, dict):

@@ -13,6 +13,7 @@ from incref.errors import UnsupportedError
 from incref.formats import FORMATS, SymmetricScale
 from incref.numerics.granularity import PER_TENSOR, per_block, per_channel, per_group
 from incref.qtensor.qtensor import QTensor
+from incref.qtensor.scale_spec import ScaleRun, ScaleSpec
 from incref.qtensor.spec import QuantSpec
 
 N, K = 24, 90
@@ -25,6 +26,17 @@ SPECS = {
     "uint3_along_0": QuantSpec(fmt=FORMATS["uint3"], granularity=per_group(8, -2), symmetric=False),
     "e4m3_block": QuantSpec(fmt=FORMATS["float8_e4m3fn"], granularity=per_block((16, 16))),
     "nf4": QuantSpec(fmt=FORMATS["nf4"], granularity=per_group(32)),
+    "nf4_scales_uint6": QuantSpec(
+        fmt=FORMATS["nf4"],
+        granularity=per_group(32),
+        scales=ScaleSpec(fmt=FORMATS["uint6"], symmetric=False, group_size=10, run=ScaleRun.COLUMNS),
+    ),
+    "uint4_scales_int8": QuantSpec(
+        fmt=FORMATS["uint4"],
+        granularity=per_group(20),
+        symmetric=False,
+        scales=ScaleSpec(fmt=FORMATS["int8"], run=ScaleRun.COLUMNS),
+    ),
     "mxfp4": QuantSpec(fmt=FORMATS["mxfp4"]),
     "mxfp6_along_0": QuantSpec(fmt=FORMATS["mxfp6_e3m2"], axis=0),
     "mxint8": QuantSpec(fmt=FORMATS["mxint8"]),

@@ -74,7 +74,7 @@ def test_combinations_that_contradict_themselves_are_left_out() -> None:
         ({"bits": [4, 9]}, ValueError, "bits must be 1 to 8, got 9"),
         ({"dtype": ["int4", "nf5"], "use_sym": [True, False]}, ValueError, "no format is called 'nf5'"),
         ({"dtype": ["nf4"], "use_sym": [False]}, ValueError, "nf4 needs use_sym=True"),
-        ({"use_double_quant": [False, True]}, UnsupportedError, "set use_double_quant=False"),
+        ({"model_path": ["", "x"]}, UnsupportedError, "set model_path="),
         ({"bits": [4, "8"]}, TypeError, "bits must be int, got '8'"),
         ({"bits": []}, ValueError, "bits must have a value to choose"),
     ],

@@ -101,7 +101,7 @@ def test_contradictions(fields: dict[str, object], message: str) -> None:
         GPTQConfig(**fields)  # type: ignore[arg-type]  # that is the point
 
 
-@pytest.mark.parametrize("fields", [{"use_double_quant": True}, {"model_path": "x"}, {"fp8_aware": True}])
+@pytest.mark.parametrize("fields", [{"model_path": "x"}, {"fp8_aware": True}])
 def test_what_is_not_there(fields: dict[str, object]) -> None:
     with pytest.raises(UnsupportedError, match=next(iter(fields))):
         GPTQConfig(**fields)  # type: ignore[arg-type]  # likewise

@@ -283,12 +283,21 @@ class BaseConfig(ABC):
     def from_dict(cls, described: dict[str, Json]) -> Self:
         """Make a configuration of what `to_dict` gives; fields that are left out have their defaults.
 
+        The form of Neural Compressor is read too: the fields under "global", and under "local" those of every rule by
+        its name.
+
+        >>> from incref.config.rtn import RTNConfig
+        >>> config = RTNConfig.from_dict({"global": {"bits": 8}, "local": {"fc1": {"dtype": "fp32"}}})
+        >>> config == RTNConfig(bits=8).set_local("fc1", RTNConfig(dtype="fp32"))
+        True
+
         Raises:
             TypeError: for a field that there isn't, or one of the wrong type.
             ValueError: for values that contradict each other.
         """
         from incref.config.table import config_from_dict  # noqa: PLC0415  # the table lists the classes below this one
 
+        described = _flat(described)
         values: dict[str, object] = {key: value for key, value in described.items() if key not in ("name", "local")}
         if described.get("name", cls.name) != cls.name:
             raise ValueError(f"{cls.__name__} is described by the name {cls.name!r}, got {described['name']!r}")
@@ -299,7 +308,7 @@ class BaseConfig(ABC):
         if isinstance(described.get("white_list"), list):
             values["white_list"] = [_rule_from_json(rule) for rule in _as_list(described["white_list"])]
         config = cls(**values)
-        for entry in _as_list(described.get("local", [])):
+        for entry in _as_entries(cls.name, described.get("local", [])):
             if not isinstance(entry, dict) or set(entry) != {"match", "config"}:
                 raise ValueError(f'a local rule has the keys "match" and "config", got {entry!r}')
             local = config_from_dict(entry["config"])
@@ -371,6 +380,21 @@ def _rule_from_json(described: Json) -> Rule:
     if isinstance(described, dict) and list(described) == ["class"] and isinstance(described["class"], str):
         return TypeRule(described["class"])
     raise ValueError(f'a rule is a string, or {{"class": name}}, got {described!r}')
+
+
+def _flat(described: dict[str, Json]) -> dict[str, Json]:
+    """Put the fields under "global" beside the others."""
+    fields_of_all = described.get("global", {})
+    if not isinstance(fields_of_all, dict):
+        raise TypeError(f'the fields under "global" are a JSON object, got {fields_of_all!r}')
+    return {**{key: value for key, value in described.items() if key != "global"}, **fields_of_all}
+
+
+def _as_entries(name: str, local: Json) -> list[Json]:
+    """List local rules as `to_dict` does, also those that are given by name with fields of the same class."""
+    if not isinstance(local, dict):
+        return _as_list(local)
+    return [{"match": match, "config": {name: inner}} for match, inner in local.items()]
 
 
 def _as_list(value: Json) -> list[Json]:

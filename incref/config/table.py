@@ -22,16 +22,31 @@ CONFIGS: Mapping[str, type[BaseConfig]] = MappingProxyType(
 def config_from_dict(described: Json) -> BaseConfig:
     """Make a configuration of `{"name": "rtn", ...}`, as `to_dict` gives it, or of `{"rtn": {...}}`.
 
+    With several names, such as `{"rtn": {...}, "gptq": {...}}`, the configurations are composed by `+`.
+
     Raises:
-        ValueError: if it names no configuration.
+        ValueError: if it names no configuration, or several that can't be composed.
         TypeError: if it is not a dict.
     """
     if not isinstance(described, dict):
         raise TypeError(f"a configuration is described by a dict, got {described!r}")
-    name, fields = described.get("name"), described
-    if name is None and len(described) == 1:
-        name, inner = next(iter(described.items()))
-        fields = inner if isinstance(inner, dict) else {}
+    if "name" in described:
+        return _class(described["name"], described).from_dict(described)
+    if not described:
+        _class(None, described)
+    first, *others = [_class(name, described).from_dict(_fields(inner)) for name, inner in described.items()]
+    for other in others:
+        first += other
+    return first
+
+
+def _class(name: Json, described: Json) -> type[BaseConfig]:
     if not isinstance(name, str) or name not in CONFIGS:
         raise ValueError(f"a configuration is named {' or '.join(CONFIGS)}, got {described!r}")
-    return CONFIGS[name].from_dict(fields)
+    return CONFIGS[name]
+
+
+def _fields(inner: Json) -> dict[str, Json]:
+    if not isinstance(inner, dict):
+        raise TypeError(f"the fields of a configuration are a JSON object, got {inner!r}")
+    return inner

@@ -25,8 +25,29 @@ def test_reads_the_nested_form() -> None:
     assert config_from_dict({"mx_quant": {}}) == MXQuantConfig()
 
 
+def test_reads_fields_of_all_layers_and_of_some() -> None:
+    described: Json = {"rtn": {"global": {"bits": 8}, "local": {"fc1": {"dtype": "fp32"}, ".*v_proj": {}}}}
+    expected = RTNConfig(bits=8).set_local("fc1", RTNConfig(dtype="fp32")).set_local(".*v_proj", RTNConfig())
+    assert config_from_dict(described) == expected
+
+
+def test_composes_several() -> None:
+    described: Json = {"rtn": {"bits": 8}, "gptq": {"white_list": ["mlp"]}, "mx_quant": {"white_list": ["fc1"]}}
+    assert config_from_dict(described) == (
+        RTNConfig(bits=8) + GPTQConfig(white_list=["mlp"]) + MXQuantConfig(white_list=["fc1"])
+    )
+    with pytest.raises(ValueError, match="both configurations speak of every layer"):
+        config_from_dict({"rtn": {}, "gptq": {}})
+
+
+@pytest.mark.parametrize("described", [{"rtn": 3}, {"rtn": {"global": 3}}, {"rtn": {"local": {"fc1": 3}}}])
+def test_fields_that_are_no_object_are_refused(described: Json) -> None:
+    with pytest.raises(TypeError, match="JSON object, got 3"):
+        config_from_dict(described)
+
+
 @pytest.mark.parametrize(
-    "described", [{}, {"name": "magic"}, {"bits": 8, "dtype": "int"}, {"magic": {}}, {"rtn": 3, "b": 1}]
+    "described", [{}, {"name": "magic"}, {"bits": 8, "dtype": "int"}, {"magic": {}}, {"rtn": {}, "b": 1}]
 )
 def test_other_dicts_are_refused(described: Json) -> None:
     with pytest.raises(ValueError, match=f"a configuration is named {' or '.join(CONFIGS)}, got"):

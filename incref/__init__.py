@@ -20,6 +20,10 @@ from incref.config.rtn import RTNConfig, get_default_rtn_config
 from incref.config.scheme import LayerScheme
 from incref.config.schemes import SCHEMES
 from incref.config.tuning_sets import get_all_config_set, get_woq_tuning_config
+from incref.modules.transformers_attention import expose_attention
+from incref.nn.attention import Attention
+from incref.nn.kv_cache import KVCache
+from incref.nn.matmul import Matmul
 from incref.qtensor.qtensor import QTensor
 from incref.qtensor.spec import QuantSpec
 from incref.workflow.convert import convert
@@ -32,10 +36,13 @@ from incref.workflow.save import save
 
 __all__ = [
     "SCHEMES",
+    "Attention",
     "FP8Config",
     "GPTQConfig",
+    "KVCache",
     "LayerScheme",
     "MXQuantConfig",
+    "Matmul",
     "Metric",
     "MixedPrecisionConfig",
     "QTensor",
@@ -47,6 +54,7 @@ __all__ = [
     "TuningResult",
     "autotune",
     "convert",
+    "expose_attention",
     "finalize_calibration",
     "get_all_config_set",
     "get_default_double_quant_config",

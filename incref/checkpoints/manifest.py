@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from incref.config.maxabs import MaxAbsScale, ScaleValue
-from incref.config.scheme import Elementwise
+from incref.config.scheme import Elementwise, InputScheme
 from incref.errors import CheckpointError
 from incref.formats import FloatFormat, Rounding
 from incref.qtensor.format_json import Json, format_from_json, format_to_json
@@ -43,6 +43,7 @@ class Manifest:
     Attributes:
         layers: every quantized layer by its name in the model.
         casts: every layer that computes in a dtype of its own, with the name of its format.
+        inputs: likewise every module without weights that quantizes its inputs.
         aliases: names of tensors that are another one's, with that one's name.
         transient: names of buffers that the model leaves out of its own state, and may not have.
         architecture: class of the model in transformers, whose configuration is in config.json; None for other models.
@@ -51,6 +52,7 @@ class Manifest:
 
     layers: dict[str, LayerRecord]
     casts: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, InputScheme] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     transient: tuple[str, ...] = ()
     architecture: str | None = None
@@ -66,6 +68,7 @@ class Manifest:
             "sha256": self.digest,
             "layers": layers,
             "casts": dict(self.casts),
+            "inputs": {name: _inputs_to_json(scheme) for name, scheme in self.inputs.items()},
             "aliases": dict(self.aliases),
             "transient": dict.fromkeys(self.transient),
         }
@@ -90,6 +93,10 @@ class Manifest:
             return cls(
                 layers={name: _record_from_json(record) for name, record in _object(described["layers"]).items()},
                 casts={name: str(fmt) for name, fmt in _object(described.get("casts", {})).items()},
+                # Checkpoints of models without such modules may not have it.
+                inputs={
+                    name: _inputs_from_json(scheme) for name, scheme in _object(described.get("inputs", {})).items()
+                },
                 aliases={name: str(target) for name, target in _object(described["aliases"]).items()},
                 transient=tuple(_object(described["transient"])),
                 architecture=None if described["architecture"] is None else str(described["architecture"]),
@@ -116,16 +123,10 @@ def _object(described: Json) -> dict[str, Json]:
 
 
 def _record_to_json(record: LayerRecord) -> Json:
-    elementwise: Json = None
-    if record.elementwise is not None:
-        elementwise = {
-            "fmt": format_to_json(record.elementwise.fmt),
-            "rounding": record.elementwise.rounding.value,
-        }
     return {
         "weight": record.weight,
         "activation": None if record.activation is None else record.activation.to_json(),
-        "elementwise": elementwise,
+        "elementwise": None if record.elementwise is None else _elementwise_to_json(record.elementwise),
         "scale_method": None if record.scale_method is None else _scale_method_to_json(record.scale_method),
     }
 
@@ -139,6 +140,32 @@ def _record_from_json(record: Json) -> LayerRecord:
         elementwise=None if elementwise is None else _elementwise_from_json(elementwise),
         scale_method=None if scale_method is None else _scale_method_from_json(scale_method),
     )
+
+
+def _inputs_to_json(scheme: InputScheme) -> Json:
+    return {
+        "activation": scheme.activation.to_json(),
+        "elementwise": None if scheme.elementwise is None else _elementwise_to_json(scheme.elementwise),
+        "scale_method": None if scheme.input_scale is None else _scale_method_to_json(scheme.input_scale),
+        "is_static": scheme.is_static,
+    }
+
+
+def _inputs_from_json(scheme: Json) -> InputScheme:
+    described = _object(scheme)
+    elementwise, scale_method, is_static = (described[key] for key in ("elementwise", "scale_method", "is_static"))
+    if not isinstance(is_static, bool):
+        raise TypeError(f"is_static is true or false, got {is_static!r}")
+    return InputScheme(
+        activation=QuantSpec.from_json(described["activation"]),
+        elementwise=None if elementwise is None else _elementwise_from_json(elementwise),
+        input_scale=None if scale_method is None else _scale_method_from_json(scale_method),
+        is_static=is_static,
+    )
+
+
+def _elementwise_to_json(elementwise: Elementwise) -> Json:
+    return {"fmt": format_to_json(elementwise.fmt), "rounding": elementwise.rounding.value}
 
 
 def _scale_method_to_json(method: MaxAbsScale) -> Json:

@@ -19,14 +19,16 @@ from incref.config.rules import (
     TypeRule,
     as_rule,
     check_layer,
+    find_inputs,
     find_layers,
     is_head,
     quantizable_layers,
     require_matches,
 )
-from incref.config.scheme import LayerScheme
+from incref.config.scheme import InputScheme, LayerScheme
 from incref.config.space import SCALARS, Choices, check_value, combinations
 from incref.errors import UnsupportedError
+from incref.nn.inputs_only import InputsOnly
 from incref.qtensor.format_json import Json
 
 __all__ = ["EVERYTHING", "BaseConfig", "WhiteList"]
@@ -100,6 +102,10 @@ class BaseConfig(ABC):
     def scheme_for(self, name: str, layer: Layer) -> LayerScheme | None:  # noqa: ARG002  # for those that tell layers apart
         """What `layer`, called `name`, becomes under this configuration; None to leave it alone."""
         return self.scheme()
+
+    def inputs_for(self, name: str, module: InputsOnly) -> InputScheme | None:  # noqa: ARG002  # for those that speak of them
+        """What happens to the inputs of `module`, called `name`, under this configuration; None to leave it alone."""
+        return None
 
     @abstractmethod
     def scheme(self) -> LayerScheme | None:
@@ -207,7 +213,7 @@ class BaseConfig(ABC):
         return self.plan(model).schemes
 
     def plan(self, model: nn.Module) -> Plan:
-        """Say what becomes of every linear layer and convolution of `model`, and why; nothing is changed.
+        """Say what becomes of every layer of `model`, and why; nothing is changed.
 
         Raises:
             ValueError: if a rule matches no layer, or only heads that are left alone.
@@ -224,7 +230,8 @@ class BaseConfig(ABC):
         layers = quantizable_layers(model, list(kinds))
         listed = [] if isinstance(self.white_list, str) or self.white_list is None else list(self.white_list)
         rules: list[tuple[Rule, BaseConfig]] = [*((as_rule(target), self) for target in listed), *self.local_rules]
-        require_matches([rule for rule, _ in rules], layers)
+        inputs = find_inputs(model)
+        require_matches([rule for rule, _ in rules], {**layers, **inputs})
         # Names are more particular than classes; among equals the later one wins.
         ranked = sorted(rules, key=lambda entry: isinstance(entry[0], NameRule))
         decisions: list[Decision] = []
@@ -240,20 +247,35 @@ class BaseConfig(ABC):
             if decision.scheme is not None:
                 check_layer(name, layer)
             decisions.append(decision)
+        for name, module in inputs.items():
+            matched = [(rule, config) for rule, config in ranked if rule.matches(name, module)]
+            used.update(rule for rule, _ in matched)
+            decisions.append(self._decide_inputs(name, module, matched))
         for rule, _ in rules:
             if rule not in used:
                 raise ValueError(f"{rule} matches only output heads, which are left alone; give it quant_lm_head=True")
         return Plan(decisions=tuple(decisions))
 
-    def _decide(self, name: str, layer: Layer, matched: Sequence[tuple[Rule, "BaseConfig"]]) -> tuple[Decision, bool]:
-        """Decide about one layer by the last rule that matches it; say too whether it is a head that stays as it is."""
+    def _decide_inputs(self, name: str, module: InputsOnly, matched: Sequence[tuple[Rule, "BaseConfig"]]) -> Decision:
+        """Decide about one module without weights by the last rule that matches it."""
+        config, reason = self._ruling(matched)
+        scheme = None if config is None else config.inputs_for(name, module)
+        if config is not None and scheme is None:
+            reason = f"{reason} leaves it alone"
+        return Decision(name=name, layer=module, scheme=scheme, reason=reason)
+
+    def _ruling(self, matched: Sequence[tuple[Rule, "BaseConfig"]]) -> tuple["BaseConfig | None", str]:
+        """The configuration that speaks of what `matched` matches, if any, and why."""
         if matched:
             rule, config = matched[-1]
-            reason = f"the rule {rule.pattern!r}" if isinstance(rule, NameRule) else f"the rule {rule.class_name}"
-        elif self.white_list == EVERYTHING:
-            config, reason = self, "every layer"
-        else:
-            return Decision(name=name, layer=layer, scheme=None, reason="no rule speaks of it"), False
+            return config, f"the rule {rule.pattern!r}" if isinstance(rule, NameRule) else f"the rule {rule.class_name}"
+        return (self, "every layer") if self.white_list == EVERYTHING else (None, "no rule speaks of it")
+
+    def _decide(self, name: str, layer: Layer, matched: Sequence[tuple[Rule, "BaseConfig"]]) -> tuple[Decision, bool]:
+        """Decide about one layer by the last rule that matches it; say too whether it is a head that stays as it is."""
+        config, reason = self._ruling(matched)
+        if config is None:
+            return Decision(name=name, layer=layer, scheme=None, reason=reason), False
         if not isinstance(layer, config.kinds):
             why = f"{type(config).__name__} does not speak of {type(layer).__name__}"
             return Decision(name=name, layer=layer, scheme=None, reason=why), False

@@ -1,10 +1,12 @@
 """What becomes of one layer, and why."""
 
+import math
 from dataclasses import dataclass
 
 from incref.config.rules import Layer
-from incref.config.scheme import LayerScheme
+from incref.config.scheme import InputScheme, LayerScheme
 from incref.config.stored_weight import stored_weight
+from incref.nn.inputs_only import InputsOnly
 
 __all__ = ["Decision", "Plan"]
 
@@ -15,32 +17,37 @@ class Decision:
 
     Attributes:
         name: of the layer in its model.
-        layer: the layer.
+        layer: the layer, or the module without weights.
         scheme: what it becomes; None if it stays as it is.
         reason: why it stays as it is, or which rule it follows.
     """
 
     name: str
-    layer: Layer
-    scheme: LayerScheme | None
+    layer: Layer | InputsOnly
+    scheme: LayerScheme | InputScheme | None
     reason: str
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the weight."""
-        return tuple(self.layer.weight.shape)
+        """Shape of the weight; empty if there is none."""
+        return () if isinstance(self.layer, InputsOnly) else tuple(self.layer.weight.shape)
+
+    @property
+    def float_bytes(self) -> int:
+        """Bytes that the weight takes now."""
+        return 0 if isinstance(self.layer, InputsOnly) else self.layer.weight.nbytes
 
     @property
     def stored_bytes(self) -> int:
         """Bytes that the weight takes afterwards, with all its scales."""
-        if self.scheme is None:
-            return self.layer.weight.nbytes
+        if isinstance(self.layer, InputsOnly) or not isinstance(self.scheme, LayerScheme):
+            return self.float_bytes
         return self.scheme.stored_bytes(stored_weight(self.layer, self.scheme).shape)
 
     @property
     def bits_per_weight(self) -> float:
         """Bits of those bytes for each element."""
-        return 8 * self.stored_bytes / max(1, self.layer.weight.numel())
+        return 8 * self.stored_bytes / max(1, math.prod(self.shape))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +55,8 @@ class Plan:
     """What becomes of a model.
 
     Attributes:
-        decisions: of every linear layer and convolution, in the order of the model.
+        decisions: of every linear layer and convolution, in the order of the model, and then of every module without
+            weights.
     """
 
     decisions: tuple[Decision, ...]
@@ -56,7 +64,12 @@ class Plan:
     @property
     def schemes(self) -> dict[str, LayerScheme]:
         """What every layer that changes becomes, by its name."""
-        return {one.name: one.scheme for one in self.decisions if one.scheme is not None}
+        return {one.name: one.scheme for one in self.decisions if isinstance(one.scheme, LayerScheme)}
+
+    @property
+    def inputs(self) -> dict[str, InputScheme]:
+        """What happens to the inputs of every module without weights that changes, by its name."""
+        return {one.name: one.scheme for one in self.decisions if isinstance(one.scheme, InputScheme)}
 
     @property
     def stored_bytes(self) -> int:
@@ -66,7 +79,7 @@ class Plan:
     @property
     def float_bytes(self) -> int:
         """Bytes of all their weights now."""
-        return sum(one.layer.weight.nbytes for one in self.decisions)
+        return sum(one.float_bytes for one in self.decisions)
 
     def __str__(self) -> str:
         """One line for each layer: name, shape, what it becomes, bits for each weight, and why."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,9 +12,11 @@ from typing_extensions import Self
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
 from incref.config.fp8_methods import SCALE_METHODS, TARGETS
 from incref.config.rules import Layer
-from incref.config.scheme import LayerScheme
+from incref.config.scheme import InputScheme, LayerScheme
 from incref.errors import UnsupportedError
 from incref.formats import FORMATS, FloatFormat, ScaleArithmetic
+from incref.nn.inputs_only import InputsOnly
+from incref.nn.kv_cache import KVCache
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, per_channel
 from incref.qtensor.spec import QuantSpec
 
@@ -28,7 +30,7 @@ NameLists = Mapping[str, list[str] | tuple[str, ...]]
 
 
 def _everything() -> NameLists:
-    return {"names": [], "types": ["Linear", "Conv2d"]}
+    return {"names": [], "types": ["Linear", "Conv2d", "Matmul", "KVCache"]}
 
 
 def _nothing() -> NameLists:
@@ -135,6 +137,18 @@ class FP8Config(BaseConfig):
         if self.mode == "NONE" or not self._is_chosen(name, type(layer).__name__):
             return None
         return self._scheme(ndim=layer.weight.ndim)
+
+    def inputs_for(self, name: str, module: InputsOnly) -> InputScheme | None:
+        """What happens to the inputs of `module`, called `name`; None if a list leaves it alone."""
+        if self.mode == "NONE" or not self._is_chosen(name, type(module).__name__):
+            return None
+        scheme = self._scheme(ndim=2)
+        assert scheme.activation is not None
+        activation = scheme.activation
+        if isinstance(module, KVCache) and not scheme.is_static:
+            # A cache grows, so what is kept can't share a scale with what comes later.
+            activation = replace(activation, granularity=PER_TOKEN)
+        return InputScheme(activation=activation, input_scale=scheme.input_scale, is_static=scheme.is_static)
 
     @classmethod
     def get_config_set_for_tuning(cls) -> Self:

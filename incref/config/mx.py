@@ -10,9 +10,10 @@ from typing_extensions import Self
 
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
 from incref.config.rules import LINEAR, Layer
-from incref.config.scheme import Elementwise, LayerScheme
+from incref.config.scheme import Elementwise, InputScheme, LayerScheme
 from incref.formats import E8M0, FORMATS, BlockFormat, FloatFormat, IntFormat, Rounding, ScaleRule
 from incref.formats.presets import MX_PRESETS
+from incref.nn.inputs_only import InputsOnly
 from incref.qtensor.spec import QuantSpec
 
 __all__ = ["MXQuantConfig", "get_default_mx_config"]
@@ -124,6 +125,13 @@ class MXQuantConfig(BaseConfig):
         """What `layer` becomes."""
         # Channels of the input, and of the weight [N, C / groups, kh, kw], with and without a batch dimension.
         return self._scheme(axis=-3 if isinstance(layer, nn.Conv2d) else -1)
+
+    def inputs_for(self, name: str, module: InputsOnly) -> InputScheme | None:  # noqa: ARG002  # they all become the same
+        """What happens to the inputs of `module`; None if inputs are left out."""
+        scheme = self._scheme(axis=-1)
+        if scheme.activation is None:
+            return None
+        return InputScheme(activation=scheme.activation, elementwise=scheme.elementwise)
 
     def _scheme(self, axis: int) -> LayerScheme:
         _one_of("out_dtype", self.out_dtype, _OUT_DTYPES)

@@ -4,7 +4,7 @@ from torch import nn
 
 from incref.config.base import BaseConfig
 from incref.config.decision import Decision, Plan
-from incref.config.rules import LINEAR, check_layer, find_layers, is_head, quantizable_layers
+from incref.config.rules import LINEAR, check_layer, find_inputs, find_layers, is_head, quantizable_layers
 from incref.config.scheme import LayerScheme
 from incref.config.table import config_from_dict
 from incref.qtensor.format_json import Json
@@ -27,7 +27,7 @@ def resolve(model: nn.Module, quant_config: QuantConfig) -> dict[str, LayerSchem
 
 
 def plan(model: nn.Module, quant_config: QuantConfig) -> Plan:
-    """Say what becomes of every linear layer and convolution of `model`, and why; nothing is changed.
+    """Say what becomes of every layer of `model`, and why; nothing is changed.
 
     Raises:
         ValueError: if a rule matches no layer.
@@ -45,6 +45,9 @@ def plan(model: nn.Module, quant_config: QuantConfig) -> Plan:
             check_layer(name, layer)
         scheme = config if reason is None else None
         decisions.append(Decision(name=name, layer=layer, scheme=scheme, reason=reason or "every layer"))
+    if config.inputs is not None:
+        inputs = find_inputs(model).items()
+        decisions += [Decision(name=n, layer=m, scheme=config.inputs, reason="every layer") for n, m in inputs]
     return Plan(decisions=tuple(decisions))
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from incref.config.conv1d import Conv1D
 from incref.errors import LayerError
+from incref.nn.inputs_only import InputsOnly
 from incref.numerics.patterns import FLOAT_DTYPES
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "TypeRule",
     "as_rule",
     "check_layer",
+    "find_inputs",
     "find_layers",
     "is_head",
     "quantizable_layers",
@@ -120,6 +122,11 @@ def find_layers(model: nn.Module, kinds: Sequence[type[Layer]]) -> dict[str, tup
         for name, module in model.named_modules()
         if isinstance(module, Layer)
     }
+
+
+def find_inputs(model: nn.Module) -> dict[str, InputsOnly]:
+    """Find all modules of `model` without weights whose inputs can be quantized, by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, InputsOnly) and name}
 
 
 def _why_not(module: Layer, kinds: Sequence[type[Layer]], owners: set[bool] | None) -> str | None:

@@ -13,7 +13,7 @@ from incref.formats import FloatFormat, Rounding
 from incref.numerics.granularity import PER_TENSOR
 from incref.qtensor.spec import QuantSpec
 
-__all__ = ["CAST_DTYPES", "Elementwise", "LayerScheme"]
+__all__ = ["CAST_DTYPES", "Elementwise", "InputScheme", "LayerScheme"]
 
 CAST_DTYPES: Mapping[str, torch.dtype] = MappingProxyType({"float16": torch.float16, "bfloat16": torch.bfloat16})
 """The formats that whole layers can be cast to, by name."""
@@ -33,6 +33,36 @@ class Elementwise:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InputScheme:
+    """What happens to the inputs of a module without weights: the factors of a product, or what a cache keeps.
+
+    Attributes:
+        activation: how an input is quantized, its last dimension being the one that is summed over. Of the second
+            factor of a product that is the last but one, and the same holds with the two exchanged.
+        elementwise: what inputs and result are rounded to first and last; None for nothing.
+        input_scale: how scales are found; None for the rule of `activation`.
+        is_static: whether they are found once, of all that calibration data feeds the module.
+
+    Raises:
+        ValueError: for scales of something that is not quantized to floats, or a static scale that is not one for the
+            whole input.
+    """
+
+    activation: QuantSpec
+    elementwise: Elementwise | None = None
+    input_scale: MaxAbsScale | None = None
+    is_static: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        _check_input(self.activation, self.input_scale, is_static=self.is_static)
+
+    def __str__(self) -> str:
+        """Format of the inputs."""
+        return f"input {self.activation.fmt.name}{', static' if self.is_static else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class LayerScheme:
     """How a layer's weight is stored and what happens to its input.
 
@@ -45,6 +75,8 @@ class LayerScheme:
         input_scale: likewise for the input.
         is_static: whether the scale of the input is found once, of all that calibration data feeds the layer; if not,
             it is found in every call.
+        inputs: where one scheme speaks of a whole model: what happens to the inputs of its modules without weights;
+            None for nothing.
 
     Raises:
         ValueError: for scales of something that is not quantized to floats, a static scale that is not one for the
@@ -59,16 +91,12 @@ class LayerScheme:
     weight_scale: MaxAbsScale | None = None
     input_scale: MaxAbsScale | None = None
     is_static: bool = False
+    inputs: InputScheme | None = None
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
-        for spec, scale in ((self.weight, self.weight_scale), (self.activation, self.input_scale)):
-            if scale is not None and (spec is None or not isinstance(spec.fmt, FloatFormat)):
-                raise ValueError(f"scale methods are for floats, got {None if spec is None else spec.fmt.name}")
-        if self.is_static and (self.input_scale is None or self.activation is None):
-            raise ValueError("a static input needs an input_scale")
-        if self.is_static and self.activation is not None and self.activation.granularity != PER_TENSOR:
-            raise ValueError(f"a static scale is one for the whole input, got {self.activation.granularity}")
+        _check_scale(self.weight, self.weight_scale)
+        _check_input(self.activation, self.input_scale, is_static=self.is_static)
         if isinstance(self.method, GPTQ) and (self.weight_scale is not None or self.is_static):
             raise ValueError("GPTQ finds scales by the rule of the spec, and knows no static inputs")
         if isinstance(self.method, Cast):
@@ -105,3 +133,16 @@ class LayerScheme:
             raise ValueError("a layer that is cast has a format and nothing else")
         if self.weight.fmt.name not in CAST_DTYPES:
             raise ValueError(f"a layer is cast to {' or '.join(CAST_DTYPES)}, got {self.weight.fmt.name}")
+
+
+def _check_input(spec: QuantSpec | None, scale: MaxAbsScale | None, *, is_static: bool) -> None:
+    _check_scale(spec, scale)
+    if is_static and (scale is None or spec is None):
+        raise ValueError("a static input needs an input_scale")
+    if is_static and spec is not None and spec.granularity != PER_TENSOR:
+        raise ValueError(f"a static scale is one for the whole input, got {spec.granularity}")
+
+
+def _check_scale(spec: QuantSpec | None, scale: MaxAbsScale | None) -> None:
+    if scale is not None and (spec is None or not isinstance(spec.fmt, FloatFormat)):
+        raise ValueError(f"scale methods are for floats, got {None if spec is None else spec.fmt.name}")

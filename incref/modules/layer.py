@@ -10,6 +10,7 @@ from typing_extensions import Self
 from incref.config.maxabs import MaxAbsScale
 from incref.config.scheme import Elementwise
 from incref.modules.input import InputQuantizer
+from incref.modules.kept_buffers import KeptBuffers
 from incref.modules.output import multiply_and_add
 from incref.qtensor.qtensor import TENSORS, QTensor
 from incref.qtensor.spec import QuantSpec
@@ -19,7 +20,7 @@ __all__ = ["QuantLayer"]
 _PREFIX = "weight_"
 
 
-class QuantLayer(nn.Module, ABC):
+class QuantLayer(KeptBuffers, ABC):
     """A layer that applies its dequantized weight to its input, which it may quantize and dequantize first.
 
     The codes and scales are buffers named "weight_packed", "weight_scale", ..., a static scale of the input is the
@@ -142,16 +143,8 @@ class QuantLayer(nn.Module, ABC):
         return weight
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002  # as in nn.Module
-        """Move the module, but keep the dtype of scales, which a cast of the model would round."""
-        kept = {name: buffer.dtype for name, buffer in self._buffers.items() if buffer is not None}
-        before = dict(self._buffers)
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # untyped in torch
-        for name, dtype in kept.items():
-            moved, old = self._buffers[name], before[name]
-            assert moved is not None
-            assert old is not None
-            if moved.dtype is not dtype:
-                self._buffers[name] = old.to(moved.device)
+        """Move the module, and forget the dequantized weight."""
+        super()._apply(fn, recurse)
         self._cached = None
         return self
 

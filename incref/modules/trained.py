@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from incref.algorithms.weight import quantize_weight
-from incref.config.method import GPTQ
+from incref.config.method import GPTQ, Cast
 from incref.config.scheme import LayerScheme
 from incref.errors import UnsupportedError
 from incref.modules.input import InputQuantizer, round_elementwise
@@ -75,6 +75,10 @@ def check_trainable(name: str, layer: nn.Module, scheme: LayerScheme) -> None:
     if not isinstance(layer, tuple(TRAINED)):
         known = " and ".join(f"nn.{cls.__name__}" for cls in TRAINED)
         raise UnsupportedError(f"{name}: {known} can be fine-tuned, got {type(layer).__name__}; leave it alone")
+    if isinstance(scheme.method, Cast):
+        raise UnsupportedError(
+            f"{name}: a layer that is cast has no float weight beside it; train it as it is, then cast"
+        )
     if isinstance(scheme.method, GPTQ) or scheme.is_static:
         raise UnsupportedError(
             f"{name}: calibration data says nothing of weights that change; use rounding to nearest, and scales of "

@@ -53,6 +53,17 @@ class Granularity:
             max(1, size if extent == -1 else min(extent, size)) for extent, size in zip(extents, shape, strict=True)
         )
 
+    def transposed(self) -> "Granularity":
+        """Which elements of the transpose share a scale: the last two dimensions are exchanged.
+
+        >>> per_group(128).transposed() == per_group(128, axis=-2)
+        True
+        """
+        if not self.block:
+            return self
+        before = self.block[-2] if len(self.block) > 1 else self.lead
+        return Granularity((*self.block[:-2], self.block[-1], before), self.lead)
+
     def scale_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Shape of the scales of a tensor of `shape`: the number of blocks along each dimension; `()` for `PER_TENSOR`.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import TypeVar
 
@@ -116,6 +116,11 @@ class QuantSpec:
             raise ValueError(f"blocks lie along axis {self.axis}, which a tensor of shape {tuple(shape)} has not")
         axis = self.axis % len(shape)
         return tuple(-(-size // self.fmt.block_size) if d == axis else size for d, size in enumerate(shape))
+
+    def transposed(self) -> "QuantSpec":
+        """The spec by which a transpose is quantized as what it is the transpose of: for the last two dimensions."""
+        axis = {-1: -2, -2: -1}.get(self.axis, self.axis)
+        return replace(self, axis=axis, granularity=self.granularity.transposed())
 
     def stored_bytes(self, shape: Sequence[int]) -> int:
         """Bytes that a `QTensor` of `shape` takes: codes, scales and zero points, each row of codes in whole bytes."""

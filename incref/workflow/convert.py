@@ -10,6 +10,7 @@ from incref.config.resolve import QuantConfig
 from incref.errors import LayerError
 from incref.modules.replace import disable_fast_paths
 from incref.workflow.blockwise import replace_blockwise
+from incref.workflow.inputs import replace_inputs
 from incref.workflow.layers import LayerReplacer, Progress, needs_hessian
 from incref.workflow.prepare import Plan, drop_plan, find_plan, make_plan
 from incref.workflow.save import give_save
@@ -63,8 +64,10 @@ def convert(
 def _convert(model: nn.Module, plan: Plan, *, inplace: bool, progress: Progress | None) -> nn.Module:
     amax = {} if plan.amax is None else plan.amax.amax
     calls = [] if plan.recorder is None else plan.recorder.calls
-    for name, scheme in plan.schemes.items():
-        if (needs_hessian(scheme) and not calls) or (scheme.is_static and not amax):
+    by_hessian = [name for name, scheme in plan.schemes.items() if needs_hessian(scheme)]
+    static = [name for part in (plan.schemes, plan.inputs) for name, scheme in part.items() if scheme.is_static]
+    for names, found in ((by_hessian, calls), (static, amax)):
+        for name in names if not found else ():
             raise ValueError(
                 f"{name} is quantized with the help of calibration data, and there is none; "
                 "call prepare, then the prepared model on some batches, then convert"
@@ -84,6 +87,7 @@ def _convert(model: nn.Module, plan: Plan, *, inplace: bool, progress: Progress 
         replace_blockwise(model, plan.recorder, replacer)
     for name in list(replacer.left):
         replacer.replace(name)
+    replace_inputs(model, plan.inputs, amax)
     disable_fast_paths(model)
     give_save(model)
     return model
@@ -101,7 +105,7 @@ def _settle(model: nn.Module, plan: Plan | None, quant_config: QuantConfig | Non
             raise ValueError("the model is not prepared; pass quant_config, or call prepare first")
         return plan
     new = make_plan(model, quant_config)
-    if plan is not None and plan.schemes != new.schemes:
+    if plan is not None and (plan.schemes, plan.inputs) != (new.schemes, new.inputs):
         raise ValueError("the model was prepared with another configuration; leave quant_config out")
     if plan is None and calls is not None:
         new.calibrate(model, calls)

@@ -12,6 +12,7 @@ from incref.algorithms.gptq import gptq
 from incref.algorithms.gptq_grouped import gptq_grouped
 from incref.algorithms.maxabs import scale_of
 from incref.algorithms.weight import quantize_weight
+from incref.config.maxabs import MaxAbsScale
 from incref.config.method import GPTQ, Cast, DeadColumns
 from incref.config.rules import Layer
 from incref.config.scheme import CAST_DTYPES, LayerScheme
@@ -24,8 +25,9 @@ from incref.modules.layer import QuantLayer
 from incref.modules.replace import find_holders, replace_layer
 from incref.modules.table import quantized_layer
 from incref.qtensor.qtensor import QTensor
+from incref.qtensor.spec import QuantSpec
 
-__all__ = ["LayerReplacer", "Progress", "Statistics", "needs_calibration", "needs_hessian"]
+__all__ = ["LayerReplacer", "Progress", "Statistics", "needs_calibration", "needs_hessian", "static_scale"]
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a layer that was converted, how many are, and how many there are in all."""
@@ -47,8 +49,8 @@ class Statistics:
 
 
 def needs_calibration(scheme: LayerScheme) -> bool:
-    """Whether a layer is quantized with the help of calibration data."""
-    return needs_hessian(scheme) or scheme.is_static
+    """Whether a layer, or what its scheme says of a whole model, is quantized with the help of calibration data."""
+    return needs_hessian(scheme) or scheme.is_static or (scheme.inputs is not None and scheme.inputs.is_static)
 
 
 def needs_hessian(scheme: LayerScheme) -> bool:
@@ -125,6 +127,10 @@ def _quantize_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: St
             f"{name}: a weight of shape {tuple(weight.shape)} and {weight.dtype} can't become "
             f"{scheme.weight.fmt.name}: {error}"
         ) from error
+    input_scale = None
+    if scheme.is_static:
+        amax = None if statistics is None else statistics.amax
+        input_scale = static_scale(name, scheme.activation, scheme.input_scale, amax)
     return quantized_layer(
         layer,
         qweight,
@@ -132,22 +138,29 @@ def _quantize_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: St
         scheme.activation,
         elementwise=scheme.elementwise,
         scale_method=None if scheme.is_static else scheme.input_scale,
-        input_scale=_static_scale(name, scheme, statistics) if scheme.is_static else None,
+        input_scale=input_scale,
     )
 
 
-def _static_scale(name: str, scheme: LayerScheme, statistics: Statistics | None) -> Tensor:
-    assert scheme.activation is not None
-    assert scheme.input_scale is not None
-    fmt = scheme.activation.fmt
+def static_scale(name: str, spec: QuantSpec | None, method: MaxAbsScale | None, amax: Tensor | None) -> Tensor:
+    """The scale of an input, called `name`, of which calibration found the largest magnitude, or None.
+
+    Raises:
+        LayerError: if that is not finite.
+
+    Warns:
+        CalibrationWarning: if there is none.
+    """
+    assert spec is not None
+    assert method is not None
+    fmt = spec.fmt
     assert isinstance(fmt, FloatFormat)
-    amax = None if statistics is None else statistics.amax
     if amax is None:
         warnings.warn(f"{name} was never called during calibration; the scale of its input is 1", CalibrationWarning, 2)
         return torch.ones((), dtype=torch.float32)
     if not bool(amax.isfinite()):
         raise LayerError(f"{name}: calibration data made its input NaN or Inf; look at what the model is fed")
-    return scale_of(amax, fmt, scheme.input_scale)
+    return scale_of(amax, fmt, method)
 
 
 def _by_gptq(name: str, weight: Tensor, scheme: LayerScheme, method: GPTQ, statistics: Statistics) -> QTensor:

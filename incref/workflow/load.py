@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from incref.checkpoints.files import file_digest
 from incref.checkpoints.manifest import MANIFEST_FILE, TENSOR_FILE, LayerRecord, Manifest
 from incref.config.rules import Layer
-from incref.config.scheme import CAST_DTYPES
+from incref.config.scheme import CAST_DTYPES, InputScheme
 from incref.config.stored_weight import stored_shapes
 from incref.errors import CheckpointError
 from incref.modules.cast import CAST, cast_layer
 from incref.modules.replace import disable_fast_paths
-from incref.modules.table import QUANTIZED, quantized_layer
+from incref.modules.table import QUANTIZED, QUANTIZED_INPUTS, quantized_inputs, quantized_layer
+from incref.modules.transformers_attention import ATTENTION, expose_attention
+from incref.nn.inputs_only import InputsOnly
 from incref.qtensor.qtensor import QTensor
 from incref.workflow.save import give_save, require_default
 
@@ -69,6 +71,10 @@ def load(
         _place_layer(model, name, record, tensors)
     for name, fmt in manifest.casts.items():
         _place_cast(model, name, fmt)
+    if any(ATTENTION in name.split(".") for name in manifest.inputs):
+        expose_attention(model)
+    for name, scheme in manifest.inputs.items():
+        _place_inputs(model, name, scheme, tensors)
     _place_tensors(model, manifest, tensors)
     disable_fast_paths(model)
     give_save(model)
@@ -161,6 +167,21 @@ def _find_layer(model: nn.Module, name: str) -> nn.Module:
 def _put(model: nn.Module, name: str, new: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, new)
+
+
+def _place_inputs(model: nn.Module, name: str, scheme: InputScheme, tensors: dict[str, Tensor]) -> None:
+    """Put a module that quantizes its inputs where `model` has a float one."""
+    module = _find_layer(model, name)
+    if not isinstance(module, InputsOnly):
+        kinds = " or ".join(kind.__name__ for kind in QUANTIZED_INPUTS)
+        raise CheckpointError(f"{name} must be a {kinds}, got {type(module).__name__}; pass the float model")
+    scales = {argument: tensors.get(f"{name}.{argument}_scale") for argument in module.arguments}
+    given = {argument: scale for argument, scale in scales.items() if scale is not None}
+    try:
+        new = quantized_inputs(module, scheme, given)
+    except ValueError as error:
+        raise CheckpointError(f"{name}: {error}") from error
+    _put(model, name, new)
 
 
 def _place_tensors(model: nn.Module, manifest: Manifest, tensors: dict[str, Tensor]) -> None:

@@ -1,18 +1,19 @@
 """`prepare`: settle what every layer of a model becomes."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from incref.calibration.amax import AmaxCollector
+from incref.calibration.amax import AmaxCollector, input_keys
 from incref.calibration.blocks import find_blocks
 from incref.calibration.recorder import CallRecorder
 from incref.config.base import BaseConfig
-from incref.config.resolve import QuantConfig, as_config, resolve
-from incref.config.scheme import LayerScheme
+from incref.config.resolve import QuantConfig, as_config
+from incref.config.resolve import plan as plan_of
+from incref.config.scheme import InputScheme, LayerScheme
 from incref.errors import CheckpointError
 from incref.modules.trained import make_float, make_trained
 from incref.workflow.layers import needs_hessian
@@ -33,6 +34,7 @@ class Plan:
 
     Attributes:
         schemes: what every layer that changes becomes, by its name.
+        inputs: what happens to the inputs of every module without weights that changes, by its name.
         example_inputs: as given.
         recorder: of the calls that calibrate the model; None where no scheme needs that.
         amax: of what layers with static inputs are fed; None where there are none.
@@ -42,6 +44,7 @@ class Plan:
     """
 
     schemes: dict[str, LayerScheme]
+    inputs: dict[str, InputScheme] = field(default_factory=dict)
     example_inputs: ExampleInputs = None
     recorder: CallRecorder | None = None
     amax: AmaxCollector | None = None
@@ -132,17 +135,20 @@ def make_plan(model: nn.Module, quant_config: QuantConfig, example_inputs: Examp
         ValueError: see `prepare`.
         LayerError: likewise.
     """
-    schemes = resolve(model, quant_config)
+    found = plan_of(model, quant_config)
+    schemes, inputs = found.schemes, found.inputs
     config = as_config(quant_config)
     needs_calls = any(needs_hessian(scheme) for scheme in schemes.values())
-    static = [name for name, scheme in schemes.items() if scheme.is_static]
+    static = [name for part in (schemes, inputs) for name, scheme in part.items() if scheme.is_static]
     amax = AmaxCollector(static) if static else None
     measurements = config.measurements if isinstance(config, BaseConfig) else None
     if amax is not None and measurements is not None and isinstance(config, BaseConfig) and config.reads_measurements:
         amax = AmaxCollector([])
-        amax.amax = _of_all(read_measurements(measurements), static, measurements)
+        keys = [key for name in static for key in input_keys(name, model.get_submodule(name))]
+        amax.amax = _of_all(read_measurements(measurements), keys, measurements)
     return Plan(
         schemes=schemes,
+        inputs=inputs,
         example_inputs=example_inputs,
         recorder=CallRecorder(model, find_blocks(model)) if needs_calls else None,
         amax=amax,

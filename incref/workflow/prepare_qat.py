@@ -6,7 +6,9 @@ from dataclasses import replace
 from torch import nn
 
 from incref.config.resolve import QuantConfig
+from incref.errors import UnsupportedError
 from incref.modules.trained import check_trainable
+from incref.workflow.inputs import replace_inputs
 from incref.workflow.prepare import attach_plan, find_plan, make_plan
 
 __all__ = ["prepare_qat"]
@@ -49,6 +51,10 @@ def prepare_qat(
     plan = make_plan(model, quant_config)
     for name, scheme in plan.schemes.items():
         check_trainable(name, model.get_submodule(name), scheme)
+    for name in (name for name, inputs in plan.inputs.items() if inputs.is_static):
+        raise UnsupportedError(f"{name}: scales that are found in every call are needed, got static ones")
     if not inplace:
         model = copy.deepcopy(model)
-    return attach_plan(model, replace(plan, trains=True))
+    # Modules without weights become at once what they will be.
+    replace_inputs(model, plan.inputs, {})
+    return attach_plan(model, replace(plan, inputs={}, trains=True))

@@ -11,6 +11,7 @@ from incref.checkpoints.files import atomic_directory, file_digest
 from incref.checkpoints.manifest import MANIFEST_FILE, TENSOR_FILE, LayerRecord, Manifest
 from incref.modules.cast import CastLayer
 from incref.modules.layer import QuantLayer
+from incref.modules.quant_inputs import QuantInputs
 from incref.workflow.prepare import find_plan
 
 __all__ = ["give_save", "require_default", "save"]
@@ -56,6 +57,11 @@ def save(
             name: str(module.weight.dtype).removeprefix("torch.")
             for name, module in model.named_modules(remove_duplicate=False)
             if isinstance(module, CastLayer)
+        },
+        inputs={
+            name: module.scheme
+            for name, module in model.named_modules(remove_duplicate=False)
+            if isinstance(module, QuantInputs)
         },
         aliases=aliases,
         transient=_transient_buffers(model),

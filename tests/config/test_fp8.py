@@ -35,7 +35,7 @@ def test_fields_and_defaults_are_those_of_neural_compressor() -> None:
         "fp8_config": "E4M3",
         "hp_dtype": "bf16",
         "blocklist": {"names": [], "types": []},
-        "allowlist": {"names": [], "types": ["Linear", "Conv2d"]},
+        "allowlist": {"names": [], "types": ["Linear", "Conv2d", "Matmul", "KVCache"]},
         "mode": "AUTO",
         "scale_method": "maxabs_hw",
         "scale_params": {},

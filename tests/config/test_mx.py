@@ -7,6 +7,7 @@ from incref.config.mx import MXQuantConfig, get_default_mx_config
 from incref.config.scheme import Elementwise
 from incref.formats import FORMATS, BlockFormat, BlockRule, FloatFormat, IntRange, Rounding, ScaleRule
 from incref.formats.presets import MX_PRESETS
+from incref.nn.matmul import Matmul
 
 
 def test_names_order_and_defaults_are_those_that_callers_know() -> None:
@@ -154,3 +155,11 @@ def test_blocks_of_a_convolution_lie_along_channels() -> None:
     assert linear.activation is not None
     assert (conv.weight.axis, conv.activation.axis, linear.weight.axis, linear.activation.axis) == (-3, -3, -1, -1)
     assert conv.weight.scale_shape((8, 70, 3, 3)) == (8, 3, 3, 3)
+
+
+def test_inputs_of_modules_without_weights() -> None:
+    config = MXQuantConfig(act_dtype="fp4")
+    scheme = config.inputs_for("qk", Matmul())
+    assert scheme is not None
+    assert (scheme.activation, scheme.elementwise) == (config.scheme().activation, config.scheme().elementwise)
+    assert MXQuantConfig(weight_only=True).inputs_for("qk", Matmul()) is None

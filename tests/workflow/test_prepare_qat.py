@@ -9,6 +9,7 @@ from torch import nn
 from incref.config.base import BaseConfig
 from incref.config.fp8 import FP8Config
 from incref.config.gptq import GPTQConfig
+from incref.config.mixed_precision import MixedPrecisionConfig
 from incref.config.mx import MXQuantConfig
 from incref.config.rtn import RTNConfig
 from incref.errors import UnsupportedError
@@ -123,6 +124,8 @@ def test_calibration_data_is_refused() -> None:
         prepare_qat(net(), GPTQConfig())
     with pytest.raises(UnsupportedError, match="0: calibration data says nothing of weights that change"):
         prepare_qat(net(), FP8Config())
+    with pytest.raises(UnsupportedError, match="0: a layer that is cast has no float weight beside it"):
+        prepare_qat(net(), MixedPrecisionConfig(dtype="bf16"))
 
 
 def test_prepared_twice_or_saved_too_early(tmp_path: object) -> None:

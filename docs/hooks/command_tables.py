@@ -1,5 +1,7 @@
 """The commands of `incref` with their arguments and options, as the command line itself describes them."""
 
+from collections.abc import Iterator
+
 from markdown_cells import code, table
 from typer.core import TyperArgument, TyperGroup, TyperOption
 from typer.main import get_command
@@ -13,10 +15,16 @@ def commands() -> str:
     """A section for each command."""
     group = get_command(app)
     assert isinstance(group, TyperGroup)
-    return "\n\n".join(
-        f"## incref {name}\n\n{command.help}\n\n{table(['', 'meaning', 'default'], map(_row, command.params))}"
-        for name, command in group.commands.items()
-    )
+    return "\n\n".join(_sections("incref", group))
+
+
+def _sections(prefix: str, group: TyperGroup) -> Iterator[str]:
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from _sections(f"{prefix} {name}", command)
+        else:
+            rows = table(["", "meaning", "default"], map(_row, command.params))
+            yield f"## {prefix} {name}\n\n{command.help}\n\n{rows}"
 
 
 def _row(parameter: object) -> list[str]:

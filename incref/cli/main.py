@@ -3,6 +3,7 @@
 import typer
 
 from incref.cli.autotune import autotune
+from incref.cli.conform.app import app as conform
 from incref.cli.evaluate import evaluate
 from incref.cli.formats import formats
 from incref.cli.generate import generate
@@ -27,3 +28,4 @@ app.command("generate")(generate)
 app.command("formats")(formats)
 app.command("inspect")(inspect)
 app.command("info")(info)
+app.add_typer(conform)

@@ -1,0 +1,1 @@
+"""The commands of `incref conform`, one file each."""

@@ -1,0 +1,74 @@
+"""Finds the implementation that is to be judged: by the name of a backend, an entry point, or a place in a module."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from incref.backends.discovery import available_backends, find_backend
+from incref.conformance.implementation import Candidate, Implementation, Registry
+from incref.errors import UnsupportedError
+
+__all__ = ["GROUP", "find_implementations", "installed_implementations"]
+
+GROUP = "incref.kernels"
+"""The entry point group; each entry is a function that is called with a `Registry`."""
+
+
+def find_implementations(name: str) -> tuple[Implementation, ...]:
+    """Find what `name` stands for.
+
+    Args:
+        name: `reference`; a backend such as `triton`; an entry point of `incref.kernels`; or `package.module:thing`, a
+            register function, a candidate or an implementation. Without `:thing`, all candidates of the module.
+
+    Raises:
+        UnsupportedError: if there is nothing, or a backend can't run here. What importing raises is not caught.
+    """
+    if name == "reference":
+        return (Implementation.reference(),)
+    if ":" in name or "." in name:
+        module, _, thing = name.partition(":")
+        return _implementations_of(name, module, thing)
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    if name in points:
+        return _loaded(name, points[name].load())
+    backend = find_backend(name)
+    if (why := backend.why_unavailable()) is not None:
+        raise UnsupportedError(f"backend {name!r} can't run here: {why}")
+    return (Implementation.of_backend(backend),)
+
+
+def installed_implementations() -> dict[str, str | None]:
+    """Names that can be asked for, with the reason why one can't run here, or None."""
+    return {**available_backends(), **dict.fromkeys(sorted(point.name for point in entry_points(group=GROUP)))}
+
+
+def _implementations_of(name: str, module: str, thing: str) -> tuple[Implementation, ...]:
+    found = import_module(module)
+    if not thing:
+        return _loaded(name, [one for one in vars(found).values() if isinstance(one, Candidate)])
+    if not hasattr(found, thing):
+        raise UnsupportedError(f"module {module} has no {thing!r}")
+    return _loaded(name, getattr(found, thing))
+
+
+def _loaded(name: str, found: object) -> tuple[Implementation, ...]:
+    if isinstance(found, Implementation):
+        return (found,)
+    candidates = list(_candidates(found))
+    if candidates:
+        return (Implementation.of(name, *candidates),)
+    if not callable(found):
+        raise UnsupportedError(f"{name} is no register function, candidate or implementation, got {found!r}")
+    registry = Registry()
+    found(registry)
+    if not registry.implementations:
+        raise UnsupportedError(f"{name} registered nothing")
+    return registry.implementations
+
+
+def _candidates(found: object) -> Iterator[Candidate]:
+    if isinstance(found, Candidate):
+        yield found
+    elif isinstance(found, list | tuple):
+        yield from (one for one in found if isinstance(one, Candidate))

@@ -1,0 +1,1 @@
+"""What draws the cases: one file for each kind of operation."""

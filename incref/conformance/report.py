@@ -65,8 +65,15 @@ def environment() -> dict[str, Json]:
 
 def _declared(found: object) -> Json:
     assert isinstance(found, dict)
-    plain = bool | str | list | dict
-    return {str(name): one if isinstance(one, plain) else argument_text(one) for name, one in found.items()}
+    return {str(name): _plain(one) for name, one in found.items()}
+
+
+def _plain(value: object) -> Json:
+    if isinstance(value, dict):
+        return _declared(value)
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, bool | str) else argument_text(value)
 
 
 def _by_op(outcome: Outcome) -> Json:

@@ -26,7 +26,7 @@ _LARGEST_SUM = torch.iinfo(torch.int32).max
 
 
 @op(
-    version="1.0",
+    version="1.1",
     exactness=Exactness.E0,
     args=(
         Arg(name="x", dtype="int8 or uint8", shape="..., K"),
@@ -34,6 +34,7 @@ _LARGEST_SUM = torch.iinfo(torch.int32).max
         Arg(name="x_scale", dtype="float32, bfloat16, float16 or uint8 (E8M0), or None", shape="..., 1"),
         Arg(name="w_scale", dtype="float32, bfloat16, float16 or uint8 (E8M0), or None", shape="N, 1"),
         Arg(name="x_zero_point", dtype="int32, or None", shape="that of x_scale"),
+        Arg(name="w_zero_point", dtype="int32, or None", shape="that of w_scale"),
         Arg(name="bias", dtype="float32, bfloat16 or float16, or None", shape="N"),
     ),
     results=(Arg(name="y", dtype="int32 without scales and bias, else dtype", shape="..., N"),),
@@ -45,13 +46,14 @@ def int8_matmul(
     w_scale: Tensor | None = None,
     *,
     x_zero_point: Tensor | None = None,
+    w_zero_point: Tensor | None = None,
     x_granularity: Granularity = PER_TENSOR,
     w_granularity: Granularity = PER_TENSOR,
     bias: Tensor | None = None,
     order: ScaleOrder = ScaleOrder.X_THEN_W,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Multiply integer codes, `acc = (x - x_zero_point) @ w.T`, and scale the result.
+    """Multiply integer codes, `acc = (x - x_zero_point) @ (w - w_zero_point).T`, and scale the result.
 
     Args:
         x: int8 or uint8 codes [..., K].
@@ -59,6 +61,7 @@ def int8_matmul(
         x_scale: of `x`, one for all or one a row.
         w_scale: of `w`, one for all or one a row.
         x_zero_point: int32, the code of zero in `x`, in the shape of its scale; None is 0.
+        w_zero_point: likewise of `w`.
         x_granularity: PER_TENSOR or PER_TOKEN.
         w_granularity: PER_TENSOR or PER_TOKEN, which is a scale for each output channel.
         bias: [N], added to the scaled result.
@@ -71,7 +74,7 @@ def int8_matmul(
 
     Raises:
         TypeError: for a wrong dtype.
-        ValueError: for a wrong shape; for scales that differ along K; for a zero point that is no code of `x`; for a K
+        ValueError: for a wrong shape; for scales that differ along K; for a zero point that is no code of its matrix; for a K
             so large that `acc` might leave int32. Kernels wrap there, or saturate: the result is not defined.
         FlushDenormalError: for scales or a bias, if the processor flushes subnormals.
 
@@ -84,52 +87,67 @@ def int8_matmul(
         raise TypeError(f"x must be torch.int8 or torch.uint8 and w torch.int8, got {x.dtype} and {w.dtype}")
     require_matrices(x, w)
     require_output(dtype, bias, w.shape[0])
-    _require_int32(x, w, x_zero_point)
+    _require_int32(x, w, x_zero_point, w_zero_point)
     shape = (*x.shape[:-1], w.shape[0])
     flat = as_rows(x)
-    zero = None if x_zero_point is None else _zero_points(x, x_zero_point, x_granularity)
+    zero = _zero_points("x", x, x_zero_point, x_granularity)
+    w_zero = _zero_points("w", w, w_zero_point, w_granularity)
     if x_scale is None and w_scale is None and bias is None:
-        return _exact_sums(flat, w, zero).to(torch.int32).view(shape)
+        return _exact_sums(flat, w, zero, w_zero).to(torch.int32).view(shape)
     require_subnormals("int8_matmul")
     left = _row_scale("x_scale", x_scale, x, x_granularity)
     right = _row_scale("w_scale", w_scale, w, w_granularity)
     if order is ScaleOrder.EXACT:
         values = flat.to(torch.float64) - (0 if zero is None else zero)
         one = Factor(values=values, scale=left, block=max(x.shape[-1], 1))
-        other = Factor(values=w.to(torch.float64), scale=right, block=max(x.shape[-1], 1))
+        weights = w.to(torch.float64) - (0 if w_zero is None else w_zero)
+        other = Factor(values=weights, scale=right, block=max(x.shape[-1], 1))
         return scaled_matmul(one, other, order=order, bias=bias, dtype=dtype).view(shape)
-    acc = _exact_sums(flat, w, zero).to(torch.float32)
+    acc = _exact_sums(flat, w, zero, w_zero).to(torch.float32)
     value = apply_scales(acc, left, None if right is None else right.T, order)
     return finish(value, bias, dtype).view(shape)
 
 
-def _exact_sums(x: Tensor, w: Tensor, zero: Tensor | None) -> Tensor:
-    """`(x - zero) @ w.T`, int64."""
+def _exact_sums(x: Tensor, w: Tensor, zero: Tensor | None, w_zero: Tensor | None) -> Tensor:
+    """`(x - zero) @ (w - w_zero).T`, int64."""
     acc = integer_matmul(x, w)
-    return acc if zero is None else acc - zero * w.sum(1, dtype=torch.int64)
+    if zero is not None:
+        acc = acc - zero * w.sum(1, dtype=torch.int64)
+    if w_zero is not None:
+        rest = x.sum(1, keepdim=True, dtype=torch.int64) - (0 if zero is None else zero * x.shape[1])
+        acc = acc - rest * w_zero.T
+    return acc
 
 
-def _require_int32(x: Tensor, w: Tensor, x_zero_point: Tensor | None) -> None:
-    fmt = FORMATS[_FORMATS[x.dtype]]
-    assert isinstance(fmt, IntFormat)
-    largest = max(fmt.max_code, -fmt.min_code) if x_zero_point is None else fmt.num_codes - 1
-    most = _LARGEST_SUM // (largest * -int(torch.iinfo(torch.int8).min))
+def _require_int32(x: Tensor, w: Tensor, x_zero_point: Tensor | None, w_zero_point: Tensor | None) -> None:
+    most = _LARGEST_SUM // (_largest(x, x_zero_point) * _largest(w, w_zero_point))
     if w.shape[1] > most:
         raise ValueError(f"K must be at most {most}, so that no sum leaves int32, got {w.shape[1]}")
 
 
-def _zero_points(x: Tensor, zero_point: Tensor, granularity: Granularity) -> Tensor:
-    """Zero points as a column, int64 [M, 1]."""
+def _largest(codes: Tensor, zero_point: Tensor | None) -> int:
+    """The largest magnitude of a code less its zero point."""
+    fmt = FORMATS[_FORMATS[codes.dtype]]
+    assert isinstance(fmt, IntFormat)
+    return max(fmt.max_code, -fmt.min_code) if zero_point is None else fmt.num_codes - 1
+
+
+def _zero_points(name: str, x: Tensor, zero_point: Tensor | None, granularity: Granularity) -> Tensor | None:
+    """Zero points of the matrix called `name` as a column, int64 [rows, 1]."""
+    if zero_point is None:
+        return None
+    name = f"{name}_zero_point"
     if zero_point.dtype is not torch.int32:
-        raise TypeError(f"x_zero_point must be torch.int32, got {zero_point.dtype}")
+        raise TypeError(f"{name} must be torch.int32, got {zero_point.dtype}")
     info = torch.iinfo(x.dtype)
     if is_eager() and ((zero_point < info.min) | (zero_point > info.max)).any():
         low, high = zero_point.aminmax()
-        raise ValueError(f"x_zero_point must be a code of x, {info.min} to {info.max}, got {int(low)} to {int(high)}")
+        raise ValueError(
+            f"{name} must be a code of {name[0]}, {info.min} to {info.max}, got {int(low)} to {int(high)}"
+        )
     # Every code is a value of float32.
-    column = _row_scale("x_zero_point", zero_point.to(torch.float32), x, granularity)
-    assert column is not None
-    return column.to(torch.int64)
+    column = _row_scale(name, zero_point.to(torch.float32), x, granularity)
+    return None if column is None else column.to(torch.int64)
 
 
 def _row_scale(name: str, scale: Tensor | None, x: Tensor, granularity: Granularity) -> Tensor | None:

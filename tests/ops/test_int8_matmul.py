@@ -34,6 +34,35 @@ def test_sums_are_exact(dtype: torch.dtype) -> None:
     assert_same_bits(got, ((x.long() - zero) @ w.long().T).to(torch.int32))
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8], ids=str)
+def test_sums_with_zero_points_of_weights_are_exact(dtype: torch.dtype) -> None:
+    x, w = codes(2, 5, 700, dtype=dtype), codes(9, 700, seed=1)
+    w_zero = codes(9, 1, seed=2).to(torch.int32)
+    x_zero = codes(dtype=dtype, seed=3).to(torch.int32)
+    want = ((x.long() - x_zero) @ (w.long() - w_zero).T).to(torch.int32)
+    assert_same_bits(int8_matmul(x, w, x_zero_point=x_zero, w_zero_point=w_zero, w_granularity=PER_TOKEN), want)
+    want = (x.long() @ (w.long() - 7).T).to(torch.int32)
+    assert_same_bits(int8_matmul(x, w, w_zero_point=torch.tensor(7, dtype=torch.int32)), want)
+
+
+@pytest.mark.parametrize("order", ScaleOrder)
+def test_scales_with_zero_points_of_weights(order: ScaleOrder) -> None:
+    x, w, w_zero = codes(4, 300), codes(5, 300, seed=1), codes(5, 1, seed=2).to(torch.int32)
+    x_scale, w_scale = scale(), scale(5, 1, seed=1)
+    got = int8_matmul(x, w, x_scale, w_scale, w_zero_point=w_zero, w_granularity=PER_TOKEN, order=order)
+    want = judged_matmul(
+        x.double(),
+        w.double() - w_zero,
+        scales_of_elements(x_scale, x.shape, PER_TENSOR),
+        scales_of_elements(w_scale, w.shape, PER_TOKEN),
+        order=order,
+        stretch=300,
+        bias=None,
+        dtype=torch.float32,
+    )
+    assert_same_bits(got, want)
+
+
 @pytest.mark.parametrize("order", ScaleOrder)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_scales_and_bias(dtype: torch.dtype, order: ScaleOrder) -> None:
@@ -130,6 +159,13 @@ def test_sums_that_might_leave_int32_are_refused(dtype: torch.dtype, has_zero_po
         int8_matmul(x, w, x_zero_point=zero)
 
 
+def test_sums_with_zero_points_on_both_sides_have_a_limit_of_their_own() -> None:
+    zero = torch.tensor(1, dtype=torch.int32)
+    x, w = (torch.zeros(1, (2**31 - 1) // 255**2 + 1, dtype=torch.int8) for _ in range(2))
+    with pytest.raises(ValueError, match="K must be at most 33025, so that no sum leaves int32, got 33026"):
+        int8_matmul(x, w, x_zero_point=zero, w_zero_point=zero)
+
+
 def test_no_rows_and_no_columns() -> None:
     x, w = codes(3, 8), codes(4, 8)
     assert int8_matmul(x[:0], w).shape == (0, 4)
@@ -153,6 +189,8 @@ def test_wrong_arguments_are_refused() -> None:
         int8_matmul(x, w, x_zero_point=torch.tensor(1))
     with pytest.raises(ValueError, match=r"x_zero_point must be a code of x, -128 to 127, got 200 to 200"):
         int8_matmul(x, w, x_zero_point=torch.tensor(200, dtype=torch.int32))
+    with pytest.raises(ValueError, match=r"w_zero_point must be a code of w, -128 to 127, got -129 to -129"):
+        int8_matmul(x, w, w_zero_point=torch.tensor(-129, dtype=torch.int32))
     with pytest.raises(ValueError, match=r"bias must have the shape \(4,\), one for each row of w, got \(3,\)"):
         int8_matmul(x, w, bias=torch.zeros(3))
     with pytest.raises(

@@ -74,8 +74,8 @@ def int8_matmul(
 
     Raises:
         TypeError: for a wrong dtype.
-        ValueError: for a wrong shape; for scales that differ along K; for a zero point that is no code of its matrix; for a K
-            so large that `acc` might leave int32. Kernels wrap there, or saturate: the result is not defined.
+        ValueError: for a wrong shape; for scales that differ along K; for a zero point that is no code of its matrix;
+            for a K so large that `acc` might leave int32. Kernels wrap there, or saturate: the result is not defined.
         FlushDenormalError: for scales or a bias, if the processor flushes subnormals.
 
     >>> x = torch.tensor([[1, -2], [127, 127]], dtype=torch.int8)
@@ -142,9 +142,7 @@ def _zero_points(name: str, x: Tensor, zero_point: Tensor | None, granularity: G
     info = torch.iinfo(x.dtype)
     if is_eager() and ((zero_point < info.min) | (zero_point > info.max)).any():
         low, high = zero_point.aminmax()
-        raise ValueError(
-            f"{name} must be a code of {name[0]}, {info.min} to {info.max}, got {int(low)} to {int(high)}"
-        )
+        raise ValueError(f"{name} must be a code of {name[0]}, {info.min} to {info.max}, got {int(low)} to {int(high)}")
     # Every code is a value of float32.
     column = _row_scale(name, zero_point.to(torch.float32), x, granularity)
     return None if column is None else column.to(torch.int64)

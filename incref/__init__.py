@@ -10,6 +10,8 @@ from incref.autotune.tuning_config import TuningConfig
 from incref.config.double_quant_presets import get_default_double_quant_config, get_rtn_double_quant_config_set
 from incref.config.fp8 import FP8Config, get_default_fp8_config, get_default_fp8_config_set
 from incref.config.gptq import GPTQConfig, get_default_gptq_config
+from incref.config.int8_dynamic import DynamicQuantConfig, get_default_dynamic_config
+from incref.config.int8_static import INT8StaticQuantConfig, StaticQuantConfig, get_default_static_config
 from incref.config.mixed_precision import (
     MixedPrecisionConfig,
     get_default_mixed_precision_config,
@@ -37,8 +39,10 @@ from incref.workflow.save import save
 __all__ = [
     "SCHEMES",
     "Attention",
+    "DynamicQuantConfig",
     "FP8Config",
     "GPTQConfig",
+    "INT8StaticQuantConfig",
     "KVCache",
     "LayerScheme",
     "MXQuantConfig",
@@ -50,6 +54,7 @@ __all__ = [
     "RTNConfig",
     "SensitivitySampler",
     "SequentialSampler",
+    "StaticQuantConfig",
     "TuningConfig",
     "TuningResult",
     "autotune",
@@ -58,6 +63,7 @@ __all__ = [
     "finalize_calibration",
     "get_all_config_set",
     "get_default_double_quant_config",
+    "get_default_dynamic_config",
     "get_default_fp8_config",
     "get_default_fp8_config_set",
     "get_default_gptq_config",
@@ -65,6 +71,7 @@ __all__ = [
     "get_default_mixed_precision_config_set",
     "get_default_mx_config",
     "get_default_rtn_config",
+    "get_default_static_config",
     "get_rtn_double_quant_config_set",
     "get_woq_tuning_config",
     "load",

@@ -103,7 +103,7 @@ def _percentile(histogram: Histogram, percentile: float) -> float:
 
 
 def _has_filled_ends(bins: _Bins, thresholds: Tensor) -> Tensor:
-    """Whether the bins at the ends of a range hold something where they are given what is outside: KL is finite then."""
+    """Whether KL is finite: a bin at an end holds something of its own, or is given nothing from outside."""
     first, last = bins.ends(thresholds)
     total = bins.counts.cumsum(0)
     has_below = total[first] - bins.counts[first] > 0

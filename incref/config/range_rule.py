@@ -24,7 +24,7 @@ class RangeMethod(Enum):
     P are the counts of the bins inside the range, those outside added to the bin at their end. Q are the counts inside
     alone, after all bins whose middles have the same code share their sum, each of them that is not empty equally. Both
     are divided by their sums. Tried are those `t` for which no bin has P without Q, and the range has at least as many
-    bins as there are codes: the tails that are cut off don't count, so that the divergence of a narrow range is small."""
+    bins as there are codes: what is cut off counts little, so that the divergence of a very narrow range is small."""
     MSE = "mse"
     """The `t` with the least `sum(count * (dequantize(quantize(c)) - c)**2)`, `c` being the middle of a bin."""
 

@@ -9,7 +9,8 @@ import torch
 
 from incref.config.maxabs import MaxAbsScale
 from incref.config.method import GPTQ, RTN, Cast, ColumnOrder, GroupScales, Method
-from incref.formats import FloatFormat, Rounding
+from incref.config.range_rule import RangeRule
+from incref.formats import FloatFormat, IntFormat, Rounding
 from incref.numerics.granularity import PER_TENSOR
 from incref.qtensor.spec import QuantSpec
 
@@ -73,6 +74,7 @@ class LayerScheme:
         elementwise: what the vector operations of the layer round to; None for the dtype of the input.
         weight_scale: how the scales of the weight are found; None for the rule of its spec.
         input_scale: likewise for the input.
+        input_range: which range a static input of integers covers.
         is_static: whether the scale of the input is found once, of all that calibration data feeds the layer; if not,
             it is found in every call.
         inputs: where one scheme speaks of a whole model: what happens to the inputs of its modules without weights;
@@ -90,13 +92,17 @@ class LayerScheme:
     elementwise: Elementwise | None = None
     weight_scale: MaxAbsScale | None = None
     input_scale: MaxAbsScale | None = None
+    input_range: RangeRule | None = None
     is_static: bool = False
     inputs: InputScheme | None = None
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
         _check_scale(self.weight, self.weight_scale)
-        _check_input(self.activation, self.input_scale, is_static=self.is_static)
+        if self.input_range is None:
+            _check_input(self.activation, self.input_scale, is_static=self.is_static)
+        else:
+            _check_range(self.activation, self.input_scale, is_static=self.is_static)
         if isinstance(self.method, GPTQ) and (self.weight_scale is not None or self.is_static):
             raise ValueError("GPTQ finds scales by the rule of the spec, and knows no static inputs")
         if isinstance(self.method, Cast):
@@ -128,7 +134,7 @@ class LayerScheme:
         return ", ".join(parts)
 
     def _require_only_a_dtype(self) -> None:
-        others = (self.activation, self.elementwise, self.weight_scale, self.input_scale)
+        others = (self.activation, self.elementwise, self.weight_scale, self.input_scale, self.input_range)
         if self.weight != QuantSpec(fmt=self.weight.fmt) or any(other is not None for other in others):
             raise ValueError("a layer that is cast has a format and nothing else")
         if self.weight.fmt.name not in CAST_DTYPES:
@@ -141,6 +147,13 @@ def _check_input(spec: QuantSpec | None, scale: MaxAbsScale | None, *, is_static
         raise ValueError("a static input needs an input_scale")
     if is_static and spec is not None and spec.granularity != PER_TENSOR:
         raise ValueError(f"a static scale is one for the whole input, got {spec.granularity}")
+
+
+def _check_range(spec: QuantSpec | None, scale: MaxAbsScale | None, *, is_static: bool) -> None:
+    if not is_static or spec is None or not isinstance(spec.fmt, IntFormat) or spec.granularity != PER_TENSOR:
+        raise ValueError("an input_range is that of a static input of integers, with one scale")
+    if scale is not None:
+        raise ValueError("an input has an input_range or an input_scale")
 
 
 def _check_scale(spec: QuantSpec | None, scale: MaxAbsScale | None) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from incref.config.int8_dynamic import DynamicQuantConfig
+from incref.config.int8_static import INT8StaticQuantConfig
 from incref.config.method import GPTQ, ColumnOrder
 from incref.config.scheme import LayerScheme
 from incref.formats import FORMATS, SymmetricScale
@@ -37,6 +39,18 @@ def _block(name: str, *, is_dynamic: bool = False) -> LayerScheme:
     return LayerScheme(weight=spec, activation=spec if is_dynamic else None)
 
 
+def _int8_dynamic() -> LayerScheme:
+    scheme = DynamicQuantConfig(w_granularity="per_channel", act_granularity="per_token").scheme()
+    assert scheme is not None
+    return scheme
+
+
+def _int8_static() -> LayerScheme:
+    scheme = INT8StaticQuantConfig().scheme()
+    assert scheme is not None
+    return scheme
+
+
 SCHEMES: Mapping[str, LayerScheme] = MappingProxyType(
     {
         "int8": _int(8, per_channel()),
@@ -60,6 +74,8 @@ SCHEMES: Mapping[str, LayerScheme] = MappingProxyType(
         "mxfp4_w4a4": _block("mxfp4", is_dynamic=True),
         "mxint8_w8a8": _block("mxint8", is_dynamic=True),
         "nvfp4_w4a4": _block("nvfp4", is_dynamic=True),
+        "int8_dynamic": _int8_dynamic(),
+        "int8_static": _int8_static(),
         "gptq_int4_g128": _gptq(_int_span(4, per_group(128)), ColumnOrder.GIVEN),
         "gptq_int4_g128_act_order": _gptq(_int_span(4, per_group(128)), ColumnOrder.DESCENDING),
         "gptq_mxfp4": _gptq(_block("mxfp4").weight, ColumnOrder.GIVEN),
@@ -67,4 +83,4 @@ SCHEMES: Mapping[str, LayerScheme] = MappingProxyType(
     }
 )
 """Weights as the name says; `wXaY` quantizes the input too, along its last dimension, with scales of every call. `gptq`
-needs calibration data."""
+and `int8_static` need calibration data; `int8_...` multiplies integers."""

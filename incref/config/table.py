@@ -6,6 +6,8 @@ from types import MappingProxyType
 from incref.config.base import BaseConfig
 from incref.config.fp8 import FP8Config
 from incref.config.gptq import GPTQConfig
+from incref.config.int8_dynamic import DynamicQuantConfig
+from incref.config.int8_static import INT8StaticQuantConfig
 from incref.config.mixed_precision import MixedPrecisionConfig
 from incref.config.mx import MXQuantConfig
 from incref.config.rtn import RTNConfig
@@ -14,7 +16,18 @@ from incref.qtensor.format_json import Json
 __all__ = ["CONFIGS", "config_from_dict"]
 
 CONFIGS: Mapping[str, type[BaseConfig]] = MappingProxyType(
-    {cls.name: cls for cls in (RTNConfig, GPTQConfig, FP8Config, MXQuantConfig, MixedPrecisionConfig)}
+    {
+        cls.name: cls
+        for cls in (
+            RTNConfig,
+            GPTQConfig,
+            INT8StaticQuantConfig,
+            DynamicQuantConfig,
+            FP8Config,
+            MXQuantConfig,
+            MixedPrecisionConfig,
+        )
+    }
 )
 """Every configuration class by its name."""
 

@@ -1,10 +1,15 @@
 """`QuantConv2d`: a convolution with a quantized weight."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from incref.errors import UnsupportedError
 from incref.modules.geometry import Geometry, border
+from incref.modules.integer import integer_conv2d
 from incref.modules.layer import QuantLayer
+from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.qtensor.parts import Parts
 
 __all__ = ["QuantConv2d"]
 
@@ -45,6 +50,13 @@ class QuantConv2d(QuantLayer):
             x, padding = F.pad(x, border(self.kernel_size, g), mode=g.padding_mode), (0, 0)
         weight = weight.view(self.out_channels, -1, *self.kernel_size)
         return F.conv2d(x, weight, bias, g.stride, padding, g.dilation, g.groups)
+
+    def _apply_codes(self, x: Parts, x_granularity: Granularity, dtype: torch.dtype) -> Tensor:
+        if x_granularity != PER_TENSOR:
+            raise UnsupportedError(
+                f"a convolution multiplies integers with one scale for its input, not {x_granularity}"
+            )
+        return integer_conv2d(x, self.qweight.parts, self.bias, self.kernel_size, self.geometry, dtype=dtype)
 
     def _spread(self, bias: Tensor) -> Tensor:
         return bias[:, None, None]

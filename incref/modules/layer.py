@@ -9,9 +9,13 @@ from typing_extensions import Self
 
 from incref.config.maxabs import MaxAbsScale
 from incref.config.scheme import Elementwise
+from incref.errors import UnsupportedError
 from incref.modules.input import InputQuantizer
+from incref.modules.integer import multiplies_integers
 from incref.modules.kept_buffers import KeptBuffers
 from incref.modules.output import multiply_and_add
+from incref.numerics.granularity import Granularity
+from incref.qtensor.parts import Parts, draw_random_bits, quantize_parts
 from incref.qtensor.qtensor import TENSORS, QTensor
 from incref.qtensor.spec import QuantSpec
 
@@ -23,19 +27,25 @@ _PREFIX = "weight_"
 class QuantLayer(KeptBuffers, ABC):
     """A layer that applies its dequantized weight to its input, which it may quantize and dequantize first.
 
+    Where both are integers, these are multiplied, and the sums scaled: see `multiplies_integers` and `int8_matmul`.
+
     The codes and scales are buffers named "weight_packed", "weight_scale", ..., a static scale of the input is the
-    buffer "input_scale". Casting the module to another dtype leaves them alone.
+    buffer "input_scale", its zero point "input_zero_point". Casting the module to another dtype leaves them alone.
 
     Attributes:
         activation: how the input is quantized and dequantized in every call; None not at all.
         elementwise: what the input, the product and the sum with the bias are rounded to; None for the dtype of x.
         scale_method: how a scale of the input is found in every call; None for the rule of `activation`.
         input_scale: a static scale of the input, float32 [], or None.
+        input_zero_point: the one that goes with it, int32 [], or None.
+        input_factor: what the features of the input are multiplied with first, float32 [K], or None.
         cache_weight: whether the dequantized weight is kept from one call to the next.
     """
 
     bias: nn.Parameter | None
     input_scale: Tensor | None
+    input_zero_point: Tensor | None
+    input_factor: Tensor | None
 
     def __init__(
         self,
@@ -46,6 +56,8 @@ class QuantLayer(KeptBuffers, ABC):
         elementwise: Elementwise | None = None,
         scale_method: MaxAbsScale | None = None,
         input_scale: Tensor | None = None,
+        input_zero_point: Tensor | None = None,
+        input_factor: Tensor | None = None,
         cache_weight: bool = False,
     ) -> None:
         """Make the layer.
@@ -57,24 +69,33 @@ class QuantLayer(KeptBuffers, ABC):
             elementwise: what vector operations round to.
             scale_method: how scales of inputs are found.
             input_scale: a static one.
+            input_zero_point: the one that goes with it.
+            input_factor: what features of the input are multiplied with.
             cache_weight: whether the dequantized weight is kept.
 
         Raises:
-            ValueError: if `qweight` or `bias` has a shape that the layer can't have, or `input_scale` is no float32 of
-                shape ().
+            ValueError: if a tensor has a dtype or a shape that the layer can't have, a zero point is there without a
+                scale or the other way round, or integers are multiplied and rounded element by element.
         """
         super().__init__()
         self._take_shape(qweight.shape)
         if bias is not None and tuple(bias.shape) != qweight.shape[:1]:
             raise ValueError(f"the bias must have shape {qweight.shape[:1]}, got {tuple(bias.shape)}")
-        if input_scale is not None and (input_scale.dtype is not torch.float32 or input_scale.shape != ()):
-            raise ValueError(
-                f"input_scale must be torch.float32 of shape (), got {input_scale.dtype} of {tuple(input_scale.shape)}"
-            )
+        _check("input_scale", input_scale, torch.float32, ())
+        _check("input_zero_point", input_zero_point, torch.int32, ())
+        _check("input_factor", input_factor, torch.float32, qweight.shape[1:2])
+        has_zero_point = input_scale is not None and activation is not None and not activation.symmetric
+        if (input_zero_point is not None) != has_zero_point:
+            raise ValueError("an input_zero_point goes with the input_scale of an input that is not symmetric")
+        self._multiplies_integers = multiplies_integers(qweight.spec, activation, len(qweight.shape))
+        if self._multiplies_integers and elementwise is not None:
+            raise ValueError("the product of integers is rounded as int8_matmul says; leave elementwise out")
         self._spec, self._shape, self._dtype = qweight.spec, qweight.shape, qweight.dtype
         for name, tensor in qweight.to_tensors().items():
             self.register_buffer(f"{_PREFIX}{name}", tensor)
         self.register_buffer("input_scale", input_scale)
+        self.register_buffer("input_zero_point", input_zero_point)
+        self.register_buffer("input_factor", input_factor)
         self.register_parameter("bias", None if bias is None else _as_parameter(bias))
         self.activation = activation
         self.elementwise = elementwise
@@ -95,6 +116,10 @@ class QuantLayer(KeptBuffers, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer to x."""
+        if self.input_factor is not None:
+            x = (x * self.input_factor).to(x.dtype)
+        if self._multiplies_integers:
+            return self._multiply(x)
         quantizer = InputQuantizer(
             elementwise=self.elementwise, activation=self.activation, scale_method=self.scale_method
         )
@@ -124,6 +149,17 @@ class QuantLayer(KeptBuffers, ABC):
     def _describe(self) -> str:
         """Say what distinguishes the float layer."""
 
+    def _apply_codes(self, x: Parts, x_granularity: Granularity, dtype: torch.dtype) -> Tensor:
+        """Multiply the codes of x with those of the weight."""
+        del x, x_granularity, dtype
+        raise UnsupportedError(f"{type(self).__name__} does not multiply integers; quantize its weight alone")
+
+    def _multiply(self, x: Tensor) -> Tensor:
+        assert self.activation is not None
+        random_bits = draw_random_bits(x, self.activation.rounding)
+        parts = quantize_parts(x, self.activation, self.input_scale, self.input_zero_point, random_bits=random_bits)
+        return self._apply_codes(parts, self.activation.granularity, x.dtype)
+
     def extra_repr(self) -> str:
         """Shape, format, and the bits that a weight takes with all its scales."""
         qweight = self.qweight
@@ -132,6 +168,8 @@ class QuantLayer(KeptBuffers, ABC):
             parts.append(f"activation={self.activation.fmt.name}")
         if self.input_scale is not None:
             parts.append("static")
+        if self.input_factor is not None:
+            parts.append("smoothed")
         return ", ".join(parts)
 
     def _dequantized(self, dtype: torch.dtype) -> Tensor:
@@ -147,6 +185,11 @@ class QuantLayer(KeptBuffers, ABC):
         super()._apply(fn, recurse)
         self._cached = None
         return self
+
+
+def _check(name: str, tensor: Tensor | None, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    if tensor is not None and (tensor.dtype is not dtype or tuple(tensor.shape) != shape):
+        raise ValueError(f"{name} must be {dtype} of shape {shape}, got {tensor.dtype} of {tuple(tensor.shape)}")
 
 
 def _as_parameter(bias: Tensor) -> nn.Parameter:

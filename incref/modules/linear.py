@@ -1,9 +1,13 @@
 """`QuantLinear`: a linear layer with a quantized weight."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from incref.modules.integer import integer_linear
 from incref.modules.layer import QuantLayer
+from incref.numerics.granularity import Granularity
+from incref.qtensor.parts import Parts
 
 __all__ = ["QuantLinear"]
 
@@ -23,6 +27,9 @@ class QuantLinear(QuantLayer):
 
     def _apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
+
+    def _apply_codes(self, x: Parts, x_granularity: Granularity, dtype: torch.dtype) -> Tensor:
+        return integer_linear(x, self.qweight.parts, x_granularity=x_granularity, bias=self.bias, dtype=dtype)
 
     def _spread(self, bias: Tensor) -> Tensor:
         return bias

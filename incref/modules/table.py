@@ -51,6 +51,8 @@ def quantized_layer(
     elementwise: Elementwise | None = None,
     scale_method: MaxAbsScale | None = None,
     input_scale: Tensor | None = None,
+    input_zero_point: Tensor | None = None,
+    input_factor: Tensor | None = None,
 ) -> QuantLayer:
     """Make what stands in for `layer`, in its mode; the arguments are those of `QuantLayer`."""
     made_by = next(made_by for cls, made_by in QUANTIZED.items() if isinstance(layer, cls))
@@ -61,6 +63,8 @@ def quantized_layer(
         elementwise=elementwise,
         scale_method=scale_method,
         input_scale=input_scale,
+        input_zero_point=input_zero_point,
+        input_factor=input_factor,
     )
     made.take_over(layer)
     made.train(layer.training)

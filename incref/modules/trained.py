@@ -20,6 +20,8 @@ __all__ = ["TRAINED", "TrainedConv2d", "TrainedLinear", "check_trainable", "make
 class TrainedLinear(nn.Linear):
     """Computes what `QuantLinear` will compute with the present weight; gradients go straight through.
 
+    Products of integers are exact there, and sums of floats here.
+
     Attributes:
         scheme: what the layer becomes.
         float_class: what it was.
@@ -39,6 +41,8 @@ class TrainedLinear(nn.Linear):
 
 class TrainedConv2d(nn.Conv2d):
     """Computes what `QuantConv2d` will compute with the present weight; gradients go straight through.
+
+    Products of integers are exact there, and sums of floats here.
 
     Attributes:
         scheme: what the layer becomes.

@@ -63,10 +63,13 @@ def convert(
 
 def _convert(model: nn.Module, plan: Plan, *, inplace: bool, progress: Progress | None) -> nn.Module:
     amax = {} if plan.amax is None else plan.amax.amax
+    observers = {} if plan.ranges is None else plan.ranges.observers
     calls = [] if plan.recorder is None else plan.recorder.calls
     by_hessian = [name for name, scheme in plan.schemes.items() if needs_hessian(scheme)]
+    by_range = [name for name, scheme in plan.schemes.items() if scheme.input_range is not None]
     static = [name for part in (plan.schemes, plan.inputs) for name, scheme in part.items() if scheme.is_static]
-    for names, found in ((by_hessian, calls), (static, amax)):
+    by_amax = [name for name in static if name not in by_range]
+    for names, found in ((by_hessian, calls), (by_amax, amax), (by_range, observers)):
         for name in names if not found else ():
             raise ValueError(
                 f"{name} is quantized with the help of calibration data, and there is none; "
@@ -82,7 +85,7 @@ def _convert(model: nn.Module, plan: Plan, *, inplace: bool, progress: Progress 
         model = copy.deepcopy(model, memo)
     drop_plan(model)
     del layers
-    replacer = LayerReplacer(model, plan.schemes, amax=amax, progress=progress)
+    replacer = LayerReplacer(model, plan.schemes, amax=amax, observers=observers, progress=progress)
     if plan.recorder is not None:
         replace_blockwise(model, plan.recorder, replacer)
     for name in list(replacer.left):

@@ -12,6 +12,8 @@ from incref.algorithms.gptq import gptq
 from incref.algorithms.gptq_grouped import gptq_grouped
 from incref.algorithms.maxabs import scale_of
 from incref.algorithms.weight import quantize_weight
+from incref.calibration.ranges import RangeObserver
+from incref.calibration.thresholds import scale_of_range
 from incref.config.maxabs import MaxAbsScale
 from incref.config.method import GPTQ, Cast, DeadColumns
 from incref.config.rules import Layer
@@ -40,11 +42,13 @@ class Statistics:
     Attributes:
         hessian: float64 [K, K]; None if the layer was never called, or needs none.
         amax: its largest magnitude, float32 []; None likewise.
+        observer: what says which range it has; None likewise.
         factors: those that were made of this Hessian already, by what else they depend on.
     """
 
     hessian: Tensor | None = None
     amax: Tensor | None = None
+    observer: RangeObserver | None = None
     factors: dict[Hashable, Factor] = field(default_factory=dict)
 
 
@@ -71,13 +75,15 @@ class LayerReplacer:
         schemes: Mapping[str, LayerScheme],
         *,
         amax: Mapping[str, Tensor],
+        observers: Mapping[str, RangeObserver],
         progress: Progress | None,
     ) -> None:
-        """Prepare for the layers of `model` that `schemes` names; `amax` is what those with static inputs are fed."""
+        """Prepare for the layers of `model` that `schemes` names; `amax` and `observers` say what static inputs are."""
         self.left = dict(schemes)
         self._model = model
         self._holders = find_holders(model)
         self._amax = amax
+        self._observers = observers
         self._progress = progress
         self._total = len(schemes)
 
@@ -95,7 +101,7 @@ class LayerReplacer:
         """
         layer, scheme = self.layer(name), self.left.pop(name)
         if scheme.is_static:
-            statistics = Statistics(amax=self._amax.get(name))
+            statistics = Statistics(amax=self._amax.get(name), observer=self._observers.get(name))
         new = _new_layer(name, layer, scheme, statistics)
         replace_layer(self._holders, layer, new)
         if self._progress is not None:
@@ -127,10 +133,7 @@ def _quantize_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: St
             f"{name}: a weight of shape {tuple(weight.shape)} and {weight.dtype} can't become "
             f"{scheme.weight.fmt.name}: {error}"
         ) from error
-    input_scale = None
-    if scheme.is_static:
-        amax = None if statistics is None else statistics.amax
-        input_scale = static_scale(name, scheme.activation, scheme.input_scale, amax)
+    scale, zero_point = _static_input(name, scheme, statistics) if scheme.is_static else (None, None)
     return quantized_layer(
         layer,
         qweight,
@@ -138,8 +141,25 @@ def _quantize_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: St
         scheme.activation,
         elementwise=scheme.elementwise,
         scale_method=None if scheme.is_static else scheme.input_scale,
-        input_scale=input_scale,
+        input_scale=scale,
+        input_zero_point=zero_point,
     )
+
+
+def _static_input(name: str, scheme: LayerScheme, statistics: Statistics | None) -> tuple[Tensor, Tensor | None]:
+    """Scale and zero point of a static input."""
+    statistics = statistics or Statistics()
+    if scheme.input_range is None:
+        return static_scale(name, scheme.activation, scheme.input_scale, statistics.amax), None
+    spec = scheme.activation
+    assert spec is not None
+    if statistics.observer is None:
+        zero_point = None if spec.symmetric else torch.zeros((), dtype=torch.int32)
+        return _one_instead(name), zero_point
+    try:
+        return scale_of_range(statistics.observer.range(spec), spec)
+    except ValueError as error:
+        raise LayerError(f"{name}: the scale of its input is unknown: {error}") from error
 
 
 def static_scale(name: str, spec: QuantSpec | None, method: MaxAbsScale | None, amax: Tensor | None) -> Tensor:
@@ -156,11 +176,15 @@ def static_scale(name: str, spec: QuantSpec | None, method: MaxAbsScale | None, 
     fmt = spec.fmt
     assert isinstance(fmt, FloatFormat)
     if amax is None:
-        warnings.warn(f"{name} was never called during calibration; the scale of its input is 1", CalibrationWarning, 2)
-        return torch.ones((), dtype=torch.float32)
+        return _one_instead(name)
     if not bool(amax.isfinite()):
         raise LayerError(f"{name}: calibration data made its input NaN or Inf; look at what the model is fed")
     return scale_of(amax, fmt, method)
+
+
+def _one_instead(name: str) -> Tensor:
+    warnings.warn(f"{name} was never called during calibration; the scale of its input is 1", CalibrationWarning, 2)
+    return torch.ones((), dtype=torch.float32)
 
 
 def _by_gptq(name: str, weight: Tensor, scheme: LayerScheme, method: GPTQ, statistics: Statistics) -> QTensor:

@@ -138,6 +138,8 @@ def _place_layer(model: nn.Module, name: str, record: LayerRecord, tensors: dict
             elementwise=record.elementwise,
             scale_method=record.scale_method,
             input_scale=tensors.get(f"{name}.input_scale"),
+            input_zero_point=tensors.get(f"{name}.input_zero_point"),
+            input_factor=tensors.get(f"{name}.input_factor"),
         )
     except ValueError as error:
         raise CheckpointError(f"{name}: {error}") from error

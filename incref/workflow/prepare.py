@@ -1,7 +1,7 @@
 """`prepare`: settle what every layer of a model becomes."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from incref.calibration.amax import AmaxCollector, input_keys
 from incref.calibration.blocks import find_blocks
+from incref.calibration.ranges import RangeCollector
 from incref.calibration.recorder import CallRecorder
 from incref.config.base import BaseConfig
 from incref.config.resolve import QuantConfig, as_config
@@ -38,6 +39,7 @@ class Plan:
         example_inputs: as given.
         recorder: of the calls that calibrate the model; None where no scheme needs that.
         amax: of what layers with static inputs are fed; None where there are none.
+        ranges: of what layers with static inputs of integers are fed; None where there are none.
         measurements: the file that `amax` is written to by `finalize_calibration`, or was read from.
         only_measures: whether the model is prepared for nothing else.
         trains: whether layers quantize their float weights in every call, to be trained.
@@ -48,6 +50,7 @@ class Plan:
     example_inputs: ExampleInputs = None
     recorder: CallRecorder | None = None
     amax: AmaxCollector | None = None
+    ranges: RangeCollector | None = None
     measurements: Path | None = None
     only_measures: bool = False
     trains: bool = False
@@ -61,20 +64,24 @@ class Plan:
             self.recorder.attach(model)
         if self.amax is not None:
             self.amax.attach({name: model.get_submodule(name) for name in self.amax.names})
+        if self.ranges is not None:
+            self.ranges.attach({name: model.get_submodule(name) for name in self.ranges.rules})
 
     @torch.no_grad()
     def calibrate(self, model: nn.Module, calls: CallRecorder) -> None:
         """Take calls of `model` that were recorded before, in place of calling it; the recorder is left as it is."""
         if self.recorder is not None:
             self.recorder.take_over(calls)
-        if self.amax is None or self.amax.amax:
+        measures_amax = self.amax is not None and not self.amax.amax
+        if not measures_amax and self.ranges is None:
             return
-        self.amax.attach({name: model.get_submodule(name) for name in self.amax.names})
+        observers = replace(self, recorder=None, trains=False, amax=self.amax if measures_amax else None)
+        observers.attach(model)
         try:
             for call in calls.calls:
                 model(*call.args, **call.kwargs)
         finally:
-            self.amax.detach()
+            observers.detach(model)
 
     def detach(self, model: nn.Module) -> None:
         """Undo what `attach` did to `model`."""
@@ -85,6 +92,8 @@ class Plan:
             self.recorder.detach()
         if self.amax is not None:
             self.amax.detach()
+        if self.ranges is not None:
+            self.ranges.detach()
 
 
 def prepare(
@@ -139,7 +148,13 @@ def make_plan(model: nn.Module, quant_config: QuantConfig, example_inputs: Examp
     schemes, inputs = found.schemes, found.inputs
     config = as_config(quant_config)
     needs_calls = any(needs_hessian(scheme) for scheme in schemes.values())
-    static = [name for part in (schemes, inputs) for name, scheme in part.items() if scheme.is_static]
+    static = [
+        name
+        for part in (schemes, inputs)
+        for name, scheme in part.items()
+        if scheme.is_static and not (isinstance(scheme, LayerScheme) and scheme.input_range is not None)
+    ]
+    ranges = {name: scheme.input_range for name, scheme in schemes.items() if scheme.input_range is not None}
     amax = AmaxCollector(static) if static else None
     measurements = config.measurements if isinstance(config, BaseConfig) else None
     if amax is not None and measurements is not None and isinstance(config, BaseConfig) and config.reads_measurements:
@@ -152,6 +167,7 @@ def make_plan(model: nn.Module, quant_config: QuantConfig, example_inputs: Examp
         example_inputs=example_inputs,
         recorder=CallRecorder(model, find_blocks(model)) if needs_calls else None,
         amax=amax,
+        ranges=RangeCollector(ranges) if ranges else None,
         measurements=measurements,
         only_measures=isinstance(config, BaseConfig) and config.only_measures,
     )

@@ -34,8 +34,21 @@ CALIBRATED = [
 ]
 
 
+INTEGERS = ["int8_dynamic", "int8_static"]
+
+
 def test_names() -> None:
-    assert list(SCHEMES) == [name for name, _ in WEIGHT_ONLY + WITH_INPUT + CALIBRATED]
+    floats = [name for name, _ in WEIGHT_ONLY + WITH_INPUT]
+    assert list(SCHEMES) == [*floats, *INTEGERS, *(name for name, _ in CALIBRATED)]
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+def test_integers(name: str) -> None:
+    scheme = SCHEMES[name]
+    assert scheme.activation is not None
+    assert scheme.is_static == (name != "int8_dynamic")
+    assert (scheme.weight.fmt.name, scheme.activation.fmt.name) == ("int8", "uint8")
+    assert scheme.weight.granularity == per_channel()
 
 
 @pytest.mark.parametrize(("name", "fmt"), CALIBRATED)

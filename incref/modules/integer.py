@@ -1,0 +1,117 @@
+"""Products of quantized inputs and weights as products of their integers."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from incref.formats import IntFormat
+from incref.modules.geometry import Geometry, border
+from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_channel
+from incref.ops.int8_matmul import int8_matmul
+from incref.qtensor.parts import Parts
+from incref.qtensor.spec import QuantSpec
+
+__all__ = ["integer_conv2d", "integer_linear", "multiplies_integers"]
+
+_SHIFT = 128
+
+
+def multiplies_integers(weight: QuantSpec, activation: QuantSpec | None, ndim: int = 2) -> bool:
+    """Whether a layer multiplies integers: both are, with scales that don't differ along what is summed over.
+
+    Args:
+        weight: how the weight is quantized.
+        activation: how the input is.
+        ndim: dimensions of the weight.
+    """
+    if activation is None or not all(isinstance(spec.fmt, IntFormat) for spec in (weight, activation)):
+        return False
+    rows = (PER_TENSOR, PER_TOKEN) if ndim == 2 else (PER_TENSOR,)
+    return weight.granularity in (PER_TENSOR, per_channel(0, ndim=ndim)) and activation.granularity in rows
+
+
+def integer_linear(
+    x: Parts, w: Parts, *, x_granularity: Granularity, bias: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """Compute `int8_matmul(x, w) + bias`, with its roundings.
+
+    Args:
+        x: codes of 8 bits or fewer [..., K], with one scale, or one for each row.
+        w: codes of 8 bits or fewer [N, ...], of which K are in a row, with one scale, or one for each row.
+        x_granularity: PER_TENSOR or PER_TOKEN.
+        bias: [N], or None.
+        dtype: of the result.
+
+    Returns:
+        [..., N].
+    """
+    w = _as_int8(w)
+    is_per_row = w.scale.ndim > 0
+    return int8_matmul(
+        x.codes,
+        w.codes.flatten(1),
+        x.scale,
+        w.scale.flatten(1) if is_per_row else w.scale,
+        x_zero_point=x.zero_point,
+        w_zero_point=w.zero_point.flatten(1) if is_per_row and w.zero_point is not None else w.zero_point,
+        x_granularity=x_granularity,
+        w_granularity=PER_TOKEN if is_per_row else PER_TENSOR,
+        bias=bias,
+        dtype=dtype,
+    )
+
+
+def integer_conv2d(
+    x: Parts, w: Parts, bias: Tensor | None, kernel_size: tuple[int, ...], geometry: Geometry, *, dtype: torch.dtype
+) -> Tensor:
+    """Convolve as `integer_linear` multiplies: each output is the product of the patch under the kernel.
+
+    Args:
+        x: codes [B, C, H, W] or [C, H, W], with one scale. What is added at the border has the code of zero.
+        w: codes [N, C / groups * kh * kw], in any shape, with one scale, or one for each index of N.
+        bias: [N], or None.
+        kernel_size: (kh, kw).
+        geometry: where the convolution looks.
+        dtype: of the result.
+
+    Returns:
+        [B, N, H', W'] or [N, H', W'].
+    """
+    g = geometry
+    # F.pad and F.unfold move values, and every code is one of float32.
+    values = (x.codes if x.codes.ndim == 4 else x.codes[None]).to(torch.float32)
+    zero = 0.0 if x.zero_point is None or g.padding_mode != "zeros" else float(x.zero_point)
+    padded = F.pad(values, border(kernel_size, g), mode=g.pad_mode, value=zero)
+    patches = F.unfold(padded, kernel_size, g.dilation, 0, g.stride).mT.to(x.codes.dtype)  # [B, places, C * kh * kw]
+    biases = [None] * g.groups if bias is None else bias.chunk(g.groups)
+    outputs = [
+        integer_linear(
+            Parts(codes=part, scale=x.scale, zero_point=x.zero_point),
+            rows,
+            x_granularity=PER_TENSOR,
+            bias=one_bias,
+            dtype=dtype,
+        )
+        for part, rows, one_bias in zip(patches.chunk(g.groups, -1), _chunks(w, g.groups), biases, strict=True)
+    ]
+    sizes = [(padded.shape[2 + d] - g.dilation[d] * (kernel_size[d] - 1) - 1) // g.stride[d] + 1 for d in range(2)]
+    y: Tensor = torch.cat(outputs, -1).mT.unflatten(-1, sizes)
+    return y if x.codes.ndim == 4 else y[0]
+
+
+def _chunks(w: Parts, groups: int) -> list[Parts]:
+    scales = w.scale.chunk(groups) if w.scale.ndim else [w.scale] * groups
+    zero_points: list[Tensor | None] = [w.zero_point] * groups
+    if w.zero_point is not None and w.zero_point.ndim:
+        zero_points = list(w.zero_point.chunk(groups))
+    rows = zip(w.codes.chunk(groups), scales, zero_points, strict=True)
+    return [Parts(codes=codes, scale=scale, zero_point=zero) for codes, scale, zero in rows]
+
+
+def _as_int8(w: Parts) -> Parts:
+    """Give codes as int8: unsigned ones, and the zero points that they have, less 128."""
+    if w.codes.dtype is torch.int8:
+        return w
+    assert w.zero_point is not None
+    codes = (w.codes.to(torch.int16) - _SHIFT).to(torch.int8)
+    return Parts(codes=codes, scale=w.scale, zero_point=w.zero_point - _SHIFT)

@@ -49,9 +49,13 @@ _PATTERN_DTYPES = {
 }
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _value_patterns(fmt: ElementFormat, dtype: torch.dtype) -> list[int]:
     return list(_patterns_of_values(fmt, float_format_of(dtype)))
+
+
+# What torch.compiler.assume_constant_result does. Calling that would import the whole compiler, which takes longer than
+# all else that is imported here.
+_value_patterns._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 @cache

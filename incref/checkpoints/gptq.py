@@ -167,7 +167,8 @@ def _encode(name: str, parts: IntParts, zeros: PackLayout, scale_dtype: torch.dt
             )
     if zeros is PackLayout.GPTQ_V1 and bool((parts.zero_point == 0).any()):
         raise CheckpointError(
-            f"{name}: a zero point is 0, which version 1 of the format can't tell from {1 << parts.bits}; save as gptq_v2"
+            f"{name}: a zero point is 0, which version 1 of the format can't tell from {1 << parts.bits}; "
+            "save as gptq_v2"
         )
     fmt = f"uint{parts.bits}"
     groups = parts.groups
@@ -189,8 +190,8 @@ def _require_clear(layer: str, stored: Tensor, bits: int) -> None:
     if bool((stored == last).any()):
         raise CheckpointError(
             f"{layer}: version 1 of the format keeps zero points less one, and one is kept as {last}: that is "
-            f"{last + 1} for some readers (AutoGPTQ) and 0 for others (Neural Compressor). Make the checkpoint again as "
-            "gptq_v2"
+            f"{last + 1} for some readers (AutoGPTQ) and 0 for others (Neural Compressor). Make the checkpoint again "
+            "as gptq_v2"
         )
 
 

@@ -1,0 +1,1 @@
+"""Checkpoints of the library compressed-tensors, which vLLM reads and LLM Compressor writes."""

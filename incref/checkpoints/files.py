@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,15 +15,17 @@ _CHUNK = 1 << 20
 
 
 @contextmanager
-def atomic_directory(target: Path, last: str) -> Iterator[Path]:
+def atomic_directory(target: Path, last: str, is_obsolete: Callable[[str], bool] = lambda _: False) -> Iterator[Path]:
     """Give an empty directory to write into, which becomes `target` when the block ends without an exception.
 
-    A new target appears with all its files at once. Files in a target that is there already are replaced one by one,
-    each at once; the others stay.
+    A new target appears with all its files at once. In a target that is there already, the file called `last` goes
+    first and comes back last, so that there is none while files do not belong together; the others are replaced one by
+    one, each at once. What is not replaced stays, unless it is obsolete.
 
     Args:
         target: what the directory becomes; the directories above it are made.
-        last: name of the file that is replaced last, so that it can tell whether the rest belongs to it.
+        last: name of a file that tells readers what the others are.
+        is_obsolete: whether a file of that name goes if it is not replaced.
 
     Raises:
         NotADirectoryError: if `target` is a file.
@@ -39,6 +41,11 @@ def atomic_directory(target: Path, last: str) -> Iterator[Path]:
         for path in temporary.iterdir():
             _flush(path)
         if target.exists():
+            (target / last).unlink(missing_ok=True)
+            new = {path.name for path in temporary.iterdir()}
+            for path in target.iterdir():
+                if path.is_file() and path.name not in new and is_obsolete(path.name):
+                    path.unlink()
             for path in sorted(temporary.iterdir(), key=lambda path: path.name == last):
                 path.replace(target / path.name)
         else:

@@ -11,12 +11,11 @@ from incref.formats import FloatFormat, Rounding
 from incref.qtensor.format_json import Json, format_from_json, format_to_json
 from incref.qtensor.spec import QuantSpec
 
-__all__ = ["MANIFEST_FILE", "TENSOR_FILE", "LayerRecord", "Manifest"]
+__all__ = ["MANIFEST_FILE", "LayerRecord", "Manifest"]
 
 MANIFEST_FILE = "incref.json"
-TENSOR_FILE = "model.safetensors"
 _FORMAT = "incref"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,7 @@ class Manifest:
         aliases: names of tensors that are another one's, with that one's name.
         transient: names of buffers that the model leaves out of its own state, and may not have.
         architecture: class of the model in transformers, whose configuration is in config.json; None for other models.
-        digest: SHA-256 of the file of tensors.
+        digests: SHA-256 of every file of tensors, by its name.
     """
 
     layers: dict[str, LayerRecord]
@@ -56,7 +55,7 @@ class Manifest:
     aliases: dict[str, str] = field(default_factory=dict)
     transient: tuple[str, ...] = ()
     architecture: str | None = None
-    digest: str = ""
+    digests: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write the manifest to a file."""
@@ -65,7 +64,7 @@ class Manifest:
             "format": _FORMAT,
             "version": _VERSION,
             "architecture": self.architecture,
-            "sha256": self.digest,
+            "sha256": dict(self.digests),
             "layers": layers,
             "casts": dict(self.casts),
             "inputs": {name: _inputs_to_json(scheme) for name, scheme in self.inputs.items()},
@@ -100,7 +99,7 @@ class Manifest:
                 aliases={name: str(target) for name, target in _object(described["aliases"]).items()},
                 transient=tuple(_object(described["transient"])),
                 architecture=None if described["architecture"] is None else str(described["architecture"]),
-                digest=str(described["sha256"]),
+                digests={_file_name(name): str(digest) for name, digest in _object(described["sha256"]).items()},
             )
         except (ValueError, TypeError, KeyError) as error:
             raise CheckpointError(
@@ -114,6 +113,12 @@ def _read_json(path: Path) -> Json:
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged; save the model again ({type(error).__name__}: {error})") from error
     return described
+
+
+def _file_name(name: str) -> str:
+    if not name.endswith(".safetensors") or Path(name).name != name or "\\" in name:
+        raise ValueError(f"tensors are in safetensors files beside the manifest, got {name!r:.120}")
+    return name
 
 
 def _object(described: Json) -> dict[str, Json]:

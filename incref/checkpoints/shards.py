@@ -16,7 +16,7 @@ from torch import Tensor
 from incref.errors import CheckpointError
 from incref.qtensor.format_json import Json
 
-__all__ = ["INDEX_FILE", "TENSOR_FILE", "TensorFiles", "parse_size", "read_json", "weight_files", "write_shards"]
+__all__ = ["INDEX_FILE", "TENSOR_FILE", "TensorFiles", "is_tensor_file", "parse_size", "read_json", "write_shards"]
 
 TENSOR_FILE = "model.safetensors"
 """The file of a model that is in one."""
@@ -74,9 +74,9 @@ class TensorFiles:
         return cls(found)
 
     @classmethod
-    def of(cls, paths: Mapping[str, Path]) -> "TensorFiles":
-        """Take the tensors of `paths`, files by name; those of a file that comes later win."""
-        return cls({name: path for path in paths.values() for name in _names(path)})
+    def of(cls, paths: list[Path]) -> "TensorFiles":
+        """Take the tensors of the files `paths`, each of which has its own."""
+        return cls({name: path for path in paths for name in _names(path)})
 
     def read(self, names: list[str] | None = None, device: str | torch.device = "cpu") -> dict[str, Tensor]:
         """Read tensors, all if no names are given.
@@ -126,9 +126,9 @@ def write_shards(tensors: Mapping[str, Tensor], directory: Path, max_shard_size:
     return names
 
 
-def weight_files(directory: Path) -> list[Path]:
-    """List the files in `directory` that have names which `write_shards` gives."""
-    return sorted(path for path in directory.iterdir() if _OURS.fullmatch(path.name))
+def is_tensor_file(name: str) -> bool:
+    """Whether `name` is one that `write_shards` gives."""
+    return _OURS.fullmatch(name) is not None
 
 
 def parse_size(size: int | str | None) -> int | None:

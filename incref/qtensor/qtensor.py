@@ -178,6 +178,10 @@ class QTensor:
         moved = {name: tensor.to(device) for name, tensor in self.to_tensors().items()}
         return replace(self, **moved)  # type: ignore[arg-type]  # the keys are names of tensor fields
 
+    def with_dtype(self, dtype: torch.dtype) -> "QTensor":
+        """The same codes and scales, of a tensor that had `dtype`: what `dequantize` gives if it isn't told."""
+        return replace(self, dtype=dtype)
+
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors: codes, scales and zero points."""

@@ -4,11 +4,11 @@ import copy
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from incref.checkpoints.files import file_digest
-from incref.checkpoints.manifest import MANIFEST_FILE, TENSOR_FILE, LayerRecord, Manifest
+from incref.checkpoints.manifest import MANIFEST_FILE, LayerRecord, Manifest
+from incref.checkpoints.shards import TensorFiles
 from incref.config.rules import Layer
 from incref.config.scheme import CAST_DTYPES, InputScheme
 from incref.config.stored_weight import stored_shapes
@@ -19,7 +19,9 @@ from incref.modules.table import QUANTIZED, QUANTIZED_INPUTS, quantized_inputs, 
 from incref.modules.transformers_attention import ATTENTION, expose_attention
 from incref.nn.inputs_only import InputsOnly
 from incref.qtensor.qtensor import QTensor
-from incref.workflow.save import give_save, require_default
+from incref.workflow.load_huggingface import load_huggingface
+from incref.workflow.save import give_save, require_format
+from incref.workflow.transformers_model import CONFIG_FILE
 
 __all__ = ["load"]
 
@@ -32,35 +34,51 @@ def load(
     original_model: nn.Module | None = None,
     format: str = "default",  # noqa: A002  # the name that callers know
     device: str | torch.device = "cpu",
+    *,
+    torch_dtype: torch.dtype | str | None = None,
+    weights_only: bool = False,
 ) -> nn.Module:
-    """Read a model that `save` wrote.
+    """Read a model that `save` wrote, or a quantized checkpoint of Hugging Face.
+
+    No code that lies in the directory is run, and nothing is unpickled.
 
     Args:
-        model_name_or_path: the directory.
+        model_name_or_path: the directory. For the format "huggingface" also the name of a model on the hub, which is
+            fetched if it is not there.
         original_model: a float model of the same structure, also on the meta device; it is not changed. None for
             a model of transformers, which is made of its config.json.
-        format: "default".
+        format: "default" for what `save` writes without another format; "huggingface" for checkpoints with a
+            quantization_config of GPTQ (AutoGPTQ and GPTQModel), AWQ or compressed-tensors.
         device: where the tensors are put.
+        torch_dtype: format "huggingface" only: what parameters that are not quantized are cast to, and what weights
+            dequantize to where nobody says otherwise; "auto" for what config.json says, None for what is stored.
+            Scales are never rounded.
+        weights_only: format "huggingface" only: whether inputs are left alone where the checkpoint quantizes them too.
 
     Returns:
         The model, with every parameter and buffer as it was saved.
 
     Raises:
-        CheckpointError: if files are missing, truncated, changed or of another version, or don't fit `original_model`.
-        ValueError: for another format.
+        CheckpointError: if files are missing, truncated, changed or of another version, or don't fit `original_model`;
+            if they describe something that has no one meaning, or none here.
+        UnsupportedError: if a package for models of Hugging Face is not installed.
+        ValueError: for another format, or another `torch_dtype`.
     """
-    require_default(format)
+    if require_format(format) == "huggingface":
+        return load_huggingface(model_name_or_path, original_model, device, torch_dtype, weights_only=weights_only)
+    if torch_dtype is not None or weights_only:
+        raise ValueError('torch_dtype and weights_only are for format="huggingface"; a saved model has what was saved')
     directory = Path(model_name_or_path)
-    for file in (MANIFEST_FILE, TENSOR_FILE):
-        if not (directory / file).is_file():
-            raise CheckpointError(f"{directory} has no {file}; give a directory that incref.save wrote")
+    _require_file(directory, MANIFEST_FILE)
     manifest = Manifest.read(directory / MANIFEST_FILE)
-    if file_digest(directory / TENSOR_FILE) != manifest.digest:
-        raise CheckpointError(
-            f"{directory / TENSOR_FILE} is not the file that {MANIFEST_FILE} describes: it is truncated, was changed "
-            "or belongs to another save; copy it again, or save the model again"
-        )
-    tensors = _read_tensors(directory / TENSOR_FILE, manifest, device)
+    for file, digest in manifest.digests.items():
+        _require_file(directory, file)
+        if file_digest(directory / file) != digest:
+            raise CheckpointError(
+                f"{directory / file} is not the file that {MANIFEST_FILE} describes: it is truncated, was changed "
+                "or belongs to another save; copy it again, or save the model again"
+            )
+    tensors = _read_tensors(directory, manifest, device)
     if original_model is None:
         model = _empty_transformer(directory, manifest).eval()
     else:
@@ -81,17 +99,18 @@ def load(
     return model
 
 
-def _read_tensors(path: Path, manifest: Manifest, device: str | torch.device) -> dict[str, Tensor]:
+def _require_file(directory: Path, file: str) -> None:
+    if not (directory / file).is_file():
+        raise CheckpointError(f"{directory} has no {file}; give a directory that incref.save wrote")
+
+
+def _read_tensors(directory: Path, manifest: Manifest, device: str | torch.device) -> dict[str, Tensor]:
     """Read all tensors under all their names; names of one tensor get one object."""
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file; save the model again ({error})") from error
+    tensors = TensorFiles.of([directory / file for file in manifest.digests]).read(device=device)
     for name, target in manifest.aliases.items():
         if target not in tensors:
             raise CheckpointError(
-                f"{name} is another name of {target}, which {path} does not have; save the model again"
+                f"{name} is another name of {target}, which {directory} does not have; save the model again"
             )
         tensors[name] = tensors[target]
     return tensors
@@ -106,10 +125,10 @@ def _empty_transformer(directory: Path, manifest: Manifest) -> nn.Module:
     cls = getattr(transformers, manifest.architecture, None)
     if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
         raise CheckpointError(f"transformers has no model class {manifest.architecture!r}; pass original_model")
-    if not (directory / "config.json").is_file():
-        raise CheckpointError(f"{directory} has no config.json; pass original_model, or save the model again")
+    if not (directory / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{directory} has no {CONFIG_FILE}; pass original_model, or save the model again")
     assert cls.config_class is not None
-    config = cls.config_class.from_json_file(str(directory / "config.json"))
+    config = cls.config_class.from_json_file(str(directory / CONFIG_FILE))
     with torch.device("meta"):
         model = cls(config)
     assert isinstance(model, nn.Module)

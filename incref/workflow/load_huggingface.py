@@ -4,7 +4,6 @@ import copy
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from incref.checkpoints.foreign import find_codec
 from incref.checkpoints.shards import TensorFiles, read_json
 from incref.checkpoints.stored import Codec
-from incref.config.rules import Layer
+from incref.config.conv1d import Conv1D
 from incref.errors import CheckpointError, UnsupportedError
 from incref.modules.layer import QuantLayer
 from incref.modules.replace import disable_fast_paths, find_holders, replace_layer
@@ -80,9 +79,7 @@ def _directory(name_or_path: str | Path) -> Path:
     try:
         return Path(snapshot_download(str(name_or_path), allow_patterns=_HUB_FILES))
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{name_or_path} is no directory here, and the hub does not give it: {error}"
-        ) from error
+        raise CheckpointError(f"{name_or_path} is no directory here, and the hub does not give it: {error}") from error
 
 
 def _quantization(directory: Path, described: dict[str, Json]) -> Json:
@@ -136,11 +133,8 @@ class _Placing:
             prefix = f"{name}."
             parts = self._read([key for key in self.files.files if key.startswith(prefix)])
             bias = parts.pop(f"{prefix}bias", None)
-            if (bias is None) != (layer.bias is None) or (bias is not None and bias.shape != layer.weight.shape[:1]):
-                stored = "none" if bias is None else f"one of shape {tuple(bias.shape)}"
-                wanted = "none" if layer.bias is None else f"one of {layer.weight.shape[0]} elements"
-                raise CheckpointError(f"{name}: the model's layer has {wanted} for a bias, and the checkpoint {stored}")
-            shape = (layer.weight.shape[0], layer.weight.shape[1])
+            shape = _shape(layer)
+            _check_bias(name, layer.bias, bias, shape)
             stored_layer = codec.decode(name, {key.removeprefix(prefix): part for key, part in parts.items()}, shape)
             weight = stored_layer.weight.with_dtype(self.dtype or stored_layer.weight.dtype)
             new = quantized_layer(
@@ -171,7 +165,9 @@ class _Placing:
                 found = self._read(stored)
                 new = found[stored[0]]
                 if any(not torch.equal(other, new) for other in found.values()):
-                    raise CheckpointError(f"{', '.join(stored)} are one tensor in the model, and differ in the checkpoint")
+                    raise CheckpointError(
+                        f"{', '.join(stored)} are one tensor in the model, and differ in the checkpoint"
+                    )
                 if new.shape != old.shape:
                     raise CheckpointError(
                         f"{stored[0]}: the stored tensor has shape {tuple(new.shape)}, not {tuple(old.shape)}"
@@ -219,15 +215,25 @@ def _slots(model: nn.Module) -> dict[int, dict[str, _Slot]]:
     return slots
 
 
-def _linear(model: nn.Module, name: str) -> nn.Linear:
+def _linear(model: nn.Module, name: str) -> nn.Linear | Conv1D:
     try:
         layer = model.get_submodule(name)
     except AttributeError as error:
         raise CheckpointError(f"the checkpoint has a quantized layer {name}, and the model has none") from error
-    if not _is_linear(layer):
-        raise CheckpointError(f"{name} must be an nn.Linear, got {type(layer).__name__}")
+    if not isinstance(layer, nn.Linear | Conv1D):
+        raise CheckpointError(f"{name} must be a linear layer, got {type(layer).__name__}")
     return layer
 
 
-def _is_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
-    return isinstance(layer, Layer) and isinstance(layer, nn.Linear)
+def _check_bias(name: str, wanted: Tensor | None, stored: Tensor | None, shape: tuple[int, int]) -> None:
+    if (stored is None) != (wanted is None) or (stored is not None and tuple(stored.shape) != shape[:1]):
+        raise CheckpointError(
+            f"{name}: the model's layer has {'no bias' if wanted is None else f'a bias of {shape[0]} elements'}, and "
+            f"the checkpoint has {'none' if stored is None else f'one of shape {tuple(stored.shape)}'}"
+        )
+
+
+def _shape(layer: nn.Linear | Conv1D) -> tuple[int, int]:
+    """Output and input features."""
+    first, second = layer.weight.shape
+    return (second, first) if isinstance(layer, Conv1D) else (first, second)

@@ -11,14 +11,17 @@ from incref.checkpoints.foreign import CheckpointLayout, encode_layers
 from incref.checkpoints.shards import read_json, write_shards
 from incref.checkpoints.stored import StoredLayer
 from incref.errors import CheckpointError
+from incref.modules.cast import CastLayer
 from incref.modules.layer import QuantLayer
 from incref.modules.linear import QuantLinear
 from incref.qtensor.format_json import Json
 from incref.workflow.transformers_model import CONFIG_FILE
 
-__all__ = ["write_huggingface"]
+__all__ = ["DESCRIPTION_FILE", "write_huggingface"]
 
-_AUTOGPTQ_FILE = "quantize_config.json"
+DESCRIPTION_FILE = "quantize_config.json"
+"""Where AutoGPTQ looks for the quantization."""
+
 _AUTOGPTQ_FIELDS = ("bits", "group_size", "desc_act", "sym", "checkpoint_format", "quant_method")
 
 
@@ -49,7 +52,7 @@ def write_huggingface(
     for name, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, QuantLayer):
             layers[name] = _stored_layer(name, module)
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, nn.Linear | CastLayer):
             unquantized.append(name)
     encoded, quantization = encode_layers(layers, unquantized, layout, scale_dtype)
     prefixes = tuple(f"{name}." for name in layers)
@@ -57,9 +60,11 @@ def write_huggingface(
         name: tensor for name, tensor in tensors.items() if not name.startswith(prefixes) or name.endswith(".bias")
     }
     write_shards(_apart({**others, **encoded}), directory, max_shard_size)
-    _write_json(directory / CONFIG_FILE, {**read_json(directory / CONFIG_FILE), "quantization_config": quantization})
+    architectures: list[Json] = [type(model).__name__]
+    config = {**read_json(directory / CONFIG_FILE), "architectures": architectures, "quantization_config": quantization}
+    _write_json(directory / CONFIG_FILE, config)
     if quantization["quant_method"] == "gptq":
-        _write_json(directory / _AUTOGPTQ_FILE, {name: quantization[name] for name in _AUTOGPTQ_FIELDS})
+        _write_json(directory / DESCRIPTION_FILE, {name: quantization[name] for name in _AUTOGPTQ_FIELDS})
 
 
 def _stored_layer(name: str, module: QuantLayer) -> StoredLayer:

@@ -26,6 +26,10 @@ class _ConfigLoader(Protocol):
     def from_pretrained(self, path: str, **options: object) -> _Config: ...
 
 
+class _Tied(Protocol):
+    def tie_weights(self) -> None: ...
+
+
 class _EmptyWeights(Protocol):
     def __call__(self, *, include_buffers: bool) -> "torch.no_grad": ...
 
@@ -55,24 +59,26 @@ def empty_model(directory: Path) -> nn.Module:
         UnsupportedError: if transformers or accelerate is not installed.
     """
     if not (directory / CONFIG_FILE).is_file():
-        raise CheckpointError(f"{directory} has no {CONFIG_FILE}; give the directory of a model, or pass original_model")
+        raise CheckpointError(
+            f"{directory} has no {CONFIG_FILE}; give the directory of a model, or pass original_model"
+        )
     transformers = _import("transformers")
     loader = cast("_ConfigLoader", transformers.AutoConfig)
     try:
         config = loader.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{directory / CONFIG_FILE}: transformers can't read it: {error}") from error
-    if getattr(config, "quantization_config", None) is not None:
+    if hasattr(config, "quantization_config"):
         del config.quantization_config
-    name = (config.architectures or [""])[0]
-    cls = getattr(transformers, name, None) if isinstance(name, str) else None
+    name = str((config.architectures or [""])[0])
+    cls = getattr(transformers, name, None)
     if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
         raise CheckpointError(f"transformers has no model class {name!r}; pass original_model")
     empty = cast("_EmptyWeights", _import("accelerate").init_empty_weights)
     with empty(include_buffers=False), _WithoutFills():
         model = cls(config)
     assert isinstance(model, nn.Module)
-    model.tie_weights()
+    cast("_Tied", model).tie_weights()
     if (directory / _GENERATION_FILE).is_file() and hasattr(model, "generation_config"):
         model.generation_config = transformers.GenerationConfig.from_pretrained(str(directory), local_files_only=True)
     return model.eval()

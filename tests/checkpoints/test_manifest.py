@@ -19,7 +19,7 @@ MANIFEST = Manifest(
     aliases={"lm_head.weight": "embedding.weight"},
     transient=("cache", "inv_freq"),
     architecture="LlamaForCausalLM",
-    digest="00ff",
+    digests={"model.safetensors": "00ff"},
 )
 
 
@@ -40,8 +40,12 @@ def _written(tmp_path: Path) -> dict[str, object]:
     ("changes", "message"),
     [
         ({"format": "gguf"}, "is not a manifest"),
-        ({"version": 2}, "has version 2, and this incref reads version 1; update incref, or save the model again"),
-        ({"version": "1"}, "has version '1'"),
+        ({"version": 3}, "has version 3, and this incref reads version 2; update incref, or save the model again"),
+        ({"version": "2"}, "has version '2'"),
+        ({"version": 1}, "has version 1, and this incref reads version 2"),
+        ({"sha256": "00ff"}, "is damaged"),
+        ({"sha256": {"../model.safetensors": "00ff"}}, "tensors are in safetensors files beside the manifest"),
+        ({"sha256": {"/etc/passwd": "00ff"}}, "tensors are in safetensors files beside the manifest"),
         ({"layers": []}, "is damaged; save the model again"),
         ({"layers": {"a": {"weight": {}}}}, "is damaged.*KeyError"),
         ({"layers": {"a": 3}}, "is damaged.*TypeError"),

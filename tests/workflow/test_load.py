@@ -198,7 +198,7 @@ def test_a_directory_that_is_not_there() -> None:
 def _sign(path: Path) -> None:
     """Make the description belong to the tensors again."""
     described = json.loads((path / "incref.json").read_text())
-    described["sha256"] = file_digest(path / "model.safetensors")
+    described["sha256"] = {"model.safetensors": file_digest(path / "model.safetensors")}
     (path / "incref.json").write_text(json.dumps(described))
 
 
@@ -206,7 +206,7 @@ def test_a_file_that_is_no_safetensors(tmp_path: Path) -> None:
     save(quantized(SCHEMES["int8"]), tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"not a header at all")
     _sign(tmp_path)
-    with pytest.raises(CheckpointError, match="is not a safetensors file"):
+    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
         load(tmp_path, Model())
 
 
@@ -262,10 +262,10 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     save(quantized(SCHEMES["int8"]), tmp_path)
     described = json.loads((tmp_path / "incref.json").read_text())
     (tmp_path / "incref.json").write_text(json.dumps({**described, "version": 7}))
-    with pytest.raises(CheckpointError, match="has version 7, and this incref reads version 1; update incref"):
+    with pytest.raises(CheckpointError, match="has version 7, and this incref reads version 2; update incref"):
         load(tmp_path, Model())
 
 
 def test_other_formats_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="format must be \"default\", got 'vllm'"):
+    with pytest.raises(ValueError, match="format must be one of default, huggingface, got 'vllm'"):
         load(tmp_path, Model(), format="vllm")

@@ -108,8 +108,8 @@ def test_a_model_that_is_only_prepared_is_refused(tmp_path: Path) -> None:
 
 
 def test_other_formats_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="format must be \"default\", got 'huggingface'"):
-        save(quantized(), tmp_path / "x", format="huggingface")
+    with pytest.raises(ValueError, match="format must be one of default, huggingface, got 'vllm'"):
+        save(quantized(), tmp_path / "x", format="vllm")
 
 
 def test_a_converted_model_saves_itself_and_so_does_its_copy(tmp_path: Path) -> None:

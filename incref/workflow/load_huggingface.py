@@ -24,7 +24,7 @@ __all__ = ["is_foreign", "load_huggingface"]
 
 _QUANTIZATION_FILES = ("quantize_config.json", "quant_config.json")
 """Where AutoGPTQ and AutoAWQ describe the quantization of models whose config.json says nothing."""
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"[0-9A-Za-z][\w.-]*/[0-9A-Za-z][\w.-]*")
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
 _LISTED = 5
 _DTYPES = {name: dtype for dtype, name in FLOAT_DTYPES.items()}

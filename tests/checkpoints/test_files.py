@@ -96,3 +96,36 @@ def test_digest(tmp_path: Path, size: int) -> None:
     data = bytes(i % 251 for i in range(size))
     (tmp_path / "x").write_bytes(data)
     assert file_digest(tmp_path / "x") == hashlib.sha256(data).hexdigest()
+
+
+def test_what_is_obsolete_goes(tmp_path: Path) -> None:
+    target = tmp_path / "x"
+    target.mkdir()
+    for name in ("a", "b", "c.old", "d.old"):
+        (target / name).write_text("old")
+    (target / "down.old").mkdir()
+    with atomic_directory(target, last="a", is_obsolete=lambda name: name.endswith(".old")) as directory:
+        (directory / "a").write_text("new")
+        (directory / "d.old").write_text("new")
+    assert {p.name: p.read_text() for p in target.iterdir() if p.is_file()} == {"a": "new", "b": "old", "d.old": "new"}
+    assert (target / "down.old").is_dir()
+
+
+def test_the_last_file_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "x"
+    target.mkdir()
+    for name in ("description", "tensors"):
+        (target / name).write_text("old")
+
+    def power_cut(*_: object) -> None:
+        raise RuntimeError("power cut")
+
+    def write() -> None:
+        with atomic_directory(target, last="description") as directory:
+            for name in ("description", "tensors"):
+                (directory / name).write_text("new")
+            monkeypatch.setattr(Path, "replace", power_cut)
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        write()
+    assert entries(target) == {"tensors": "old"}

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
@@ -13,7 +13,7 @@ from incref.checkpoints.stored import (
     require_int,
 )
 from incref.errors import CheckpointError
-from incref.formats import FORMATS, BlockFormat, ScaleRule, SymmetricScale
+from incref.formats import FORMATS, BlockFormat, ScaleArithmetic, ScaleRule, SymmetricScale
 from incref.numerics.granularity import PER_TOKEN
 from incref.qtensor.format_json import Json
 from incref.qtensor.spec import QuantSpec
@@ -156,11 +156,16 @@ def input_spec(layer: str, inputs: Mapping[str, Json]) -> QuantSpec:
 def input_arguments(name: str, layer: StoredLayer) -> dict[str, Json]:
     """Say how the input of `layer` is quantized, as input_activations do.
 
+    Whether readers divide by the scale or multiply by its reciprocal is up to them; the library divides.
+
     Raises:
         CheckpointError: if they can't.
     """
+    activation = layer.activation
+    if activation is not None:
+        activation = replace(activation, arithmetic=ScaleArithmetic.DIVIDE)
     for arguments, spec in _INPUTS:
-        if spec == layer.activation and bool(arguments["dynamic"]) == (layer.input_scale is None):
+        if spec == activation and bool(arguments["dynamic"]) == (layer.input_scale is None):
             return arguments
     raise CheckpointError(
         f"{name}: compressed-tensors has no words for how its input is quantized, {layer.activation}; "

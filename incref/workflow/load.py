@@ -65,7 +65,9 @@ def load(
         ValueError: for another format, or another `torch_dtype`.
     """
     if require_format(format) == "huggingface":
-        return load_huggingface(model_name_or_path, original_model, device, torch_dtype, weights_only=weights_only)
+        loaded = load_huggingface(model_name_or_path, original_model, device, torch_dtype, weights_only=weights_only)
+        give_save(loaded)
+        return loaded
     if torch_dtype is not None or weights_only:
         raise ValueError('torch_dtype and weights_only are for format="huggingface"; a saved model has what was saved')
     directory = Path(model_name_or_path)

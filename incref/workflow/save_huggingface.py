@@ -14,6 +14,7 @@ from incref.errors import CheckpointError
 from incref.modules.cast import CastLayer
 from incref.modules.layer import QuantLayer
 from incref.modules.linear import QuantLinear
+from incref.modules.quant_inputs import QuantInputs
 from incref.qtensor.format_json import Json
 from incref.workflow.transformers_model import CONFIG_FILE
 
@@ -50,6 +51,11 @@ def write_huggingface(
     layers: dict[str, StoredLayer] = {}
     unquantized: list[str] = []
     for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, QuantInputs):
+            raise CheckpointError(
+                f"{name}: these layouts quantize inputs of linear layers only, and those of a {type(module).__name__} "
+                'are quantized too; save with format="default"'
+            )
         if isinstance(module, QuantLayer):
             layers[name] = _stored_layer(name, module)
         elif isinstance(module, nn.Linear | CastLayer):
@@ -70,7 +76,8 @@ def write_huggingface(
 def _stored_layer(name: str, module: QuantLayer) -> StoredLayer:
     if not isinstance(module, QuantLinear):
         raise CheckpointError(f"{name}: these layouts hold linear layers, got {type(module).__name__}")
-    if module.elementwise is not None or module.scale_method is not None:
+    others = (module.elementwise, module.scale_method, module.input_zero_point, module.input_factor)
+    if any(one is not None for one in others):
         raise CheckpointError(
             f"{name}: these layouts have no words for how its input is rounded or scaled in every call; "
             'save with format="default"'

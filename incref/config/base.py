@@ -26,7 +26,7 @@ from incref.config.rules import (
     require_matches,
 )
 from incref.config.scheme import InputScheme, LayerScheme
-from incref.config.space import SCALARS, Choices, check_value, combinations
+from incref.config.space import Choices, NamedOrDescribed, check_value, combinations, scalar_kind
 from incref.errors import UnsupportedError
 from incref.nn.inputs_only import InputsOnly
 from incref.qtensor.format_json import Json
@@ -58,8 +58,10 @@ class BaseConfig(ABC):
     def __post_init__(self) -> None:
         """Check the type of every field, and that together they make a scheme, or a space with one for every value."""
         for f in fields(self):
-            if isinstance(f.type, type) and f.type in SCALARS:
-                object.__setattr__(self, f.name, check_value(f.name, f.type, getattr(self, f.name)))
+            kind, value = scalar_kind(f.type), getattr(self, f.name)
+            is_described = f.type == NamedOrDescribed and isinstance(value, dict)
+            if kind is not None and not is_described:
+                object.__setattr__(self, f.name, check_value(f.name, kind, value))
         if not (self.white_list is None or self.white_list == EVERYTHING):
             if isinstance(self.white_list, str):
                 raise ValueError(f'white_list must be "{EVERYTHING}", a list or None, got {self.white_list!r}')
@@ -83,6 +85,11 @@ class BaseConfig(ABC):
     def measurements(self) -> Path | None:
         """The file of what was measured; None for configurations that know none."""
         return None
+
+    @property
+    def measures_channels(self) -> bool:
+        """Whether the channels of inputs are measured one by one."""
+        return False
 
     @property
     def reads_measurements(self) -> bool:
@@ -118,7 +125,7 @@ class BaseConfig(ABC):
     @property
     def choices(self) -> Choices:
         """The fields that hold a list of values, in their order; none for an ordinary configuration."""
-        held = {f.name: getattr(self, f.name) for f in fields(self) if f.type in SCALARS}
+        held = {f.name: getattr(self, f.name) for f in fields(self) if scalar_kind(f.type)}
         return {name: value for name, value in held.items() if isinstance(value, list)}
 
     def require_one(self) -> None:

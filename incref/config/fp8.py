@@ -10,19 +10,23 @@ from torch import nn
 from typing_extensions import Self
 
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
-from incref.config.fp8_methods import SCALE_METHODS, TARGETS
-from incref.config.rules import Layer
+from incref.config.decision import Plan
+from incref.config.fp8_described import ScaleMethods, read_scale_methods, with_choices
+from incref.config.fp8_methods import SCALE_METHODS, TARGETS, ScaleMethod, Sharing
+from incref.config.rules import LINEAR, Layer
 from incref.config.scheme import InputScheme, LayerScheme
+from incref.config.space import NamedOrDescribed
 from incref.errors import UnsupportedError
 from incref.formats import FORMATS, FloatFormat, ScaleArithmetic
 from incref.nn.inputs_only import InputsOnly
 from incref.nn.kv_cache import KVCache
-from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, per_channel
+from incref.numerics.granularity import PER_TENSOR, PER_TOKEN
 from incref.qtensor.spec import QuantSpec
 
 __all__ = ["FP8Config", "get_default_fp8_config", "get_default_fp8_config_set"]
 
 _MODES = ("AUTO", "MEASURE", "QUANTIZE", "NONE")
+_OBSERVERS = ("maxabs", "maxabs_per_channel")
 _KEYS = ("names", "types")
 
 NameLists = Mapping[str, list[str] | tuple[str, ...]]
@@ -30,7 +34,7 @@ NameLists = Mapping[str, list[str] | tuple[str, ...]]
 
 
 def _everything() -> NameLists:
-    return {"names": [], "types": ["Linear", "Conv2d", "Matmul", "KVCache"]}
+    return {"names": [], "types": ["Linear", "Conv1D", "Conv2d", "EmbeddingBag", "Matmul", "KVCache"]}
 
 
 def _nothing() -> NameLists:
@@ -39,22 +43,28 @@ def _nothing() -> NameLists:
 
 @dataclass(frozen=True)
 class FP8Config(BaseConfig):
-    """Weights and inputs of linear layers and convolutions in FP8, with scales that calibration data gives.
+    """Weights and inputs of layers and products in FP8, with scales that calibration data gives.
+
+    Layers are linear ones, convolutions, and embeddings, of which the weight alone is quantized; of `Matmul` and
+    `KVCache` it is the inputs.
 
     An input is rounded once: `encode(x * (1 / scale))`, the product in float32; weights likewise.
 
     Attributes:
         dump_stats_path: the beginning of the path of the file that `finalize_calibration` writes, and that the mode
-            QUANTIZE reads: `{dump_stats_path}_maxabs.json`.
+            QUANTIZE reads: `{dump_stats_path}_{observer}.json`.
         fp8_config: "E4M3" (that of the target) or "E5M2".
         hp_dtype: accepted and without effect: results have the dtype of the input.
         blocklist: layers that are left alone: expressions that are found in their names, and names of their classes.
-        allowlist: layers that are not; all, if both lists are empty.
+        allowlist: layers that are not; all, if both lists are empty. An `nn.Embedding` has to be listed.
         mode: "AUTO": calls of the prepared model calibrate it. "MEASURE": likewise, and `convert` is not for it.
             "QUANTIZE": what was measured is read from the file. "NONE": no layer changes.
-        scale_method: a name of `SCALE_METHODS`.
-        scale_params: has to be empty.
-        observer: "maxabs".
+        scale_method: a name of `SCALE_METHODS`; or a dict of what scales are, for all layers and for some: see
+            `read_scale_methods`.
+        scale_params: `{"weight_scales": [...]}`: powers of two that a method with a search chooses from, in place of
+            its own; empty for those.
+        observer: "maxabs": the largest magnitude of every input is measured. "maxabs_per_channel": that of every
+            channel, too, and written to a file beside the other; scales are the same.
         mod_dict: has to be empty.
         measure_exclude: accepted and without effect: inputs alone are measured.
         fake_quant: has to be False.
@@ -62,15 +72,15 @@ class FP8Config(BaseConfig):
         scale_format: accepted and without effect.
         measure_on_hpu: likewise.
         white_list: the layers that the configuration speaks of, before `allowlist` and `blocklist`.
-        dynamic_quantization: whether scales of inputs are found in every call. Methods with a scale for each token are
-            always so.
+        dynamic_quantization: whether scales of inputs are found in every call. Methods with scales for each token, or
+            blocks of it, are always so.
         target: the machine that is meant: "gaudi2" (E4M3 up to 240), "gaudi3" or "ocp" (up to 448). It decides which
             scales are aligned to the hardware; to "ocp" every power of two is.
 
     Raises:
         TypeError: for a field of the wrong type, or one that there isn't.
         ValueError: for a value that is not listed above; the message lists them.
-        UnsupportedError: for `scale_params`, `mod_dict`, `fake_quant`, another `observer` and a dict as `scale_method`.
+        UnsupportedError: for `mod_dict`, `fake_quant` and another `observer`.
     """
 
     name: ClassVar[str] = "fp8_quant"
@@ -81,7 +91,7 @@ class FP8Config(BaseConfig):
     blocklist: NameLists = field(default_factory=_nothing)
     allowlist: NameLists = field(default_factory=_everything)
     mode: str = "AUTO"
-    scale_method: str = "maxabs_hw"
+    scale_method: NamedOrDescribed = "maxabs_hw"
     scale_params: Mapping[str, object] = field(default_factory=dict)
     observer: str = "maxabs"
     mod_dict: Mapping[str, object] = field(default_factory=dict)
@@ -101,20 +111,22 @@ class FP8Config(BaseConfig):
             if not isinstance(lists, dict) or not set(lists) <= set(_KEYS):
                 raise ValueError(f'{name} is a dict with the keys "names" and "types", got {lists!r}')
             object.__setattr__(self, name, {key: list(lists.get(key, ())) for key in _KEYS})
-        method: object = self.scale_method
-        if isinstance(method, dict):
-            raise UnsupportedError(f"scale_method is one name for all layers; use set_local for others, got {method!r}")
         super().__post_init__()
 
     @property
     def kinds(self) -> tuple[type[Layer], ...]:
         """The classes of layers that the configuration speaks of."""
-        return (nn.Linear, nn.Conv2d)
+        return (*LINEAR, nn.Conv2d, nn.Embedding, nn.EmbeddingBag)
 
     @property
     def measurements(self) -> Path | None:
         """The file of what was measured."""
-        return Path(f"{self.dump_stats_path}_maxabs.json")
+        return Path(f"{self.dump_stats_path}_{self.observer}.json")
+
+    @property
+    def measures_channels(self) -> bool:
+        """Whether the channels of inputs are measured one by one."""
+        return self.observer == "maxabs_per_channel"
 
     @property
     def reads_measurements(self) -> bool:
@@ -130,22 +142,26 @@ class FP8Config(BaseConfig):
         """What a linear layer becomes; None in the mode NONE."""
         self.require_one()
         self._check()
-        return None if self.mode == "NONE" else self._scheme(ndim=2)
+        return None if self.mode == "NONE" else self._scheme(self._methods().default, ndim=2)
 
     def scheme_for(self, name: str, layer: Layer) -> LayerScheme | None:
         """What `layer`, called `name`, becomes; None if a list leaves it alone."""
         if self.mode == "NONE" or not self._is_chosen(name, type(layer).__name__):
             return None
-        return self._scheme(ndim=layer.weight.ndim)
+        scheme = self._scheme(self._methods().of(name, type(layer).__name__), ndim=layer.weight.ndim)
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+            # Its input is numbers of rows.
+            return LayerScheme(weight=scheme.weight, weight_scale=scheme.weight_scale)
+        return scheme
 
     def inputs_for(self, name: str, module: InputsOnly) -> InputScheme | None:
         """What happens to the inputs of `module`, called `name`; None if a list leaves it alone."""
         if self.mode == "NONE" or not self._is_chosen(name, type(module).__name__):
             return None
-        scheme = self._scheme(ndim=2)
+        scheme = self._scheme(self._methods().of(name, type(module).__name__), ndim=2)
         assert scheme.activation is not None
         activation = scheme.activation
-        if isinstance(module, KVCache) and not scheme.is_static:
+        if isinstance(module, KVCache) and not scheme.is_static and activation.granularity == PER_TENSOR:
             # A cache grows, so what is kept can't share a scale with what comes later.
             activation = replace(activation, granularity=PER_TOKEN)
         return InputScheme(activation=activation, input_scale=scheme.input_scale, is_static=scheme.is_static)
@@ -155,19 +171,37 @@ class FP8Config(BaseConfig):
         """Make the search space that is tried when nothing else is asked for: both formats of FP8."""
         return cls(fp8_config=["E4M3", "E5M2"])  # type: ignore[arg-type]  # a list of what a field holds is a search space
 
-    def _scheme(self, ndim: int) -> LayerScheme:
-        method, target = SCALE_METHODS[self.scale_method], TARGETS[self.target]
+    def plan(self, model: nn.Module) -> Plan:
+        """Say what becomes of every layer of `model`, and why; nothing is changed.
+
+        Raises:
+            ValueError: if a rule, or a node of `scale_method`, matches no layer.
+            LayerError: if a layer can't be quantized.
+        """
+        found = super().plan(model)
+        names = [one.name for one in found.decisions]
+        for node in self._methods().nodes:
+            if node not in names:
+                raise ValueError(f"a node of scale_method is the name of a layer, and there is no {node!r}")
+        return found
+
+    def _methods(self) -> ScaleMethods:
+        given = self.scale_method
+        methods = ScaleMethods(default=SCALE_METHODS[given]) if isinstance(given, str) else read_scale_methods(given)
+        return replace(methods, default=with_choices(methods.default, self.scale_params))
+
+    def _scheme(self, method: ScaleMethod, ndim: int) -> LayerScheme:
+        target = TARGETS[self.target]
         fmt = target.e4m3 if self.fp8_config == "E4M3" else _e5m2()
-        # A convolution has no tokens along its last dimension.
-        is_per_token = method.is_per_token and ndim == 2
         weight = QuantSpec(
             fmt=fmt,
-            granularity=per_channel(0, ndim=ndim) if method.is_per_channel else PER_TENSOR,
+            granularity=method.weight_shares.of_weight(ndim),
             arithmetic=ScaleArithmetic.RECIPROCAL,
         )
         activation = QuantSpec(
             fmt=fmt,
-            granularity=PER_TOKEN if is_per_token else PER_TENSOR,
+            # A convolution has no tokens along its last dimension.
+            granularity=method.activation_shares.of_input if ndim == 2 else PER_TENSOR,
             arithmetic=ScaleArithmetic.RECIPROCAL,
         )
         return LayerScheme(
@@ -175,7 +209,7 @@ class FP8Config(BaseConfig):
             activation=activation,
             weight_scale=method.of_weight(target),
             input_scale=method.of_activation(target),
-            is_static=not (self.dynamic_quantization or method.is_per_token),
+            is_static=not self.dynamic_quantization and method.activation_shares is Sharing.TENSOR,
         )
 
     def _is_chosen(self, name: str, kind: str) -> bool:
@@ -189,15 +223,16 @@ class FP8Config(BaseConfig):
         _one_of("hp_dtype", self.hp_dtype, ("bf16", "fp16", "fp32"))
         _one_of("measure_exclude", self.measure_exclude, ("NONE", "INPUT", "OUTPUT", "PARAMS", "ALL"))
         _one_of("scale_format", self.scale_format, ("scalar", "const"))
-        _one_of("scale_method", self.scale_method, tuple(SCALE_METHODS))
+        if isinstance(self.scale_method, str):
+            _one_of("scale_method", self.scale_method, tuple(SCALE_METHODS))
+        self._methods()
         _one_of("target", self.target, tuple(TARGETS))
         if self.mode in ("LOAD", "SHAPE"):
             raise UnsupportedError(f"mode {self.mode!r} is not there; a saved model is read by incref.load")
         _one_of("mode", self.mode, _MODES)
-        if self.observer != "maxabs":
-            raise UnsupportedError(f'the only observer is "maxabs", got {self.observer!r}')
+        if self.observer not in _OBSERVERS:
+            raise UnsupportedError(f"observer must be one of {', '.join(_OBSERVERS)}, got {self.observer!r}")
         for name, value in (
-            ("scale_params", self.scale_params),
             ("mod_dict", self.mod_dict),
             ("fake_quant", self.fake_quant),
         ):

@@ -27,11 +27,14 @@ __all__ = [
     "require_matches",
 ]
 
-Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | Conv1D
+Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | Conv1D | nn.Embedding | nn.EmbeddingBag
 """The layers that can be quantized."""
 
 LINEAR: tuple[type[Layer], ...] = (nn.Linear, Conv1D)
 """Those of them that multiply by a matrix."""
+
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+"""Those that look rows up. A configuration that does not speak of them does not see them."""
 
 _HEADS = ("lm_head", "output_layer", "embed_out")
 
@@ -113,15 +116,23 @@ def quantizable_layers(model: nn.Module, kinds: Sequence[type[Layer]] = LINEAR) 
 
 def find_layers(model: nn.Module, kinds: Sequence[type[Layer]]) -> dict[str, tuple[Layer, str | None]]:
     """Find all layers of `model`, each with the reason why a configuration that speaks of `kinds` can't change it."""
-    owners: dict[int, set[bool]] = {}
+    owners: dict[int, set[str]] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
-            owners.setdefault(id(parameter), set()).add(isinstance(module, Layer))
+            owners.setdefault(id(parameter), set()).add(_use(module))
+    seen = tuple(kind for kind in _EMBEDDINGS if kind in kinds)
     return {
         name: (module, _why_not(module, kinds, owners.get(id(module.weight))))
         for name, module in model.named_modules()
-        if isinstance(module, Layer)
+        if isinstance(module, Layer) and (isinstance(module, seen) or not isinstance(module, _EMBEDDINGS))
     }
+
+
+def _use(module: nn.Module) -> str:
+    """What a module does with a weight: only those that do the same may share one that is quantized."""
+    if isinstance(module, _EMBEDDINGS):
+        return type(module).__name__
+    return "multiply" if isinstance(module, Layer) else "else"
 
 
 def find_inputs(model: nn.Module) -> dict[str, InputsOnly]:
@@ -129,17 +140,19 @@ def find_inputs(model: nn.Module) -> dict[str, InputsOnly]:
     return {name: module for name, module in model.named_modules() if isinstance(module, InputsOnly) and name}
 
 
-def _why_not(module: Layer, kinds: Sequence[type[Layer]], owners: set[bool] | None) -> str | None:
+def _why_not(module: Layer, kinds: Sequence[type[Layer]], owners: set[str] | None) -> str | None:
     of_kind = [kind for kind in kinds if isinstance(module, kind)]
     if not of_kind:
         return f"the configuration does not speak of {type(module).__name__}"
     if isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear):
         return "nn.MultiheadAttention reads its weight without calling it"
+    if getattr(module, "max_norm", None) is not None:
+        return "it changes its weight when it is called (max_norm)"
     if not any(type(module).forward is _base(module, kind).forward for kind in of_kind):
         return f"{type(module).__name__} defines a forward of its own"
     if owners is None:
         return "its weight is computed by a parametrization"
-    return None if owners == {True} else "it shares its weight with another kind of module"
+    return None if owners == {_use(module)} else "it shares its weight with another kind of module"
 
 
 def check_layer(name: str, layer: Layer) -> None:

@@ -3,13 +3,24 @@
 import itertools
 from collections.abc import Iterator, Mapping
 
-__all__ = ["SCALARS", "Choices", "check_value", "combinations"]
+__all__ = ["Choices", "NamedOrDescribed", "check_value", "combinations", "scalar_kind"]
 
-SCALARS = (str, int, bool, float)
-"""The types of the fields that may hold a list of values."""
+NamedOrDescribed = str | Mapping[str, object]
+"""The type of a field that holds a name, or a dict of what else it may be."""
 
 Choices = Mapping[str, list[object]]
 """The values to choose from, by field, in the order of the fields."""
+
+
+def scalar_kind(annotation: object) -> type | None:
+    """The type of the values of which a field may hold a list, from its annotation; None if it may hold none.
+
+    >>> scalar_kind(int), scalar_kind(NamedOrDescribed), scalar_kind(list)
+    (<class 'int'>, <class 'str'>, None)
+    """
+    if annotation == NamedOrDescribed:
+        return str
+    return next((kind for kind in (str, int, bool, float) if annotation is kind), None)
 
 
 def check_value(name: str, kind: type, value: object) -> object:

@@ -9,6 +9,7 @@ from incref.config.conv1d import Conv1D
 from incref.config.maxabs import MaxAbsScale
 from incref.config.scheme import Elementwise, InputScheme
 from incref.modules.conv import QuantConv2d
+from incref.modules.embedding import QuantEmbedding, QuantEmbeddingBag
 from incref.modules.kv_cache import QuantKVCache
 from incref.modules.layer import QuantLayer
 from incref.modules.linear import QuantLinear
@@ -24,7 +25,13 @@ __all__ = ["QUANTIZED", "QUANTIZED_INPUTS", "quantized_inputs", "quantized_layer
 
 
 QUANTIZED: Mapping[type[nn.Module], type[QuantLayer]] = MappingProxyType(
-    {nn.Linear: QuantLinear, nn.Conv2d: QuantConv2d, Conv1D: QuantLinear}
+    {
+        nn.Linear: QuantLinear,
+        nn.Conv2d: QuantConv2d,
+        nn.Embedding: QuantEmbedding,
+        nn.EmbeddingBag: QuantEmbeddingBag,
+        Conv1D: QuantLinear,
+    }
 )
 """For a class of layers what it becomes."""
 

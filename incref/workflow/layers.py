@@ -137,7 +137,7 @@ def _quantize_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: St
     return quantized_layer(
         layer,
         qweight,
-        layer.bias,
+        getattr(layer, "bias", None),
         scheme.activation,
         elementwise=scheme.elementwise,
         scale_method=None if scheme.is_static else scheme.input_scale,

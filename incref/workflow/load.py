@@ -147,8 +147,9 @@ def _place_layer(model: nn.Module, name: str, record: LayerRecord, tensors: dict
     prefix = f"{name}.{_WEIGHT}"
     parts = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
     bias = tensors.get(f"{name}.bias")
-    if bias is not None and layer.bias is not None:
-        bias = nn.Parameter(bias, requires_grad=layer.bias.requires_grad)
+    float_bias = getattr(layer, "bias", None)
+    if bias is not None and isinstance(float_bias, Tensor):
+        bias = nn.Parameter(bias, requires_grad=float_bias.requires_grad)
     try:
         qweight = QTensor.from_tensors(parts, record.weight)
         new = quantized_layer(

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
-from incref.checkpoints.files import write_atomically
+from incref.checkpoints.files import file_digest, write_atomically
 from incref.errors import CheckpointError
 from incref.qtensor.format_json import Json
 
@@ -18,8 +19,14 @@ _FORMAT = "incref measurements"
 _VERSION = 1
 
 
-def write_measurements(path: Path, amax: Mapping[str, Tensor]) -> None:
+def write_measurements(path: Path, amax: Mapping[str, Tensor], channels: Mapping[str, Tensor] | None = None) -> None:
     """Write the largest magnitude of the input of every layer, by its name, as JSON.
+
+    Args:
+        path: of the file.
+        amax: float32 [].
+        channels: likewise of every channel, float32 [C]; written to a file of tensors beside it, of the same name but
+            for ".safetensors", if there are any.
 
     Raises:
         ValueError: if one is NaN or Inf; the message names the layer.
@@ -28,7 +35,12 @@ def write_measurements(path: Path, amax: Mapping[str, Tensor]) -> None:
     for name, value in found.items():
         if not math.isfinite(value):
             raise ValueError(f"{name}: calibration data made its input NaN or Inf; look at what the model is fed")
-    described = {"format": _FORMAT, "version": _VERSION, "input_amax": found}
+    described: dict[str, Json] = {"format": _FORMAT, "version": _VERSION, "input_amax": dict(found)}
+    if channels:
+        tensors = path.with_suffix(".safetensors")
+        kept = {name: values.cpu().contiguous() for name, values in channels.items()}
+        write_atomically(tensors, save(kept, metadata={"format": "pt"}))
+        described["channel_amax"] = {"file": tensors.name, "sha256": file_digest(tensors)}
     write_atomically(path, (json.dumps(described, indent=1) + "\n").encode())
 
 

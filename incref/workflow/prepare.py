@@ -155,7 +155,8 @@ def make_plan(model: nn.Module, quant_config: QuantConfig, example_inputs: Examp
         if scheme.is_static and not (isinstance(scheme, LayerScheme) and scheme.input_range is not None)
     ]
     ranges = {name: scheme.input_range for name, scheme in schemes.items() if scheme.input_range is not None}
-    amax = AmaxCollector(static) if static else None
+    per_channel = isinstance(config, BaseConfig) and config.measures_channels
+    amax = AmaxCollector(static, per_channel=per_channel) if static else None
     measurements = config.measurements if isinstance(config, BaseConfig) else None
     if amax is not None and measurements is not None and isinstance(config, BaseConfig) and config.reads_measurements:
         amax = AmaxCollector([])

@@ -2,6 +2,7 @@ import torch
 from torch import nn
 
 from incref.calibration.amax import AmaxCollector
+from incref.nn.matmul import Matmul
 
 
 def test_keeps_the_largest_of_all_calls() -> None:
@@ -32,3 +33,20 @@ def test_dtypes() -> None:
     collector.attach({"l": layer})
     layer(torch.tensor([[1.5, -2.25]], dtype=torch.bfloat16))
     assert collector.amax["l"].item() == 2.25
+
+
+def test_channels() -> None:
+    layers = {"conv": nn.Conv2d(2, 2, 1), "fc": nn.Linear(3, 1), "product": Matmul(), "unused": nn.Linear(3, 1)}
+    collector = AmaxCollector(list(layers), per_channel=True)
+    collector.attach(layers)
+    layers["conv"](torch.tensor([[[[1.0, -2.0]], [[0.5, 0.25]]]]))
+    # Without a batch.
+    layers["conv"](torch.tensor([[[0.0]], [[-3.0]]]))
+    layers["fc"](torch.tensor([[[1.0, torch.nan, 0.0]]]))
+    layers["fc"](torch.tensor([[-2.0, torch.inf, 0.0]]))
+    layers["product"](torch.ones(1, 2), torch.ones(2, 1))
+    found = {name: values.tolist() for name, values in collector.channels.items()}
+    assert found.pop("fc")[::2] == [2, 0]
+    assert bool(collector.channels["fc"][1].isnan())
+    assert found == {"conv": [2, 3]}
+    assert sorted(collector.amax) == ["conv", "fc", "product.x", "product.y"]

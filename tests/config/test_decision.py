@@ -48,7 +48,8 @@ def test_every_layer_has_a_reason() -> None:
         **WHY,
         "lm_head": "an output head; see quant_lm_head",
     }
-    assert reasons(FP8Config()) == {"fc": "changes", "conv": "changes", **WHY, "lm_head": "changes"}
+    tied = {"embedding": WHY["tied"]}
+    assert reasons(FP8Config()) == {"fc": "changes", "conv": "changes", **WHY, **tied, "lm_head": "changes"}
 
 
 def test_rules() -> None:

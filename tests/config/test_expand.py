@@ -10,13 +10,13 @@ from incref.config.base import BaseConfig
 from incref.config.gptq import GPTQConfig
 from incref.config.mx import MXQuantConfig
 from incref.config.rtn import RTNConfig
-from incref.config.space import SCALARS
+from incref.config.space import scalar_kind
 from incref.config.table import CONFIGS
 from incref.errors import UnsupportedError
 
 
 def scalar_fields(cls: type[BaseConfig]) -> list[str]:
-    return [field.name for field in dataclasses.fields(cls) if field.type in SCALARS]
+    return [field.name for field in dataclasses.fields(cls) if scalar_kind(field.type)]
 
 
 FIELDS = [(cls, name) for cls in CONFIGS.values() for name in scalar_fields(cls)]

@@ -1,4 +1,5 @@
 import inspect
+import json
 
 import pytest
 from torch import nn
@@ -10,7 +11,8 @@ from incref.config.scheme import LayerScheme
 from incref.config.table import config_from_dict
 from incref.errors import UnsupportedError
 from incref.formats import FORMATS
-from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, per_channel
+from incref.nn.kv_cache import KVCache
+from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, per_block, per_channel, per_group
 
 
 class Model(nn.Module):
@@ -35,7 +37,7 @@ def test_fields_and_defaults_are_those_of_neural_compressor() -> None:
         "fp8_config": "E4M3",
         "hp_dtype": "bf16",
         "blocklist": {"names": [], "types": []},
-        "allowlist": {"names": [], "types": ["Linear", "Conv2d", "Matmul", "KVCache"]},
+        "allowlist": {"names": [], "types": ["Linear", "Conv1D", "Conv2d", "EmbeddingBag", "Matmul", "KVCache"]},
         "mode": "AUTO",
         "scale_method": "maxabs_hw",
         "scale_params": {},
@@ -94,8 +96,18 @@ TABLE = {
     "act_maxabs_pow2_weights_pcs_opt_pow2": ("channel", 0.5, "tensor", 0.25),
     "maxabs_pcs_pow2": ("channel", 0.5, "token", 1.0),
     "act_maxabs_pcs_pow2_weight_maxabs_pts_pow2_hw": ("tensor", 0.5, "token", 1.0),
+    # Not of the peer.
+    "maxabs_pcs_arbitrary": ("channel", 1.0, "token", 1.0),
+    "maxabs_blocks_arbitrary": ("block", 1.0, "group", 1.0),
+    "maxabs_blocks_pow2": ("block", 1.0, "group", 1.0),
 }
-GRANULARITIES = {"tensor": PER_TENSOR, "channel": per_channel(), "token": PER_TOKEN}
+GRANULARITIES = {
+    "tensor": PER_TENSOR,
+    "channel": per_channel(),
+    "token": PER_TOKEN,
+    "block": per_block((128, 128)),
+    "group": per_group(128),
+}
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -113,7 +125,7 @@ def test_methods(target: str) -> None:
             assert found.weight_scale.backoff == weight_backoff
         if name not in fixed:
             assert found.input_scale.backoff == activation_backoff
-        assert found.is_static == (activation != "token")
+        assert found.is_static == (activation == "tensor")
 
 
 def test_dynamic() -> None:
@@ -146,6 +158,9 @@ def test_convolutions_have_scales_of_channels_and_tensors() -> None:
         ({"hp_dtype": "bfloat16"}, "hp_dtype must be one of bf16"),
         ({"blocklist": {"name": []}}, 'the keys "names" and "types"'),
         ({"allowlist": {"names": ["("]}}, "allowlist names layers by regular expressions"),
+        ({"scale_params": {"input_scale": 1.0}}, "scale_params has the keys weight_scales, got 'input_scale'"),
+        ({"scale_params": {"weight_scales": [1.0]}}, "are for methods that search the scales of weights"),
+        ({"scale_method": {"nodes": {}}}, 'scale_method must have a "default"'),
     ],
 )
 def test_wrong_values(fields: dict[str, object], message: str) -> None:
@@ -158,10 +173,8 @@ def test_wrong_values(fields: dict[str, object], message: str) -> None:
     [
         {"fake_quant": True},
         {"mod_dict": {"A": "linear"}},
-        {"scale_params": {"input_scale": 1.0}},
         {"observer": "save"},
         {"mode": "LOAD"},
-        {"scale_method": {"default": {}}},
     ],
 )
 def test_what_is_not_there(fields: dict[str, object]) -> None:
@@ -169,6 +182,61 @@ def test_what_is_not_there(fields: dict[str, object]) -> None:
         FP8Config(**fields)  # type: ignore[arg-type]  # likewise
 
 
-def test_as_json() -> None:
-    config = FP8Config(blocklist={"names": ["a"], "types": ("Linear",)}, target="gaudi2")
-    assert config_from_dict(config.to_dict()) == config
+@pytest.mark.parametrize(
+    "config",
+    [
+        FP8Config(blocklist={"names": ["a"], "types": ("Linear",)}, target="gaudi2"),
+        FP8Config(scale_method={"default": {"weight": {"backoff": 0.5}}}),
+        FP8Config(scale_method="maxabs_pow2_opt_weight", scale_params={"weight_scales": [0.5, 1.0]}),
+    ],
+)
+def test_as_json(config: FP8Config) -> None:
+    assert config_from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_search_over_methods() -> None:
+    config = FP8Config(scale_method=["maxabs_hw", "maxabs_pow2"], target=["gaudi2", "ocp"])  # type: ignore[arg-type]
+    assert [(one.scale_method, one.target) for one in config.expand()] == [
+        ("maxabs_hw", "gaudi2"),
+        ("maxabs_hw", "ocp"),
+        ("maxabs_pow2", "gaudi2"),
+        ("maxabs_pow2", "ocp"),
+    ]
+
+
+def test_other_scales_to_search() -> None:
+    found = scheme(scale_method="maxabs_hw_opt_weight", target="gaudi2", scale_params={"weight_scales": [4, 0.5]})
+    assert found.weight_scale == MaxAbsScale(value=ScaleValue.BEST_LISTED, backoff=0.5, choices=(0.5, 4.0))
+
+
+def test_methods_of_some_layers() -> None:
+    pcs = {"weight": {"granularity": "PCS", "rounding_method": "POW2"}, "activation": {"rounding_method": "POW2"}}
+    described = {"default": {}, "nodes": {"block.0": pcs}, "layer_types": {"Conv2d": pcs}}
+    found = FP8Config(scale_method=described).resolve(Model())
+    granularities = {name: one.weight.granularity for name, one in found.items()}
+    assert granularities == {
+        "conv": per_channel(0, ndim=4),
+        "fc1": PER_TENSOR,
+        "block.0": per_channel(),
+        "lm_head": PER_TENSOR,
+    }
+    with pytest.raises(ValueError, match="a node of scale_method is the name of a layer, and there is no 'fc2'"):
+        FP8Config(scale_method={"default": {}, "nodes": {"fc2": pcs}}).resolve(Model())
+
+
+def test_blocks_are_of_matrices() -> None:
+    with pytest.raises(UnsupportedError, match=r"blocks of 128 x 128 weights are of matrices, got .* 4 dimensions"):
+        FP8Config(scale_method="maxabs_blocks_pow2").resolve(Model())
+    config = FP8Config(scale_method="maxabs_blocks_pow2", blocklist={"types": ["Conv2d"]})
+    assert config.resolve(Model())["fc1"].weight.granularity == per_block((128, 128))
+
+
+def test_caches_have_scales_of_tokens_or_static_ones() -> None:
+    static = FP8Config().inputs_for("keys", KVCache())
+    assert static is not None
+    assert (static.is_static, static.activation.granularity) == (True, PER_TENSOR)
+    dynamic = FP8Config(dynamic_quantization=True).inputs_for("keys", KVCache())
+    assert dynamic is not None
+    assert (dynamic.is_static, dynamic.activation.granularity) == (False, PER_TOKEN)
+    assert FP8Config(mode="NONE").inputs_for("keys", KVCache()) is None
+    assert FP8Config(blocklist={"types": ["KVCache"]}).inputs_for("keys", KVCache()) is None

@@ -1,11 +1,13 @@
 """FP8 with measured scales, on any machine."""
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,9 +15,12 @@ from incref.config.fp8 import FP8Config
 from incref.config.fp8_methods import SCALE_METHODS, TARGETS
 from incref.config.rtn import RTNConfig
 from incref.errors import CalibrationWarning, CheckpointError, LayerError
+from incref.formats import ScaleArithmetic
 from incref.modules.conv import QuantConv2d
 from incref.modules.layer import QuantLayer
 from incref.modules.linear import QuantLinear
+from incref.ops.decode import decode
+from incref.ops.quantize_float import quantize_float
 from incref.workflow.convert import convert
 from incref.workflow.finalize_calibration import finalize_calibration
 from incref.workflow.load import load
@@ -81,12 +86,13 @@ def test_static_scales_are_those_of_all_calibration_data(tmp_path: Path) -> None
 def test_every_method_runs_on_every_target(tmp_path: Path, method: str, target: str) -> None:
     before = net()
     want = before(BATCHES[0])
+    # Blocks of weights are those of matrices.
+    layers = ("fc",) if "blocks" in method else ("conv", "fc")
     for fmt in ("E4M3", "E5M2"):
-        after = quantize(
-            copy.deepcopy(before), config(tmp_path, scale_method=method, target=target, fp8_config=fmt), calibrate
-        )
+        fp8 = config(tmp_path, scale_method=method, target=target, fp8_config=fmt, allowlist={"names": layers})
+        after = quantize(copy.deepcopy(before), fp8, calibrate)
         got = after(BATCHES[0])
-        assert all(isinstance(m, QuantLayer) for n, m in after.named_modules() if n in ("conv", "fc"))
+        assert [name for name, module in after.named_children() if isinstance(module, QuantLayer)] == list(layers)
         relative = float((got - want).norm() / want.norm())
         # Every format has at least two fraction bits. The fixed scale of Gaudi 3, 128, makes weights subnormal.
         assert 0 < relative < (1.0 if method == "hw_aligned_single_scale" else 0.25)
@@ -210,3 +216,44 @@ def test_layers_that_were_never_called(tmp_path: Path) -> None:
     with pytest.warns(CalibrationWarning, match="unused was never called"):
         converted = quantize(Unused(), config(tmp_path), calibrate)
     assert converted.get_buffer("unused.input_scale").item() == 1
+
+
+def test_channels_are_written_beside(tmp_path: Path) -> None:
+    per_channel = config(tmp_path, observer="maxabs_per_channel")
+    prepared = prepare(net(), per_channel)
+    calibrate(prepared)
+    finalize_calibration(prepared)
+    described = json.loads((tmp_path / "measure_maxabs_per_channel.json").read_text())
+    tensors = load_file(tmp_path / "measure_maxabs_per_channel.safetensors")
+    assert described["channel_amax"] == {
+        "file": "measure_maxabs_per_channel.safetensors",
+        "sha256": hashlib.sha256((tmp_path / "measure_maxabs_per_channel.safetensors").read_bytes()).hexdigest(),
+    }
+    assert torch.equal(tensors["conv"], torch.stack(BATCHES).abs().amax((0, 1, 3, 4)))
+    assert {name: float(values.max()) for name, values in tensors.items()} == described["input_amax"]
+    # Scales are those without channels.
+    converted = convert(net(), config(tmp_path, observer="maxabs_per_channel", mode="QUANTIZE"))
+    assert torch.equal(converted(BATCHES[0]), quantize(net(), config(tmp_path), calibrate)(BATCHES[0]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("power", [False, True])
+def test_scales_of_blocks(power: bool) -> None:
+    layer = nn.Linear(200, 150)
+    name = "maxabs_blocks_pow2" if power else "maxabs_blocks_arbitrary"
+    converted = convert(nn.Sequential(copy.deepcopy(layer)), FP8Config(scale_method=name))
+    x = torch.randn(3, 200, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1e-3], [1.0], [1e3]])
+
+    def quantized(values: Tensor, block: tuple[int, int]) -> Tensor:
+        result = torch.empty_like(values)
+        for rows in torch.arange(len(values)).split(block[0]):
+            for columns in torch.arange(values.shape[1]).split(block[1]):
+                part = values[rows][:, columns]
+                scale = part.abs().max() / 448
+                scale = torch.exp2(torch.ceil(torch.log2(scale))) if power else scale
+                codes, _ = quantize_float(part, "float8_e4m3fn", scale, arithmetic=ScaleArithmetic.RECIPROCAL)
+                result[rows[:, None], columns] = decode(codes, "float8_e4m3fn") * scale
+        return result
+
+    want = F.linear(quantized(x, (1, 128)), quantized(layer.weight, (128, 128)), layer.bias)
+    assert torch.equal(converted(x), want)

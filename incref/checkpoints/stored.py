@@ -123,7 +123,7 @@ def take_int_parts(layer: str, weight: QTensor) -> IntParts:
     fmt, spec = weight.spec.fmt, weight.spec
     if not isinstance(fmt, IntFormat) or len(weight.shape) != 2:
         raise CheckpointError(f"{layer}: this layout holds matrices of integers, got {weight}")
-    if weight.scale.dtype is torch.uint8:
+    if spec.rule.is_power_of_two:
         raise CheckpointError(
             f"{layer}: this layout holds float scales, and these are powers of two, kept as exponents"
         )

@@ -4,6 +4,7 @@ import typer
 
 from incref.cli.autotune import autotune
 from incref.cli.conform.app import app as conform
+from incref.cli.convert_checkpoint import convert_checkpoint
 from incref.cli.evaluate import evaluate
 from incref.cli.formats import formats
 from incref.cli.generate import generate
@@ -24,6 +25,7 @@ app.command("eval")(evaluate)
 app.command("plan")(plan)
 app.command("quantize")(quantize)
 app.command("autotune")(autotune)
+app.command("convert-checkpoint")(convert_checkpoint)
 app.command("generate")(generate)
 app.command("formats")(formats)
 app.command("inspect")(inspect)

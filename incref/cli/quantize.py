@@ -1,17 +1,20 @@
 """`incref quantize`: a quantized copy of a model's directory."""
 
 import json
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from incref.checkpoints.files import atomic_directory
+from incref.checkpoints.foreign import CheckpointLayout
 from incref.checkpoints.manifest import MANIFEST_FILE
 from incref.checkpoints.size import file_bytes, measure_size
 from incref.cli.bars import bars
 from incref.cli.evaluate import CalibrationWindows, TextFile, Window, calibration_of
 from incref.cli.failures import reporting_failures
+from incref.cli.layouts import MaxShardSize, ScaleDtype
 from incref.cli.options import AsJson, ModelDirectory, Quiet, require_scheme
 from incref.config.schemes import SCHEMES
 from incref.evaluation.calibrate import convert_with_text
@@ -22,8 +25,24 @@ from incref.workflow.save import save
 __all__ = ["quantize"]
 
 
+class FormatName(Enum):
+    """Formats of `save`."""
+
+    DEFAULT = "default"
+    HUGGINGFACE = "huggingface"
+
+
 def _require(name: str) -> str:
     return require_scheme(name)
+
+
+def _layout(format_: FormatName | None, layout: CheckpointLayout | None) -> CheckpointLayout | None:
+    """The layout that is asked for; None for incref's own format."""
+    if format_ is FormatName.DEFAULT and layout is not None:
+        raise typer.BadParameter("a layout is for --format huggingface", param_hint="--layout")
+    if format_ is FormatName.HUGGINGFACE and layout is None:
+        return CheckpointLayout.COMPRESSED_TENSORS
+    return layout
 
 
 def quantize(  # noqa: PLR0917  # typer takes options by annotation
@@ -33,6 +52,15 @@ def quantize(  # noqa: PLR0917  # typer takes options by annotation
     text: TextFile = None,
     window: Window = 512,
     calibration_windows: CalibrationWindows = 32,
+    format_: Annotated[
+        FormatName | None, typer.Option("--format", help="Who reads it: incref, or engines for Hugging Face models.")
+    ] = None,
+    layout: Annotated[
+        CheckpointLayout | None,
+        typer.Option(help="How --format huggingface stores weights; compressed-tensors if left out."),
+    ] = None,
+    scale_dtype: ScaleDtype = None,
+    max_shard_size: MaxShardSize = None,
     json_: AsJson = False,  # noqa: FBT002  # typer makes a flag of it
     quiet: Quiet = False,  # noqa: FBT002  # likewise
 ) -> None:
@@ -43,6 +71,9 @@ def quantize(  # noqa: PLR0917  # typer takes options by annotation
     """
     if out.exists():
         raise typer.BadParameter(f"the directory to make must not be there yet, and {out} is", param_hint="OUT")
+    layout = _layout(format_, layout)
+    if layout is None and scale_dtype is not None:
+        raise typer.BadParameter("incref's own format keeps scales as they are", param_hint="--scale-dtype")
     with reporting_failures(on_interrupt="Nothing was written."):
         model = load_model(directory)
         before = file_bytes(directory)
@@ -58,7 +89,14 @@ def quantize(  # noqa: PLR0917  # typer takes options by annotation
             convert_with_text(model, SCHEMES[scheme], tokens, inplace=True, progress=show)
             writing = progress.add_task("writing", total=1)
             with atomic_directory(out, last=MANIFEST_FILE) as unfinished:
-                save(model, unfinished)
+                save(
+                    model,
+                    unfinished,
+                    "default" if layout is None else "huggingface",
+                    layout=layout,
+                    max_shard_size=max_shard_size,
+                    scale_dtype=None if scale_dtype is None else scale_dtype.value,
+                )
                 copy_tokenizer(directory, unfinished)
             progress.advance(writing)
     size, after = measure_size(model), file_bytes(out)
@@ -66,6 +104,7 @@ def quantize(  # noqa: PLR0917  # typer takes options by annotation
         found = {
             "directory": str(out),
             "scheme": scheme,
+            "layout": None if layout is None else layout.value,
             "bits_per_weight": size.bits_per_weight,
             "bits_per_parameter": size.bits_per_parameter,
             "file_bytes": after,

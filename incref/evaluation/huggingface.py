@@ -17,6 +17,7 @@ from incref.checkpoints.manifest import MANIFEST_FILE
 from incref.errors import CheckpointError, UnsupportedError
 from incref.evaluation.text import Tokenizer
 from incref.workflow.load import load
+from incref.workflow.load_huggingface import DESCRIPTION_FILES, is_foreign
 
 __all__ = [
     "check_directory",
@@ -122,17 +123,21 @@ def load_model(directory: Path) -> nn.Module:
 
 
 def load_any(directory: Path) -> nn.Module:
-    """Load the model of a directory, float or quantized by incref.
+    """Load the model of a directory, float, quantized by incref, or in a layout that `load` knows.
+
+    It computes in float32.
 
     Raises:
         CheckpointError: as `load` or `load_model` does.
         UnsupportedError: if transformers is not installed.
     """
-    if not (directory / MANIFEST_FILE).is_file():
-        return load_model(directory)
     read_config(directory)
     _transformers("AutoModelForCausalLM")
-    return load(directory)
+    if (directory / MANIFEST_FILE).is_file():
+        return load(directory)
+    if is_foreign(directory):
+        return load(directory, format="huggingface", torch_dtype=torch.float32)
+    return load_model(directory)
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
@@ -171,12 +176,11 @@ def fingerprint(directory: Path) -> str:
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy every file of a model's directory that is neither weights nor there already."""
+    """Copy every file of a model's directory that neither is weights, nor describes them, nor is there already."""
     for path in sorted(source.iterdir()):
-        is_weights = (
-            path.suffix in {*_PICKLES, ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx"} or path.name == _INDEX
-        )
-        if path.is_file() and not is_weights and not (target / path.name).exists():
+        is_weights = path.suffix in {*_PICKLES, ".safetensors", ".gguf", ".h5", ".msgpack", ".onnx"}
+        is_description = path.name in {_INDEX, MANIFEST_FILE, *DESCRIPTION_FILES}
+        if path.is_file() and not (is_weights or is_description) and not (target / path.name).exists():
             shutil.copyfile(path, target / path.name)
 
 

@@ -20,9 +20,9 @@ from incref.numerics.patterns import FLOAT_DTYPES
 from incref.qtensor.format_json import Json
 from incref.workflow.transformers_model import CONFIG_FILE, empty_model
 
-__all__ = ["is_foreign", "load_huggingface"]
+__all__ = ["DESCRIPTION_FILES", "is_foreign", "load_huggingface"]
 
-_QUANTIZATION_FILES = ("quantize_config.json", "quant_config.json")
+DESCRIPTION_FILES = ("quantize_config.json", "quant_config.json")
 """Where AutoGPTQ and AutoAWQ describe the quantization of models whose config.json says nothing."""
 _HUB_NAME = re.compile(r"[0-9A-Za-z][\w.-]*/[0-9A-Za-z][\w.-]*")
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
@@ -85,7 +85,7 @@ def _directory(name_or_path: str | Path) -> Path:
 def _quantization(directory: Path, described: dict[str, Json]) -> Json:
     if described.get("quantization_config") is not None:
         return described["quantization_config"]
-    for file in _QUANTIZATION_FILES:
+    for file in DESCRIPTION_FILES:
         if (directory / file).is_file():
             found = read_json(directory / file)
             method = "awq" if "w_bit" in found or "q_group_size" in found else "gptq"

@@ -14,7 +14,10 @@ COMMAND = [sys.executable, "-c", "from incref.cli.main import app; app()"]
 
 def test_commands_are_listed() -> None:
     done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
-    assert all(name in done.stdout for name in ("eval", "plan", "quantize", "generate", "formats", "inspect", "info"))
+    assert all(
+        name in done.stdout
+        for name in ("eval", "plan", "quantize", "convert-checkpoint", "generate", "formats", "inspect", "info")
+    )
 
 
 def test_help_does_not_need_transformers() -> None:

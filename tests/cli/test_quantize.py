@@ -102,3 +102,40 @@ def test_unknown_scheme(tiny_llama: Path, tmp_path: Path) -> None:
     result = run(tiny_llama, tmp_path / "out", "--scheme", "int5")
     assert result.exit_code == 2
     assert "int8" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "method"),
+    [
+        (["--format", "huggingface"], "compressed-tensors"),
+        (["--layout", "gptq_v2", "--scale-dtype", "float16"], "gptq"),
+        (["--format", "huggingface", "--layout", "awq", "--scale-dtype", "float16"], "awq"),
+    ],
+)
+def test_layouts_for_engines(tiny_llama: Path, tmp_path: Path, options: list[str], method: str) -> None:
+    result = run(tiny_llama, tmp_path / "out", "--scheme", "int4_g32", "--json", "--max-shard-size", "50KB", *options)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["layout"] is not None
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["quantization_config"]["quant_method"] == method
+    assert (tmp_path / "out" / "model.safetensors.index.json").is_file()
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+    with torch.no_grad():
+        assert load_any(tmp_path / "out")(input_ids=torch.arange(12)[None]).logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--format", "default", "--layout", "awq"], ["--scale-dtype", "float16"], ["--format", "gguf"]],
+)
+def test_options_that_contradict_each_other(tiny_llama: Path, tmp_path: Path, options: list[str]) -> None:
+    result = run(tiny_llama, tmp_path / "out", "--scheme", "int4_g32", *options)
+    assert result.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layout_that_does_not_hold_the_scheme(tiny_llama: Path, tmp_path: Path) -> None:
+    result = run(tiny_llama, tmp_path / "out", "--scheme", "mxint8", "--format", "huggingface", "--quiet")
+    assert result.exit_code == 1
+    assert "compressed-tensors has no mxint8" in result.stderr
+    assert list(tmp_path.iterdir()) == []

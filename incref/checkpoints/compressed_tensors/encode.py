@@ -141,10 +141,10 @@ def _encode_naive(
     name: str, weight: QTensor, scale_dtype: torch.dtype | None
 ) -> tuple[str, dict[str, Json], dict[str, Tensor]]:
     spec, shape = weight.spec, weight.shape
-    if weight.order is not None or weight.scale.dtype is torch.uint8 or len(shape) != 2:
+    if weight.order is not None or spec.rule.is_power_of_two or len(shape) != 2:
         raise CheckpointError(f"{name}: this layout holds matrices with float scales and columns in order")
     is_int = isinstance(spec.fmt, IntFormat)
-    scale = _encode_scale(name, weight, weight.scale, scale_dtype)
+    scale = _encode_scale(name, weight, weight.parts.scale, scale_dtype)
     arguments: dict[str, Json] = {"num_bits": 8, "type": "int" if is_int else "float", "symmetric": spec.symmetric}
     arguments |= _describe_granularity(name, spec.granularity, shape)
     codes = weight.packed

@@ -21,6 +21,7 @@ from incref.config.mx import MXQuantConfig, get_default_mx_config
 from incref.config.rtn import RTNConfig, get_default_rtn_config
 from incref.config.scheme import LayerScheme
 from incref.config.schemes import SCHEMES
+from incref.config.smooth_quant import SmoothQuantConfig, get_default_sq_config
 from incref.config.tuning_sets import get_all_config_set, get_woq_tuning_config
 from incref.modules.transformers_attention import expose_attention
 from incref.nn.attention import Attention
@@ -54,6 +55,7 @@ __all__ = [
     "RTNConfig",
     "SensitivitySampler",
     "SequentialSampler",
+    "SmoothQuantConfig",
     "StaticQuantConfig",
     "TuningConfig",
     "TuningResult",
@@ -71,6 +73,7 @@ __all__ = [
     "get_default_mixed_precision_config_set",
     "get_default_mx_config",
     "get_default_rtn_config",
+    "get_default_sq_config",
     "get_default_static_config",
     "get_rtn_double_quant_config_set",
     "get_woq_tuning_config",

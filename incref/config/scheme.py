@@ -10,6 +10,7 @@ import torch
 from incref.config.maxabs import MaxAbsScale
 from incref.config.method import GPTQ, RTN, Cast, ColumnOrder, GroupScales, Method
 from incref.config.range_rule import RangeRule
+from incref.config.smoothing import Smoothing
 from incref.formats import FloatFormat, IntFormat, Rounding
 from incref.numerics.granularity import PER_TENSOR
 from incref.qtensor.spec import QuantSpec
@@ -77,6 +78,7 @@ class LayerScheme:
         input_range: which range a static input of integers covers.
         is_static: whether the scale of the input is found once, of all that calibration data feeds the layer; if not,
             it is found in every call.
+        smoothing: how outliers move from the input to the weight; None for not at all.
         inputs: where one scheme speaks of a whole model: what happens to the inputs of its modules without weights;
             None for nothing.
 
@@ -94,6 +96,7 @@ class LayerScheme:
     input_scale: MaxAbsScale | None = None
     input_range: RangeRule | None = None
     is_static: bool = False
+    smoothing: Smoothing | None = None
     inputs: InputScheme | None = None
 
     def __post_init__(self) -> None:
@@ -105,6 +108,10 @@ class LayerScheme:
             _check_range(self.activation, self.input_scale, is_static=self.is_static)
         if isinstance(self.method, GPTQ) and (self.weight_scale is not None or self.is_static):
             raise ValueError("GPTQ finds scales by the rule of the spec, and knows no static inputs")
+        if self.smoothing is not None and (self.activation is None or not isinstance(self.method, RTN)):
+            raise ValueError("smoothing needs an input that is quantized, and a weight that is rounded to nearest")
+        if self.smoothing is not None and self.is_static and self.input_range is None:
+            raise ValueError("smoothing needs an input of integers, or scales of every call")
         if isinstance(self.method, Cast):
             self._require_only_a_dtype()
 
@@ -131,6 +138,8 @@ class LayerScheme:
             parts.append("GPTQ")
         if self.activation is not None:
             parts.append(f"input {self.activation.fmt.name}{', static' if self.is_static else ''}")
+        if self.smoothing is not None:
+            parts.append(str(self.smoothing))
         return ", ".join(parts)
 
     def _require_only_a_dtype(self) -> None:

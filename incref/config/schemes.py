@@ -7,6 +7,7 @@ from incref.config.int8_dynamic import DynamicQuantConfig
 from incref.config.int8_static import INT8StaticQuantConfig
 from incref.config.method import GPTQ, ColumnOrder
 from incref.config.scheme import LayerScheme
+from incref.config.smooth_quant import SmoothQuantConfig
 from incref.formats import FORMATS, SymmetricScale
 from incref.numerics.granularity import PER_TOKEN, Granularity, per_channel, per_group
 from incref.qtensor.spec import QuantSpec
@@ -51,6 +52,12 @@ def _int8_static() -> LayerScheme:
     return scheme
 
 
+def _int8_smoothquant() -> LayerScheme:
+    scheme = SmoothQuantConfig().scheme()
+    assert scheme is not None
+    return scheme
+
+
 SCHEMES: Mapping[str, LayerScheme] = MappingProxyType(
     {
         "int8": _int(8, per_channel()),
@@ -76,11 +83,13 @@ SCHEMES: Mapping[str, LayerScheme] = MappingProxyType(
         "nvfp4_w4a4": _block("nvfp4", is_dynamic=True),
         "int8_dynamic": _int8_dynamic(),
         "int8_static": _int8_static(),
+        "int8_smoothquant": _int8_smoothquant(),
         "gptq_int4_g128": _gptq(_int_span(4, per_group(128)), ColumnOrder.GIVEN),
         "gptq_int4_g128_act_order": _gptq(_int_span(4, per_group(128)), ColumnOrder.DESCENDING),
         "gptq_mxfp4": _gptq(_block("mxfp4").weight, ColumnOrder.GIVEN),
         "gptq_nvfp4": _gptq(_block("nvfp4").weight, ColumnOrder.GIVEN),
     }
 )
-"""Weights as the name says; `wXaY` quantizes the input too, along its last dimension, with scales of every call. `gptq`
-and `int8_static` need calibration data; `int8_...` multiplies integers."""
+"""Weights as the name says; `wXaY` quantizes the input too, along its last dimension, with scales of every call.
+`int8_...` quantizes the input and multiplies integers. `gptq_...`, `int8_static` and `int8_smoothquant` need
+calibration data."""

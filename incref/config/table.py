@@ -11,6 +11,7 @@ from incref.config.int8_static import INT8StaticQuantConfig
 from incref.config.mixed_precision import MixedPrecisionConfig
 from incref.config.mx import MXQuantConfig
 from incref.config.rtn import RTNConfig
+from incref.config.smooth_quant import SmoothQuantConfig
 from incref.qtensor.format_json import Json
 
 __all__ = ["CONFIGS", "config_from_dict"]
@@ -23,6 +24,7 @@ CONFIGS: Mapping[str, type[BaseConfig]] = MappingProxyType(
             GPTQConfig,
             INT8StaticQuantConfig,
             DynamicQuantConfig,
+            SmoothQuantConfig,
             FP8Config,
             MXQuantConfig,
             MixedPrecisionConfig,

@@ -14,6 +14,7 @@ from incref.workflow.inputs import replace_inputs
 from incref.workflow.layers import LayerReplacer, Progress, needs_hessian
 from incref.workflow.prepare import Plan, drop_plan, find_plan, make_plan
 from incref.workflow.save import give_save
+from incref.workflow.smooth import smooth
 
 __all__ = ["convert"]
 
@@ -66,10 +67,11 @@ def _convert(model: nn.Module, plan: Plan, *, inplace: bool, progress: Progress 
     observers = {} if plan.ranges is None else plan.ranges.observers
     calls = [] if plan.recorder is None else plan.recorder.calls
     by_hessian = [name for name, scheme in plan.schemes.items() if needs_hessian(scheme)]
-    by_range = [name for name, scheme in plan.schemes.items() if scheme.input_range is not None]
+    smooth_ones = [name for name, scheme in plan.schemes.items() if scheme.smoothing is not None]
+    by_range = [name for name in plan.schemes if plan.schemes[name].input_range is not None and name not in smooth_ones]
     static = [name for part in (plan.schemes, plan.inputs) for name, scheme in part.items() if scheme.is_static]
-    by_amax = [name for name in static if name not in by_range]
-    for names, found in ((by_hessian, calls), (by_amax, amax), (by_range, observers)):
+    by_amax = [name for name in static if name not in by_range + smooth_ones]
+    for names, found in ((by_hessian, calls), (smooth_ones, calls), (by_amax, amax), (by_range, observers)):
         for name in names if not found else ():
             raise ValueError(
                 f"{name} is quantized with the help of calibration data, and there is none; "
@@ -85,8 +87,9 @@ def _convert(model: nn.Module, plan: Plan, *, inplace: bool, progress: Progress 
         model = copy.deepcopy(model, memo)
     drop_plan(model)
     del layers
-    replacer = LayerReplacer(model, plan.schemes, amax=amax, observers=observers, progress=progress)
-    if plan.recorder is not None:
+    smoothed = {} if plan.recorder is None or not smooth_ones else smooth(model, plan.schemes, plan.recorder)
+    replacer = LayerReplacer(model, plan.schemes, amax=amax, observers=observers, smoothed=smoothed, progress=progress)
+    if plan.recorder is not None and by_hessian:
         replace_blockwise(model, plan.recorder, replacer)
     for name in list(replacer.left):
         replacer.replace(name)

@@ -28,6 +28,7 @@ from incref.modules.replace import find_holders, replace_layer
 from incref.modules.table import quantized_layer
 from incref.qtensor.qtensor import QTensor
 from incref.qtensor.spec import QuantSpec
+from incref.workflow.smooth import Smoothed
 
 __all__ = ["LayerReplacer", "Progress", "Statistics", "needs_calibration", "needs_hessian", "static_scale"]
 
@@ -43,17 +44,21 @@ class Statistics:
         hessian: float64 [K, K]; None if the layer was never called, or needs none.
         amax: its largest magnitude, float32 []; None likewise.
         observer: what says which range it has; None likewise.
+        smoothed: how its features are scaled; None likewise.
         factors: those that were made of this Hessian already, by what else they depend on.
     """
 
     hessian: Tensor | None = None
     amax: Tensor | None = None
     observer: RangeObserver | None = None
+    smoothed: Smoothed | None = None
     factors: dict[Hashable, Factor] = field(default_factory=dict)
 
 
 def needs_calibration(scheme: LayerScheme) -> bool:
     """Whether a layer, or what its scheme says of a whole model, is quantized with the help of calibration data."""
+    if scheme.smoothing is not None:
+        return True
     return needs_hessian(scheme) or scheme.is_static or (scheme.inputs is not None and scheme.inputs.is_static)
 
 
@@ -76,14 +81,16 @@ class LayerReplacer:
         *,
         amax: Mapping[str, Tensor],
         observers: Mapping[str, RangeObserver],
+        smoothed: Mapping[str, Smoothed],
         progress: Progress | None,
     ) -> None:
-        """Prepare for the layers of `model` that `schemes` names; `amax` and `observers` say what static inputs are."""
+        """Prepare for the layers of `model` that `schemes` names; `amax`, `observers`, `smoothed` speak of inputs."""
         self.left = dict(schemes)
         self._model = model
         self._holders = find_holders(model)
         self._amax = amax
         self._observers = observers
+        self._smoothed = smoothed
         self._progress = progress
         self._total = len(schemes)
 
@@ -100,7 +107,10 @@ class LayerReplacer:
             LayerError: if the weight can't be quantized as its scheme says.
         """
         layer, scheme = self.layer(name), self.left.pop(name)
-        if scheme.is_static:
+        smoothed = self._smoothed.get(name)
+        if scheme.smoothing is not None:
+            statistics = Statistics(observer=None if smoothed is None else smoothed.observer, smoothed=smoothed)
+        elif scheme.is_static:
             statistics = Statistics(amax=self._amax.get(name), observer=self._observers.get(name))
         new = _new_layer(name, layer, scheme, statistics)
         replace_layer(self._holders, layer, new)
@@ -122,6 +132,9 @@ def _quantize_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: St
     weight = stored_weight(layer, scheme).detach()
     if scheme.elementwise is not None:
         weight = round_elementwise(weight, scheme.elementwise)
+    smoothed = None if statistics is None else statistics.smoothed
+    if smoothed is not None and smoothed.scale is not None:
+        weight = (weight * smoothed.scale).to(weight.dtype)
     try:
         if isinstance(scheme.method, GPTQ):
             assert statistics is not None
@@ -143,6 +156,7 @@ def _quantize_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: St
         scale_method=None if scheme.is_static else scheme.input_scale,
         input_scale=scale,
         input_zero_point=zero_point,
+        input_factor=None if smoothed is None else smoothed.factor,
     )
 
 

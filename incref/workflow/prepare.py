@@ -147,14 +147,19 @@ def make_plan(model: nn.Module, quant_config: QuantConfig, example_inputs: Examp
     found = plan_of(model, quant_config)
     schemes, inputs = found.schemes, found.inputs
     config = as_config(quant_config)
-    needs_calls = any(needs_hessian(scheme) for scheme in schemes.values())
+    needs_blocks = any(needs_hessian(scheme) for scheme in schemes.values())
+    needs_calls = needs_blocks or any(scheme.smoothing is not None for scheme in schemes.values())
     static = [
         name
         for part in (schemes, inputs)
         for name, scheme in part.items()
         if scheme.is_static and not (isinstance(scheme, LayerScheme) and scheme.input_range is not None)
     ]
-    ranges = {name: scheme.input_range for name, scheme in schemes.items() if scheme.input_range is not None}
+    ranges = {
+        name: scheme.input_range
+        for name, scheme in schemes.items()
+        if scheme.input_range is not None and scheme.smoothing is None
+    }
     per_channel = isinstance(config, BaseConfig) and config.measures_channels
     amax = AmaxCollector(static, per_channel=per_channel) if static else None
     measurements = config.measurements if isinstance(config, BaseConfig) else None
@@ -166,7 +171,7 @@ def make_plan(model: nn.Module, quant_config: QuantConfig, example_inputs: Examp
         schemes=schemes,
         inputs=inputs,
         example_inputs=example_inputs,
-        recorder=CallRecorder(model, find_blocks(model)) if needs_calls else None,
+        recorder=CallRecorder(model, find_blocks(model) if needs_blocks else []) if needs_calls else None,
         amax=amax,
         ranges=RangeCollector(ranges) if ranges else None,
         measurements=measurements,

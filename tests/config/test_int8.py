@@ -9,6 +9,8 @@ from incref.config.fp8 import FP8Config
 from incref.config.int8_dynamic import DynamicQuantConfig, get_default_dynamic_config
 from incref.config.int8_static import INT8StaticQuantConfig, StaticQuantConfig, get_default_static_config
 from incref.config.range_rule import RangeMethod, RangeRule
+from incref.config.smooth_quant import SmoothQuantConfig, get_default_sq_config
+from incref.config.smoothing import SharedAlpha, Smoothing
 from incref.config.table import config_from_dict
 from incref.errors import UnsupportedError
 from incref.formats import SymmetricScale
@@ -115,6 +117,49 @@ def test_the_search_space(cls: type[BaseConfig]) -> None:
 def test_files(cls: type[BaseConfig]) -> None:
     config = cls(w_sym=False, act_sym=True).set_local("fc", cls(w_dtype="fp32"))
     assert config_from_dict(config.to_dict()) == config
+
+
+def test_smooth_quant() -> None:
+    scheme = get_default_sq_config().scheme()
+    assert scheme is not None
+    assert scheme.smoothing == Smoothing()
+    assert str(scheme) == "int8, one scale a row, input uint8, static, smoothed by 0.5"
+    auto = SmoothQuantConfig(alpha="auto", folding=True, shared_criterion="mean").scheme()
+    assert auto is not None
+    assert auto.smoothing == Smoothing(
+        alphas=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+        shared_alpha=SharedAlpha.MEAN,
+        is_shared=True,
+        folds=True,
+    )
+    some = SmoothQuantConfig(alpha="auto", auto_alpha_args={"alpha_min": 0.3, "alpha_max": 0.75, "alpha_step": 0.2})
+    scheme = some.scheme()
+    assert scheme is not None
+    assert scheme.smoothing is not None
+    assert scheme.smoothing.alphas == (0.3, 0.5, 0.7)
+    assert config_from_dict(some.to_dict()) == some
+
+
+def test_smooth_quant_spaces() -> None:
+    assert [one.alpha for one in SmoothQuantConfig(alpha=[0.25, "auto"]).expand()] == [0.25, "auto"]
+    space = SmoothQuantConfig.get_config_set_for_tuning()
+    assert [one.alpha for one in space.expand()] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    assert config_from_dict(space.to_dict()) == space
+
+
+def test_smooth_quant_refuses() -> None:
+    with pytest.raises(TypeError, match="alpha must be a number or \"auto\", got 'best'"):
+        SmoothQuantConfig(alpha="best")
+    with pytest.raises(ValueError, match="alpha must be from 0 to 1"):
+        SmoothQuantConfig(alpha=1.5)
+    with pytest.raises(ValueError, match=r"alpha goes from alpha_min up to alpha_max, got 0\.5 to 0\.25 by 0\.1"):
+        SmoothQuantConfig(alpha_min=0.5, alpha_max=0.25)
+    with pytest.raises(ValueError, match="shared_criterion must be one of max, min, mean"):
+        SmoothQuantConfig(shared_criterion="least")
+    with pytest.raises(ValueError, match="auto_alpha_args is a dict of"):
+        SmoothQuantConfig(auto_alpha_args={"alpha": 0.5})
+    with pytest.raises(UnsupportedError, match="set do_blockwise=False"):
+        SmoothQuantConfig(do_blockwise=True)
 
 
 def test_public_names() -> None:

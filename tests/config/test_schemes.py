@@ -34,7 +34,7 @@ CALIBRATED = [
 ]
 
 
-INTEGERS = ["int8_dynamic", "int8_static"]
+INTEGERS = ["int8_dynamic", "int8_static", "int8_smoothquant"]
 
 
 def test_names() -> None:

@@ -24,6 +24,7 @@ from incref.config.schemes import SCHEMES
 from incref.config.smooth_quant import SmoothQuantConfig, get_default_sq_config
 from incref.config.tuning_sets import get_all_config_set, get_woq_tuning_config
 from incref.modules.transformers_attention import expose_attention
+from incref.modules.transformers_cache import quantized_cache
 from incref.nn.attention import Attention
 from incref.nn.kv_cache import KVCache
 from incref.nn.matmul import Matmul
@@ -81,6 +82,7 @@ __all__ = [
     "prepare",
     "prepare_qat",
     "quantize",
+    "quantized_cache",
     "save",
     "tune",
 ]

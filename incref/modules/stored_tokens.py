@@ -39,6 +39,10 @@ class StoredTokens:
         self.codes: Tensor | None = None
         self.scale: Tensor | None = None
 
+    def reset(self) -> None:
+        """Forget everything."""
+        self.codes = self.scale = None
+
     @property
     def length(self) -> int:
         """How many tokens there are."""
@@ -52,7 +56,7 @@ class StoredTokens:
     @torch.no_grad()
     def append(self, x: Tensor) -> None:
         """Quantize x [..., L, D], and put it after what is there."""
-        scale = self.static_scale
+        scale = None if self.static_scale is None else self.static_scale.to(x.device)
         if scale is None and self.method is not None:
             scale = search_scale(x, self.spec, self.method)
         parts = quantize_parts(x, self.spec, scale, random_bits=draw_random_bits(x, self.spec.rounding))
@@ -69,6 +73,7 @@ class StoredTokens:
         scale = self.scale if self.static_scale is None else self.static_scale
         if self.codes is None or scale is None:
             raise ValueError("there are no tokens yet")
+        scale = scale.to(self.codes.device)
         return dequantize_parts(Parts(codes=self.codes, scale=scale), self.spec, dtype)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> None:

@@ -1,6 +1,7 @@
 """`incref quantize`: a quantized copy of a model's directory."""
 
 import json
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +15,14 @@ from incref.checkpoints.size import file_bytes, measure_size
 from incref.cli.bars import bars
 from incref.cli.evaluate import CalibrationWindows, TextFile, Window, calibration_of
 from incref.cli.failures import reporting_failures
-from incref.cli.layouts import MaxShardSize, ScaleDtype
+from incref.cli.layouts import MaxShardSize, ScaleName
 from incref.cli.options import AsJson, ModelDirectory, Quiet, require_scheme
+from incref.config.scheme import LayerScheme
 from incref.config.schemes import SCHEMES
+from incref.config.weight_format import scale_dtype_of
 from incref.evaluation.calibrate import convert_with_text
 from incref.evaluation.huggingface import copy_tokenizer, load_model
+from incref.formats import BlockFormat
 from incref.workflow.layers import needs_calibration
 from incref.workflow.save import save
 
@@ -34,6 +38,14 @@ class FormatName(Enum):
 
 def _require(name: str) -> str:
     return require_scheme(name)
+
+
+def _with_scales(scheme: LayerScheme, scale_dtype: ScaleName | None) -> LayerScheme:
+    """The scheme with float scales rounded to `scale_dtype` before codes are chosen."""
+    if scale_dtype in (None, ScaleName.FLOAT32) or isinstance(scheme.weight.fmt, BlockFormat):
+        return scheme
+    assert scale_dtype is not None
+    return replace(scheme, weight=replace(scheme.weight, scale_dtype=scale_dtype_of(scale_dtype.value)))
 
 
 def _layout(format_: FormatName | None, layout: CheckpointLayout | None) -> CheckpointLayout | None:
@@ -59,7 +71,9 @@ def quantize(  # noqa: PLR0917  # typer takes options by annotation
         CheckpointLayout | None,
         typer.Option(help="How --format huggingface stores weights; compressed-tensors if left out."),
     ] = None,
-    scale_dtype: ScaleDtype = None,
+    scale_dtype: Annotated[
+        ScaleName | None, typer.Option(help="What float scales are rounded to, before codes are chosen.")
+    ] = None,
     max_shard_size: MaxShardSize = None,
     json_: AsJson = False,  # noqa: FBT002  # typer makes a flag of it
     quiet: Quiet = False,  # noqa: FBT002  # likewise
@@ -72,8 +86,7 @@ def quantize(  # noqa: PLR0917  # typer takes options by annotation
     if out.exists():
         raise typer.BadParameter(f"the directory to make must not be there yet, and {out} is", param_hint="OUT")
     layout = _layout(format_, layout)
-    if layout is None and scale_dtype is not None:
-        raise typer.BadParameter("incref's own format keeps scales as they are", param_hint="--scale-dtype")
+    wanted = _with_scales(SCHEMES[scheme], scale_dtype)
     with reporting_failures(on_interrupt="Nothing was written."):
         model = load_model(directory)
         before = file_bytes(directory)
@@ -84,9 +97,9 @@ def quantize(  # noqa: PLR0917  # typer takes options by annotation
                 progress.update(task, completed=done, total=total)
 
             tokens = None
-            if needs_calibration(SCHEMES[scheme]):
+            if needs_calibration(wanted):
                 tokens = calibration_of(directory, text, window=window, windows=calibration_windows)
-            convert_with_text(model, SCHEMES[scheme], tokens, inplace=True, progress=show)
+            convert_with_text(model, wanted, tokens, inplace=True, progress=show)
             writing = progress.add_task("writing", total=1)
             with atomic_directory(out, last=MANIFEST_FILE) as unfinished:
                 save(
@@ -95,7 +108,6 @@ def quantize(  # noqa: PLR0917  # typer takes options by annotation
                     "default" if layout is None else "huggingface",
                     layout=layout,
                     max_shard_size=max_shard_size,
-                    scale_dtype=None if scale_dtype is None else scale_dtype.value,
                 )
                 copy_tokenizer(directory, unfinished)
             progress.advance(writing)

@@ -12,7 +12,7 @@ from incref.config.method import GPTQ, ColumnOrder, DeadColumns, GroupScales
 from incref.config.rules import LINEAR, Layer
 from incref.config.scheme import LayerScheme
 from incref.config.stored_weight import stored_weight
-from incref.config.weight_format import SKIP, group_granularity, weight_format
+from incref.config.weight_format import SKIP, group_granularity, scale_dtype_of, weight_format
 from incref.errors import LayerError, UnsupportedError
 from incref.formats import BlockFormat, SymmetricScale
 from incref.qtensor.scale_spec import ScaleRun
@@ -54,6 +54,8 @@ class GPTQConfig(BaseConfig):
         group_scales: which weights scales are computed from, if not `static_groups`: "block" or "current". "current" is
             the better one: with a large `block_size`, "block" leaves out what groups took up of the errors of others.
         dead_columns: what becomes of columns without input: "zero" or "keep".
+        scale_dtype: what scales are rounded to before codes are chosen: "float16" or "bfloat16" for checkpoints that
+            hold them so; "float32" leaves them as they are.
 
     Raises:
         TypeError: for a field of the wrong type, or one that there isn't.
@@ -87,6 +89,7 @@ class GPTQConfig(BaseConfig):
     white_list: WhiteList = EVERYTHING
     group_scales: str = "block"
     dead_columns: str = "zero"
+    scale_dtype: str = "float32"
 
     @property
     def leaves_heads_alone(self) -> bool:
@@ -139,13 +142,14 @@ class GPTQConfig(BaseConfig):
         if isinstance(fmt, BlockFormat):
             if self.use_mse_search:
                 raise ValueError(f"use_mse_search needs scales that are floats, and those of {fmt.name} are not")
-            return LayerScheme(weight=QuantSpec(fmt=fmt), method=method)
+            return LayerScheme(weight=QuantSpec(fmt=fmt, scale_dtype=scale_dtype_of(self.scale_dtype)), method=method)
         weight = QuantSpec(
             fmt=fmt,
             granularity=group_granularity(self.group_size),
             symmetric=self.use_sym,
             symmetric_scale=SymmetricScale.SPAN,
             scales=scales,
+            scale_dtype=scale_dtype_of(self.scale_dtype),
         )
         return LayerScheme(weight=weight, method=method)
 

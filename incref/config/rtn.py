@@ -9,7 +9,7 @@ from incref.config.base import EVERYTHING, BaseConfig, WhiteList
 from incref.config.double_quant import double_quant
 from incref.config.method import RTN
 from incref.config.scheme import LayerScheme
-from incref.config.weight_format import SKIP, group_granularity, weight_format
+from incref.config.weight_format import SKIP, group_granularity, scale_dtype_of, weight_format
 from incref.errors import UnsupportedError
 from incref.formats import BlockFormat, IntFormat, SymmetricScale
 from incref.qtensor.scale_spec import ScaleRun
@@ -40,6 +40,8 @@ class RTNConfig(BaseConfig):
         double_quant_group_size: how many scales share a step.
         quant_lm_head: whether output heads (lm_head, output_layer, embed_out) are quantized too.
         white_list: the layers that the configuration speaks of.
+        scale_dtype: what scales are rounded to before codes are chosen: "float16" or "bfloat16" for checkpoints that
+            hold them so; "float32" leaves them as they are.
 
     Raises:
         TypeError: for a field of the wrong type, or one that there isn't.
@@ -65,6 +67,7 @@ class RTNConfig(BaseConfig):
     double_quant_group_size: int = 256
     quant_lm_head: bool = False
     white_list: WhiteList = EVERYTHING
+    scale_dtype: str = "float32"
 
     @property
     def leaves_heads_alone(self) -> bool:
@@ -87,7 +90,9 @@ class RTNConfig(BaseConfig):
         if isinstance(fmt, BlockFormat):
             if self.use_mse_search:
                 raise ValueError(f"use_mse_search needs scales that are floats, and those of {fmt.name} are not")
-            return LayerScheme(weight=QuantSpec(fmt=fmt, axis=self._axis()))
+            return LayerScheme(
+                weight=QuantSpec(fmt=fmt, axis=self._axis(), scale_dtype=scale_dtype_of(self.scale_dtype))
+            )
         if self.use_full_range and not (isinstance(fmt, IntFormat) and self.use_sym):
             raise ValueError(f"use_full_range needs symmetric integers, got {fmt.name} with use_sym={self.use_sym}")
         weight = QuantSpec(
@@ -96,6 +101,7 @@ class RTNConfig(BaseConfig):
             symmetric=self.use_sym,
             symmetric_scale=SymmetricScale.EXTREME if self.use_full_range else SymmetricScale.QMAX,
             scales=scales,
+            scale_dtype=scale_dtype_of(self.scale_dtype),
         )
         return LayerScheme(weight=weight, method=RTN(use_mse_search=self.use_mse_search))
 

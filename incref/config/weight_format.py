@@ -2,14 +2,17 @@
 
 import re
 
+import torch
+
 from incref.formats import FORMATS, FloatFormat, Format, IntFormat, get_format
 from incref.numerics.granularity import Granularity, per_channel, per_group
 
-__all__ = ["SKIP", "group_granularity", "weight_format"]
+__all__ = ["SKIP", "group_granularity", "scale_dtype_of", "weight_format"]
 
 SKIP = ("fp32", "float32")
 """The dtypes that leave a layer alone."""
 
+_SCALE_DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _INT = re.compile(r"int(\d*)")
 # The names of 4-bit floats that users of Neural Compressor know; see "Coming from Neural Compressor" for the tables.
 _ALIASES = {"fp4": "float4_e2m1fn"}
@@ -38,6 +41,17 @@ def weight_format(dtype: str, bits: int, *, use_sym: bool) -> Format:
     if not use_sym:
         raise ValueError(f"only integers have zero points; {fmt.name} needs use_sym=True")
     return fmt
+
+
+def scale_dtype_of(name: str) -> torch.dtype | None:
+    """Find what `name` says of scales: "float16" or "bfloat16"; "float32" leaves them as they are, None.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if name not in _SCALE_DTYPES:
+        raise ValueError(f"scale_dtype must be one of {', '.join(_SCALE_DTYPES)}, got {name!r}")
+    return _SCALE_DTYPES[name]
 
 
 def group_granularity(group_size: int, axis: int = -1) -> Granularity:

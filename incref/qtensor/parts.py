@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from incref.formats import BlockFormat, IntFormat, Rounding
+from incref.numerics.scaled import round_to_half
 from incref.ops.compute_scale import compute_scale
 from incref.ops.dequantize_affine import dequantize_affine
 from incref.ops.dequantize_float import dequantize_float
@@ -39,7 +40,11 @@ class Parts:
 
 
 def find_scale(x: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor | None]:
-    """Compute the scale of `x`, and its zero point or None, as `spec` says, for a format that is no block format."""
+    """Compute the scale of `x`, and its zero point or None, as `spec` says, for a format that is no block format.
+
+    Raises:
+        ValueError: if a scale that is not 0 becomes 0 or Inf in the `scale_dtype` of `spec`.
+    """
     assert not isinstance(spec.fmt, BlockFormat)
     found = compute_scale(
         x,
@@ -49,7 +54,8 @@ def find_scale(x: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor | None]:
         symmetric=spec.symmetric,
         symmetric_scale=spec.symmetric_scale,
     )
-    return found if isinstance(found, tuple) else (found, None)
+    scale, zero_point = found if isinstance(found, tuple) else (found, None)
+    return _rounded_scale(scale, spec.scale_dtype), zero_point
 
 
 def quantize_parts(
@@ -95,9 +101,10 @@ def quantize_parts(
             random_bits=random_bits,
         )
         return Parts(codes=codes, scale=scale, tensor_scale=rest[0] if rest else None)
+    if scale is None and (spec.scales is not None or spec.scale_dtype is not None):
+        scale, zero_point = find_scale(x, spec)
     if spec.scales is not None:
-        if scale is None:
-            scale, zero_point = find_scale(x, spec)
+        assert scale is not None
         scales = quantize_scales(scale, spec.scales)
         parts = quantize_parts(
             x, replace(spec, scales=None), dequantize_scales(scales, spec.scales), zero_point, random_bits=random_bits
@@ -133,6 +140,20 @@ def quantize_parts(
         random_bits=random_bits,
     )
     return Parts(codes=codes, scale=scale)
+
+
+def _rounded_scale(scale: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Round `scale` to `dtype`, and give it in its own."""
+    if dtype is None:
+        return scale
+    rounded = round_to_half(scale, dtype).to(dtype).to(scale.dtype)
+    lost = ((rounded == 0) & (scale != 0)) | (rounded.isinf() & scale.isfinite())
+    if bool(lost.any()):
+        raise ValueError(
+            f"scales must be in the range of {dtype}, got {scale[lost].flatten()[0].item():.3g}; "
+            "take a wider scale_dtype"
+        )
+    return rounded
 
 
 def dequantize_parts(parts: Parts, spec: QuantSpec, dtype: torch.dtype) -> Tensor:

@@ -25,6 +25,7 @@ from incref.formats import (
 )
 from incref.numerics.codes import code_dtype
 from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.numerics.patterns import FLOAT_DTYPES
 from incref.qtensor.format_json import Json, format_from_json, format_to_json
 from incref.qtensor.scale_spec import ScaleSpec
 
@@ -52,6 +53,9 @@ class QuantSpec:
         nan_block: what a NaN does to its block, in a block format.
         inf_block: what an Inf does to its block, in a block format.
         scales: how scales are quantized themselves; None where they are kept as they are.
+        scale_dtype: what scales that are floats are rounded to, to nearest even, before codes are chosen, for files
+            that hold them in that dtype; None where they stay as the rule gives them. Zero points are those of the
+            scales before.
     """
 
     fmt: Format
@@ -68,6 +72,7 @@ class QuantSpec:
     nan_block: BlockRule = BlockRule.NAN_BLOCK
     inf_block: BlockRule = BlockRule.NAN_BLOCK
     scales: ScaleSpec | None = None
+    scale_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         """Fill in what follows from the format, and refuse choices that it does not have."""
@@ -89,6 +94,8 @@ class QuantSpec:
             raise ValueError(f"{fmt.name} has no negative codes, so it needs symmetric=False")
         if self.scales is not None:
             self._check_scales(self.scales)
+        if self.scale_dtype is not None:
+            self._check_scale_dtype(self.scale_dtype)
 
     @property
     def element(self) -> ElementFormat:
@@ -143,6 +150,8 @@ class QuantSpec:
         if isinstance(self.fmt, BlockFormat):
             return name
         scales = "" if self.scales is None else f", scales {self.scales.fmt.name}"
+        if self.scale_dtype is not None:
+            scales = f", scales {FLOAT_DTYPES[self.scale_dtype]}"
         return f"{name}, {self.granularity}{scales}"
 
     def to_json(self) -> dict[str, Json]:
@@ -154,6 +163,8 @@ class QuantSpec:
                 described[field.name] = format_to_json(value)
             elif isinstance(value, ScaleSpec):
                 described[field.name] = value.to_json()
+            elif isinstance(value, torch.dtype):
+                described[field.name] = FLOAT_DTYPES[value]
             elif isinstance(value, Granularity):
                 described[field.name] = {"block": list(value.block), "lead": value.lead}
             else:
@@ -168,6 +179,13 @@ class QuantSpec:
             raise ValueError("one scale for all is not quantized; leave scales out")
         if self.symmetric and self.symmetric_scale is SymmetricScale.EXTREME and not scales.symmetric:
             raise ValueError("scales of both signs are quantized symmetrically")
+
+    def _check_scale_dtype(self, dtype: torch.dtype) -> None:
+        """Refuse to round scales that are codes, or to what is no narrower float."""
+        if dtype not in _SCALE_DTYPES.values():
+            raise ValueError(f"scales are rounded to {' or '.join(_SCALE_DTYPES)}, got {dtype}")
+        if isinstance(self.fmt, BlockFormat) or self.rule.is_power_of_two or self.scales is not None:
+            raise ValueError(f"scales of {self.fmt.name} are codes here; leave scale_dtype out")
 
     @classmethod
     def from_json(cls, described: Json) -> "QuantSpec":
@@ -210,7 +228,12 @@ _ENUMS: dict[str, type[Enum]] = {
 }
 
 
+_SCALE_DTYPES = {FLOAT_DTYPES[dtype]: dtype for dtype in (torch.float16, torch.bfloat16, torch.float32)}
+
+
 def _value(name: str, described: Json) -> object:
+    if name == "scale_dtype" and (described is None or described in _SCALE_DTYPES):
+        return None if described is None else _SCALE_DTYPES[str(described)]
     if name == "fmt":
         return format_from_json(described)
     if name == "scales":

@@ -126,7 +126,7 @@ def test_layouts_for_engines(tiny_llama: Path, tmp_path: Path, options: list[str
 
 @pytest.mark.parametrize(
     "options",
-    [["--format", "default", "--layout", "awq"], ["--scale-dtype", "float16"], ["--format", "gguf"]],
+    [["--format", "default", "--layout", "awq"], ["--scale-dtype", "float8"], ["--format", "gguf"]],
 )
 def test_options_that_contradict_each_other(tiny_llama: Path, tmp_path: Path, options: list[str]) -> None:
     result = run(tiny_llama, tmp_path / "out", "--scheme", "int4_g32", *options)

@@ -1,6 +1,7 @@
 import inspect
 
 import pytest
+import torch
 
 from incref.config.gptq import GPTQConfig, get_default_gptq_config
 from incref.config.method import GPTQ, ColumnOrder, DeadColumns, GroupScales
@@ -33,7 +34,7 @@ def test_fields_and_defaults_are_those_of_neural_compressor() -> None:
         "true_sequential=False, white_list='*'"
     )
     ours = ", ".join(f"{p.name}={p.default!r}" for p in inspect.signature(GPTQConfig).parameters.values())
-    assert ours == f"{theirs}, group_scales='block', dead_columns='zero'"
+    assert ours == f"{theirs}, group_scales='block', dead_columns='zero', scale_dtype='float32'"
 
 
 def test_the_default() -> None:
@@ -123,3 +124,9 @@ def test_default_by_processor() -> None:
     assert get_default_gptq_config("client").use_layer_wise
     with pytest.raises(ValueError, match="processor_type"):
         get_default_gptq_config("phone")
+
+
+def test_scales_for_files_that_hold_them_in_16_bits() -> None:
+    assert weight(GPTQConfig(scale_dtype="bfloat16")).scale_dtype is torch.bfloat16
+    with pytest.raises(ValueError, match="scales of mxfp4 are codes here; leave scale_dtype out"):
+        GPTQConfig(dtype="mxfp4", scale_dtype="float16")

@@ -1,6 +1,7 @@
 import inspect
 
 import pytest
+import torch
 
 from incref.config.method import RTN
 from incref.config.rtn import RTNConfig, get_default_rtn_config
@@ -35,6 +36,7 @@ def test_names_order_and_defaults_are_those_that_callers_know() -> None:
         "double_quant_group_size": 256,
         "quant_lm_head": False,
         "white_list": "*",
+        "scale_dtype": "float32",
     }
     assert RTNConfig("int", 8) == RTNConfig(bits=8)
 
@@ -145,3 +147,12 @@ def test_defaults() -> None:
 
 def test_per_channel_is_a_group_of_the_whole_row() -> None:
     assert weight(RTNConfig(group_size=-1)).granularity == per_channel()
+
+
+def test_scales_for_files_that_hold_them_in_16_bits() -> None:
+    assert weight(RTNConfig(scale_dtype="float16")).scale_dtype is torch.float16
+    assert weight(RTNConfig()).scale_dtype is None
+    with pytest.raises(ValueError, match="scale_dtype must be one of float32, float16, bfloat16, got 'fp8'"):
+        RTNConfig(scale_dtype="fp8")
+    with pytest.raises(ValueError, match="scales of mxfp4 are codes here; leave scale_dtype out"):
+        RTNConfig(dtype="mxfp4", scale_dtype="float16")

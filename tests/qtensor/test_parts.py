@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -104,3 +106,41 @@ def test_random_bits_decide() -> None:
     # 0.25 goes up where 2**30 + R reaches 2**32, R read as unsigned.
     bits = torch.tensor([-(1 << 30), -(1 << 30) - 1], dtype=torch.int32)
     assert quantize_parts(x, spec, scale, random_bits=bits).codes.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("source", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        QuantSpec(fmt=FORMATS["int4"], granularity=per_group(32)),
+        QuantSpec(fmt=FORMATS["uint4"], granularity=per_group(32), symmetric=False),
+        QuantSpec(fmt=FORMATS["float8_e4m3fn"], granularity=per_group(32)),
+    ],
+    ids=str,
+)
+def test_codes_are_chosen_for_the_scales_that_are_rounded(
+    spec: QuantSpec, source: torch.dtype, dtype: torch.dtype
+) -> None:
+    # So many that some lie where a change of the scale moves them to another code.
+    x = torch.randn(256, 512, generator=torch.Generator().manual_seed(0), dtype=source)
+    parts = quantize_parts(x, replace(spec, scale_dtype=dtype))
+    exact = quantize_parts(x, spec)
+    assert parts.scale.dtype is source
+    assert torch.equal(parts.scale, exact.scale.to(dtype).to(source))
+    again = quantize_parts(x, spec, parts.scale, exact.zero_point)
+    assert torch.equal(parts.codes, again.codes)
+    assert not torch.equal(parts.codes, exact.codes)
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e7])
+def test_scales_beyond_the_range_of_their_dtype_are_refused(size: float) -> None:
+    spec = QuantSpec(fmt=FORMATS["int4"], granularity=per_group(32), scale_dtype=torch.float16)
+    with pytest.raises(ValueError, match=r"scales must be in the range of torch\.float16, got .*; take a wider"):
+        quantize_parts(torch.full((1, 32), size), spec)
+    assert quantize_parts(torch.full((1, 32), size), replace(spec, scale_dtype=torch.bfloat16)).codes.amax() == 7
+
+
+def test_a_group_of_zeros_keeps_its_scale() -> None:
+    spec = QuantSpec(fmt=FORMATS["int4"], granularity=per_group(32), scale_dtype=torch.float16)
+    assert not quantize_parts(torch.zeros(1, 32), spec).codes.any()

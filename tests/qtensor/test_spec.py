@@ -7,6 +7,7 @@ from incref.config.schemes import SCHEMES
 from incref.formats import FORMATS, IntRange, Rounding, ScaleRule, SymmetricScale
 from incref.numerics.granularity import PER_TENSOR, per_channel, per_group
 from incref.qtensor.format_json import Json
+from incref.qtensor.scale_spec import ScaleSpec
 from incref.qtensor.spec import QuantSpec
 
 
@@ -120,3 +121,18 @@ GOOD = QuantSpec(fmt=FORMATS["int8"], granularity=PER_TENSOR).to_json()
 def test_what_is_no_spec_is_refused(described: Json) -> None:
     with pytest.raises(ValueError, match=r"QuantSpec|format|granularity|zero points|extents|sideways"):
         QuantSpec.from_json(described)
+
+
+def test_scales_are_rounded_to_floats_that_files_hold() -> None:
+    spec = QuantSpec(fmt=FORMATS["int4"], granularity=per_group(32), scale_dtype=torch.float16)
+    assert QuantSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    assert str(spec) == "int4, groups of 32, scales float16"
+    with pytest.raises(ValueError, match=r"scales are rounded to float16 or bfloat16 or float32, got torch.int8"):
+        QuantSpec(fmt=FORMATS["int4"], scale_dtype=torch.int8)
+    for codes in (
+        {"fmt": FORMATS["mxfp4"]},
+        {"fmt": FORMATS["int4"], "rule": ScaleRule.CEIL},
+        {"fmt": FORMATS["int4"], "granularity": per_group(32), "scales": ScaleSpec(fmt=FORMATS["int8"])},
+    ):
+        with pytest.raises(ValueError, match="are codes here; leave scale_dtype out"):
+            QuantSpec(**codes, scale_dtype=torch.float16)

@@ -203,6 +203,24 @@ def test_conv1d_of_transformers(tmp_path: Path) -> None:
     assert torch.equal(loaded(IDS).logits, rounded(model, torch.float16)(IDS).logits)
 
 
+@pytest.mark.parametrize("config", [RTNConfig, GPTQConfig])
+def test_models_quantized_for_the_layout_are_saved_exactly(
+    llama: nn.Module, config: type[RTNConfig | GPTQConfig], tmp_path: Path
+) -> None:
+    for dtype in ("float16", "bfloat16"):
+        for use_mse_search in (False, True):
+            made = config(scale_dtype=dtype, use_sym=False, use_mse_search=use_mse_search)
+            model = quantized(llama, made)
+            save(model, tmp_path / dtype, format="huggingface", layout="compressed-tensors", scale_dtype=dtype)
+            loaded = load(tmp_path / dtype, format="huggingface", torch_dtype=torch.float32)
+            assert torch.equal(loaded(IDS).logits, model(IDS).logits)
+    save(model_in(llama, config), tmp_path / "gptq", format="huggingface", layout="gptq_v2")
+
+
+def model_in(llama: nn.Module, config: type[RTNConfig | GPTQConfig]) -> nn.Module:
+    return quantized(llama, config(scale_dtype="float16"))
+
+
 def test_scales_that_the_layout_does_not_hold(llama: nn.Module, tmp_path: Path) -> None:
     model = quantized(llama, RTNConfig())
     with pytest.raises(CheckpointError, match=r"model\.layers\.0\.self_attn\.q_proj: scales must be float16 numbers"):

@@ -1,6 +1,6 @@
 """Collects statistics of what layers are fed while something runs."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -70,19 +70,22 @@ class HessianCollector:
                 groups.append(new)
         return groups
 
-    def hessian(self, name: str) -> Tensor | None:
-        """Sum of `x.T @ x` over what the layer called `name` was fed, as `Hessian.total`; None if that was nothing."""
-        found = [one for names, one in self._sums.items() if name in names and one.tokens]
-        if len(found) < 2:
-            return found[0].total if found else None
+    @property
+    def sets(self) -> list[tuple[str, ...]]:
+        """The sets of layers that got something together; there is a sum for each."""
+        return list(self._sums)
+
+    def take(self, sets: Collection[tuple[str, ...]], later: Collection[tuple[str, ...]] = ()) -> Hessian | None:
+        """Add up the sums of `sets`; those that are not needed `later` are given away. None if there is none."""
+        found = [(self._sums[one] if one in later else self._sums.pop(one)) for one in sets if one in self._sums]
+        if len(found) == 1 and not any(one in later for one in sets):
+            return found[0]
+        if not found:
+            return None
         merged = Hessian(found[0].shape[-1], found[0].device, found[0].groups)
         for one in found:
             merged.merge(one)
-        return merged.total
-
-    def key(self, name: str) -> Hashable:
-        """Equal for layers with the same Hessian."""
-        return tuple(names for names in self._sums if name in names)
+        return merged
 
     def flush(self) -> None:
         """Count what is pending; to be called when a run is over."""

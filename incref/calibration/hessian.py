@@ -1,6 +1,7 @@
 """The Hessian of the squared error of a linear layer's output."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -57,7 +58,8 @@ class Hessian:
         for product in products[1:]:
             total = total.to(torch.float64).add_(product)
         self.tokens += rows.shape[1]
-        self._count(1)
+        self.calls += 1
+        self.require_few_calls()
         # No element of a Gram matrix is larger than all of its diagonal, up to the rounding of sums.
         largest = float(total.diagonal(dim1=1, dim2=2).amax())
         if not math.isfinite(largest):
@@ -69,7 +71,8 @@ class Hessian:
     def merge(self, other: "Hessian") -> None:
         """Add what another one has summed."""
         self.tokens += other.tokens
-        self._count(other.calls)
+        self.calls += other.calls
+        self.require_few_calls()
         self.is_finite &= other.is_finite
         for unit, summed in other.sums.items():
             if unit in self.sums:
@@ -82,21 +85,29 @@ class Hessian:
         """The sum, float64 [K, K], or [groups, K, K] if there are several; NaN if something was not finite."""
         total = torch.zeros(self.shape, dtype=torch.float64, device=self.device)
         for unit in sorted(self.sums):
-            total += self.sums[unit].to(torch.float64) * 2.0**unit
+            for values, sums in _pieces(total, self.sums[unit]):
+                values.add_(sums.to(torch.float64).mul_(2.0**unit))
         if not self.is_finite:
             total.fill_(torch.nan)
         return total if self.groups > 1 else total[0]
 
-    def _count(self, calls: int) -> None:
-        if self.calls + calls > MOST_CALLS:
+    def require_few_calls(self) -> None:
+        """Check that the sums are exact.
+
+        Raises:
+            ValueError: if there were more than 65,536 calls.
+        """
+        if self.calls > MOST_CALLS:
             raise ValueError(f"a layer can be calibrated with at most {MOST_CALLS} calls; make larger batches")
-        self.calls += calls
 
     def _add_rounded(self, total: Tensor, unit: int) -> None:
         if unit not in self.sums:
             self.sums[unit] = torch.zeros(self.shape, dtype=torch.int64, device=self.device)
         scale = 2.0**-unit
-        # In pieces that stay in a cache.
-        pieces = zip(total.view(-1).split(_PIECE), self.sums[unit].view(-1).split(_PIECE), strict=True)
-        for values, sums in pieces:
+        for values, sums in _pieces(total, self.sums[unit]):
             sums.add_(values.to(torch.float64).mul_(scale).round_().to(torch.int64))
+
+
+def _pieces(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pieces of two tensors of one shape that stay in a cache."""
+    return zip(a.view(-1).split(_PIECE), b.view(-1).split(_PIECE), strict=True)

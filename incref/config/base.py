@@ -102,6 +102,23 @@ class BaseConfig(ABC):
         return False
 
     @property
+    def model_files(self) -> str:
+        """The directory that values are read from which the model lacks; empty for none."""
+        return ""
+
+    @property
+    def values_path(self) -> Path | None:
+        """`model_files` of this configuration and of its local ones; None if there is none.
+
+        Raises:
+            ValueError: if they name different directories.
+        """
+        named = {config.model_files for config in (self, *(local for _, local in self.local_rules))} - {""}
+        if len(named) > 1:
+            raise ValueError(f"a model is read from one directory, got model_path {' and '.join(sorted(named))}")
+        return Path(named.pop()) if named else None
+
+    @property
     def kinds(self) -> tuple[type[Layer], ...]:
         """The classes of layers that the configuration speaks of."""
         return LINEAR

@@ -33,9 +33,10 @@ class GPTQConfig(BaseConfig):
             are unsigned with zero points.
         group_size: how many input features share a scale; -1 for all. Block formats have blocks of their own.
         use_mse_search: whether the range of every group is shrunk by what gives the least error; see `GPTQ`.
-        use_layer_wise: accepted and without effect: calibration always goes block by block.
+        use_layer_wise: accepted and without effect: calibration always goes block by block; see `model_path`.
         use_block_wise: likewise.
-        model_path: where layers would be loaded from one at a time; has to be empty.
+        model_path: directory of the safetensors files of a model, from which values are read that the model lacks, one
+            block at a time; empty for a model that has all.
         use_double_quant: whether scales are quantized too, as `ScaleSpec` says, before the columns that they are of; in
             runs along the output features.
         double_quant_dtype: format of the scales: "int" with `double_quant_bits`, or "int1" to "int8".
@@ -60,7 +61,7 @@ class GPTQConfig(BaseConfig):
     Raises:
         TypeError: for a field of the wrong type, or one that there isn't.
         ValueError: for values out of range, or that contradict each other.
-        UnsupportedError: for `model_path` and `fp8_aware`.
+        UnsupportedError: for `fp8_aware`.
     """
 
     name: ClassVar[str] = "gptq"
@@ -90,6 +91,11 @@ class GPTQConfig(BaseConfig):
     group_scales: str = "block"
     dead_columns: str = "zero"
     scale_dtype: str = "float32"
+
+    @property
+    def model_files(self) -> str:
+        """The directory that values are read from which the model lacks; empty for none."""
+        return self.model_path
 
     @property
     def leaves_heads_alone(self) -> bool:
@@ -128,10 +134,6 @@ class GPTQConfig(BaseConfig):
         self.require_one()
         if self.fp8_aware:
             raise UnsupportedError('GPTQ quantizes to one format; set fp8_aware=False, or dtype="fp8_e4m3fn"')
-        if self.model_path:
-            raise UnsupportedError(
-                f"GPTQ reads the weights of the model it is given; set model_path='', got {self.model_path!r}"
-            )
         if not 1 <= self.bits <= 8:
             raise ValueError(f"bits must be 1 to 8, got {self.bits}")
         if self.dtype in SKIP:

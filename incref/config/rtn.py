@@ -10,7 +10,6 @@ from incref.config.double_quant import double_quant
 from incref.config.method import RTN
 from incref.config.scheme import LayerScheme
 from incref.config.weight_format import SKIP, group_granularity, scale_dtype_of, weight_format
-from incref.errors import UnsupportedError
 from incref.formats import BlockFormat, IntFormat, SymmetricScale
 from incref.qtensor.scale_spec import ScaleRun
 from incref.qtensor.spec import QuantSpec
@@ -31,8 +30,9 @@ class RTNConfig(BaseConfig):
         group_dim: the dimension that a group runs along: 1 for input features, 0 for output features.
         use_full_range: whether the weight of largest magnitude falls on the least code (`SymmetricScale.EXTREME`).
         use_mse_search: whether the range is shrunk by what gives the least squared error; see `RTN`.
-        use_layer_wise: accepted and without effect: conversion always goes layer by layer.
-        model_path: where layers would be loaded from one at a time; has to be empty.
+        use_layer_wise: accepted and without effect: conversion always goes layer by layer; see `model_path`.
+        model_path: directory of the safetensors files of a model, from which values are read that the model lacks, one
+            block at a time; empty for a model that has all.
         use_double_quant: whether scales are quantized too, as `ScaleSpec` says, in runs along the rows of scales.
         double_quant_dtype: format of the scales: "int" with `double_quant_bits`, or "int1" to "int8".
         double_quant_bits: width of the scales where `double_quant_dtype` is "int".
@@ -46,7 +46,6 @@ class RTNConfig(BaseConfig):
     Raises:
         TypeError: for a field of the wrong type, or one that there isn't.
         ValueError: for values out of range, or that contradict each other.
-        UnsupportedError: for `model_path`.
     """
 
     name: ClassVar[str] = "rtn"
@@ -70,6 +69,11 @@ class RTNConfig(BaseConfig):
     scale_dtype: str = "float32"
 
     @property
+    def model_files(self) -> str:
+        """The directory that values are read from which the model lacks; empty for none."""
+        return self.model_path
+
+    @property
     def leaves_heads_alone(self) -> bool:
         """Whether output heads keep their float weights."""
         return not self.quant_lm_head
@@ -77,10 +81,6 @@ class RTNConfig(BaseConfig):
     def scheme(self) -> LayerScheme | None:
         """What a layer becomes; None where `dtype` is "fp32"."""
         self.require_one()
-        if self.model_path:
-            raise UnsupportedError(
-                f"RTN reads the weights of the model it is given; set model_path='', got {self.model_path!r}"
-            )
         if not 1 <= self.bits <= 8:
             raise ValueError(f"bits must be 1 to 8, got {self.bits}")
         if self.dtype in SKIP:

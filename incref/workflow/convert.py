@@ -1,20 +1,30 @@
 """`convert`: quantize the weights of a model, layer by layer."""
 
-import copy
+from __future__ import annotations
 
-import torch
+import copy
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from torch import nn
 
-from incref.calibration.recorder import CallRecorder
+from incref.calibration.recorder import Call, CallRecorder
+from incref.checkpoints.layer_journal import LayerJournal
 from incref.config.resolve import QuantConfig
-from incref.errors import LayerError
+from incref.errors import UnsupportedError
 from incref.modules.replace import disable_fast_paths
 from incref.workflow.blockwise import replace_blockwise
+from incref.workflow.fingerprint import fingerprint
 from incref.workflow.inputs import replace_inputs
-from incref.workflow.layers import LayerReplacer, Progress, needs_hessian
+from incref.workflow.layers import LayerReplacer, Progress, needs_hessian, require_finite
 from incref.workflow.prepare import Plan, drop_plan, find_plan, make_plan
+from incref.workflow.processes import Processes
 from incref.workflow.save import give_save
 from incref.workflow.smooth import smooth
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["convert"]
 
@@ -26,6 +36,8 @@ def convert(
     *,
     progress: Progress | None = None,
     calls: CallRecorder | None = None,
+    journal: str | Path | None = None,
+    group: ProcessGroup | None = None,
 ) -> nn.Module:
     """Replace the layers of `model` by quantized ones.
 
@@ -36,6 +48,12 @@ def convert(
         progress: called after every layer.
         calls: those of the float model to calibrate with, as `record_calls` gives them, for a model that is not
             prepared; they can be used again.
+        journal: a directory in which every weight is kept as soon as it is quantized. A conversion that was stopped
+            goes on where it was when it is started again, from the float model and with the same calls; the weights of
+            the converted model stay in those files until they are looked at.
+        group: processes that convert the same model together, such as `torch.distributed.group.WORLD`. Each of them
+            calls its prepared model with some of the calibration data, and quantizes some of the layers; all get the
+            model that one process would get from all of the data.
 
     Returns:
         The converted model. Its `save` is `incref.save`, unless its class has a method of that name.
@@ -45,6 +63,8 @@ def convert(
             calibration data, and the prepared model was not called; or if a prepared model is given `calls`.
         LayerError: if the weight of a layer is not finite or has no values, before anything is converted; or if
             calibration data is not finite.
+        CheckpointError: if `journal` is a directory of something else.
+        UnsupportedError: for static inputs with a `group`.
 
     Warns:
         CalibrationWarning: if a layer that needs calibration was never called, or its Hessian had to be damped more.
@@ -56,13 +76,22 @@ def convert(
         if plan is not None:
             # Hooks would stand in the way of checks, and be copied.
             plan.detach(model)
-        return _convert(model, _settle(model, plan, quant_config, calls), inplace=inplace, progress=progress)
+        settled = _settle(model, plan, quant_config, calls)
+        return _convert(model, settled, journal, Processes(group), inplace=inplace, progress=progress)
     finally:
         if plan is not None and find_plan(model) is plan:
             plan.attach(model)
 
 
-def _convert(model: nn.Module, plan: Plan, *, inplace: bool, progress: Progress | None) -> nn.Module:
+def _convert(
+    model: nn.Module,
+    plan: Plan,
+    journal: str | Path | None,
+    processes: Processes,
+    *,
+    inplace: bool,
+    progress: Progress | None,
+) -> nn.Module:
     amax = {} if plan.amax is None else plan.amax.amax
     observers = {} if plan.ranges is None else plan.ranges.observers
     calls = [] if plan.recorder is None else plan.recorder.calls
@@ -70,8 +99,10 @@ def _convert(model: nn.Module, plan: Plan, *, inplace: bool, progress: Progress 
     smooth_ones = [name for name, scheme in plan.schemes.items() if scheme.smoothing is not None]
     by_range = [name for name in plan.schemes if plan.schemes[name].input_range is not None and name not in smooth_ones]
     static = [name for part in (plan.schemes, plan.inputs) for name, scheme in part.items() if scheme.is_static]
+    _require_one_process(plan, static + smooth_ones, processes)
     by_amax = [name for name in static if name not in by_range + smooth_ones]
-    for names, found in ((by_hessian, calls), (smooth_ones, calls), (by_amax, amax), (by_range, observers)):
+    has_calls = all(processes.gather(bool(calls)))
+    for names, found in ((by_hessian, has_calls), (smooth_ones, calls), (by_amax, amax), (by_range, observers)):
         for name in names if not found else ():
             raise ValueError(
                 f"{name} is quantized with the help of calibration data, and there is none; "
@@ -79,7 +110,10 @@ def _convert(model: nn.Module, plan: Plan, *, inplace: bool, progress: Progress 
             )
     layers = {name: model.get_submodule(name) for name in plan.schemes}
     for name, layer in layers.items():
-        _require_finite(name, layer)
+        if plan.lender is None:
+            require_finite(name, layer)
+    # Before hooks and replacements, which don't belong to what it is made of.
+    kept = _open_journal(model, plan, journal, calls, processes)
     if not inplace:
         # The weights that are to be replaced need no copy, nor what the model was prepared with.
         memo: dict[int, object] = {id(layer.weight): layer.weight for layer in layers.values()}
@@ -88,15 +122,48 @@ def _convert(model: nn.Module, plan: Plan, *, inplace: bool, progress: Progress 
     drop_plan(model)
     del layers
     smoothed = {} if plan.recorder is None or not smooth_ones else smooth(model, plan.schemes, plan.recorder)
-    replacer = LayerReplacer(model, plan.schemes, amax=amax, observers=observers, smoothed=smoothed, progress=progress)
-    if plan.recorder is not None and by_hessian:
-        replace_blockwise(model, plan.recorder, replacer)
-    for name in list(replacer.left):
-        replacer.replace(name)
+    lender = plan.lender
+    replacer = LayerReplacer(
+        model,
+        plan.schemes,
+        amax=amax,
+        observers=observers,
+        smoothed=smoothed,
+        progress=progress,
+        lender=lender,
+        journal=kept,
+    )
+    with nullcontext() if lender is None else lender.lending(model):
+        if plan.recorder is not None and by_hessian:
+            replace_blockwise(model, plan.recorder, replacer, processes)
+        for name in list(replacer.left):
+            replacer.replace(name)
+    if lender is not None:
+        lender.keep()
     replace_inputs(model, plan.inputs, amax)
     disable_fast_paths(model)
     give_save(model)
     return model
+
+
+def _require_one_process(plan: Plan, measured: list[str], processes: Processes) -> None:
+    """Refuse what is measured in a model that several processes share, or that has not all its values."""
+    if measured and processes.size > 1:
+        raise UnsupportedError(f"what {measured[0]} is fed has to be measured by one process; leave group out")
+    if measured and plan.lender is not None:
+        raise UnsupportedError(f"what {measured[0]} is fed is measured in a whole model; leave model_path empty")
+
+
+def _open_journal(
+    model: nn.Module, plan: Plan, journal: str | Path | None, calls: list[Call], processes: Processes
+) -> LayerJournal | None:
+    """Open the journal of this run, in the first process."""
+    if not all(found == journal for found in processes.gather(journal)):
+        raise ValueError(f"all processes must name the same journal, and this one names {journal}")
+    if journal is None:
+        return None
+    run = fingerprint(model, plan.schemes, calls, plan.lender, processes)
+    return LayerJournal(Path(journal), run) if processes.rank == 0 else None
 
 
 def _settle(model: nn.Module, plan: Plan | None, quant_config: QuantConfig | None, calls: CallRecorder | None) -> Plan:
@@ -116,11 +183,3 @@ def _settle(model: nn.Module, plan: Plan | None, quant_config: QuantConfig | Non
     if plan is None and calls is not None:
         new.calibrate(model, calls)
     return plan or new
-
-
-def _require_finite(name: str, layer: nn.Module) -> None:
-    weight = layer.get_parameter("weight")
-    if weight.is_meta:
-        raise LayerError(f"{name}: the weight is on the meta device and has no values; load the model first")
-    if not bool(torch.isfinite(weight).all()):
-        raise LayerError(f"{name}: a weight must be finite, and this one of shape {tuple(weight.shape)} has NaN or Inf")

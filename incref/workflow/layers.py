@@ -1,21 +1,20 @@
 """Replaces the layers of a model, one by one."""
 
 import warnings
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from incref.algorithms.factor import Factor
-from incref.algorithms.gptq import gptq
-from incref.algorithms.gptq_grouped import gptq_grouped
 from incref.algorithms.maxabs import scale_of
 from incref.algorithms.weight import quantize_weight
 from incref.calibration.ranges import RangeObserver
 from incref.calibration.thresholds import scale_of_range
+from incref.checkpoints.layer_journal import LayerJournal
 from incref.config.maxabs import MaxAbsScale
-from incref.config.method import GPTQ, Cast, DeadColumns
+from incref.config.method import GPTQ, Cast
 from incref.config.rules import Layer
 from incref.config.scheme import CAST_DTYPES, LayerScheme
 from incref.config.stored_weight import stored_weight
@@ -28,9 +27,19 @@ from incref.modules.replace import find_holders, replace_layer
 from incref.modules.table import quantized_layer
 from incref.qtensor.qtensor import QTensor
 from incref.qtensor.spec import QuantSpec
+from incref.workflow.by_hessian import SharedHessian, quantize_by_hessian
+from incref.workflow.lending import Lender
 from incref.workflow.smooth import Smoothed
 
-__all__ = ["LayerReplacer", "Progress", "Statistics", "needs_calibration", "needs_hessian", "static_scale"]
+__all__ = [
+    "LayerReplacer",
+    "Progress",
+    "Statistics",
+    "needs_calibration",
+    "needs_hessian",
+    "require_finite",
+    "static_scale",
+]
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a layer that was converted, how many are, and how many there are in all."""
@@ -41,18 +50,14 @@ class Statistics:
     """What calibration found about the input of a layer.
 
     Attributes:
-        hessian: float64 [K, K]; None if the layer was never called, or needs none.
-        amax: its largest magnitude, float32 []; None likewise.
+        amax: its largest magnitude, float32 []; None if the layer was never called, or needs none.
         observer: what says which range it has; None likewise.
         smoothed: how its features are scaled; None likewise.
-        factors: those that were made of this Hessian already, by what else they depend on.
     """
 
-    hessian: Tensor | None = None
     amax: Tensor | None = None
     observer: RangeObserver | None = None
     smoothed: Smoothed | None = None
-    factors: dict[Hashable, Factor] = field(default_factory=dict)
 
 
 def needs_calibration(scheme: LayerScheme) -> bool:
@@ -83,8 +88,21 @@ class LayerReplacer:
         observers: Mapping[str, RangeObserver],
         smoothed: Mapping[str, Smoothed],
         progress: Progress | None,
+        lender: Lender | None = None,
+        journal: LayerJournal | None = None,
     ) -> None:
-        """Prepare for the layers of `model` that `schemes` names; `amax`, `observers`, `smoothed` speak of inputs."""
+        """Prepare for the layers of `model` that `schemes` names.
+
+        Args:
+            model: the model.
+            schemes: what layers become.
+            amax: the largest magnitude that those with static inputs are fed.
+            observers: of their ranges.
+            smoothed: how their features are scaled.
+            progress: called after every layer.
+            lender: of the values that the model lacks.
+            journal: where weights are kept, and looked for first.
+        """
         self.left = dict(schemes)
         self._model = model
         self._holders = find_holders(model)
@@ -92,6 +110,8 @@ class LayerReplacer:
         self._observers = observers
         self._smoothed = smoothed
         self._progress = progress
+        self._lender = lender
+        self._journal = journal
         self._total = len(schemes)
 
     def layer(self, name: str) -> Layer:
@@ -100,53 +120,95 @@ class LayerReplacer:
         assert isinstance(layer, Layer)
         return layer
 
-    def replace(self, name: str, statistics: Statistics | None = None) -> None:
-        """Quantize the layer called `name`, and put it in its place.
+    def device(self, name: str) -> torch.device:
+        """Where the weight of the layer called `name` is while it has values."""
+        device = self.layer(name).weight.device
+        return torch.device("cpu") if device.type == "meta" else device
+
+    def find(self, name: str) -> QTensor | None:
+        """The weight of the layer called `name` that the journal has, or None."""
+        return None if self._journal is None else self._journal.get(name)
+
+    def lend(self, name: str) -> AbstractContextManager[None]:
+        """Give the part of the model called `name` the values that it lacks, for a while."""
+        return nullcontext() if self._lender is None else self._lender.lend(self._model.get_submodule(name))
+
+    def quantize(self, name: str, shared: SharedHessian) -> QTensor:
+        """Quantize the weight of the layer called `name` by its Hessian, and keep it in the journal.
+
+        Raises:
+            LayerError: if that can't be done.
+        """
+        with self.lend(name):
+            layer = self.layer(name)
+            require_finite(name, layer)
+            return self._keep(name, quantize_by_hessian(name, layer, self.left[name], shared))
+
+    def replace(self, name: str, qweight: QTensor | None = None) -> None:
+        """Put a quantized layer in the place of the one called `name`.
+
+        Args:
+            name: of the layer.
+            qweight: its weight; None for the one of the journal, or one that needs no Hessian.
 
         Raises:
             LayerError: if the weight can't be quantized as its scheme says.
         """
-        layer, scheme = self.layer(name), self.left.pop(name)
-        smoothed = self._smoothed.get(name)
-        if scheme.smoothing is not None:
-            statistics = Statistics(observer=None if smoothed is None else smoothed.observer, smoothed=smoothed)
-        elif scheme.is_static:
-            statistics = Statistics(amax=self._amax.get(name), observer=self._observers.get(name))
-        new = _new_layer(name, layer, scheme, statistics)
+        scheme = self.left.pop(name)
+        with self.lend(name):
+            layer = self.layer(name)
+            require_finite(name, layer)
+            smoothed = self._smoothed.get(name)
+            observer = self._observers.get(name)
+            if scheme.smoothing is not None:
+                observer = None if smoothed is None else smoothed.observer
+            statistics = Statistics(amax=self._amax.get(name), observer=observer, smoothed=smoothed)
+            if isinstance(scheme.method, Cast):
+                new = _cast(name, layer, scheme)
+            else:
+                found = self._keep(name, qweight or self.find(name) or _quantize_weight(name, layer, scheme, smoothed))
+                new = _quantized(name, layer, scheme, statistics, found.to(layer.weight.device))
         replace_layer(self._holders, layer, new)
         if self._progress is not None:
             self._progress(name, self._total - len(self.left), self._total)
 
+    def _keep(self, name: str, qweight: QTensor) -> QTensor:
+        """Put a weight into the journal, if there is one that lacks it, and give the one that stays in the file."""
+        if self._journal is None:
+            return qweight
+        if self._journal.get(name) is None:
+            self._journal.put(name, qweight)
+        return self._journal.get(name) or qweight
+
 
 @torch.no_grad()
-def _new_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: Statistics | None) -> nn.Module:
-    if not isinstance(scheme.method, Cast):
-        return _quantize_layer(name, layer, scheme, statistics)
+def _cast(name: str, layer: Layer, scheme: LayerScheme) -> nn.Module:
     try:
         return cast_layer(layer, CAST_DTYPES[scheme.weight.fmt.name])
     except ValueError as error:
         raise LayerError(f"{name}: {error}") from error
 
 
-def _quantize_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: Statistics | None) -> QuantLayer:
+@torch.no_grad()
+def _quantize_weight(name: str, layer: Layer, scheme: LayerScheme, smoothed: Smoothed | None) -> QTensor:
     weight = stored_weight(layer, scheme).detach()
     if scheme.elementwise is not None:
         weight = round_elementwise(weight, scheme.elementwise)
-    smoothed = None if statistics is None else statistics.smoothed
     if smoothed is not None and smoothed.scale is not None:
         weight = (weight * smoothed.scale).to(weight.dtype)
     try:
-        if isinstance(scheme.method, GPTQ):
-            assert statistics is not None
-            qweight = _by_gptq(name, weight, scheme, scheme.method, statistics)
-        else:
-            qweight = quantize_weight(weight, scheme)
+        return quantize_weight(weight, scheme)
     except (TypeError, ValueError) as error:
         raise LayerError(
             f"{name}: a weight of shape {tuple(weight.shape)} and {weight.dtype} can't become "
             f"{scheme.weight.fmt.name}: {error}"
         ) from error
+
+
+@torch.no_grad()
+def _quantized(name: str, layer: Layer, scheme: LayerScheme, statistics: Statistics, qweight: QTensor) -> QuantLayer:
     scale, zero_point = _static_input(name, scheme, statistics) if scheme.is_static else (None, None)
+    smoothed = statistics.smoothed
     return quantized_layer(
         layer,
         qweight,
@@ -160,9 +222,8 @@ def _quantize_layer(name: str, layer: Layer, scheme: LayerScheme, statistics: St
     )
 
 
-def _static_input(name: str, scheme: LayerScheme, statistics: Statistics | None) -> tuple[Tensor, Tensor | None]:
+def _static_input(name: str, scheme: LayerScheme, statistics: Statistics) -> tuple[Tensor, Tensor | None]:
     """Scale and zero point of a static input."""
-    statistics = statistics or Statistics()
     if scheme.input_range is None:
         return static_scale(name, scheme.activation, scheme.input_scale, statistics.amax), None
     spec = scheme.activation
@@ -174,6 +235,21 @@ def _static_input(name: str, scheme: LayerScheme, statistics: Statistics | None)
         return scale_of_range(statistics.observer.range(spec), spec)
     except ValueError as error:
         raise LayerError(f"{name}: the scale of its input is unknown: {error}") from error
+
+
+def require_finite(name: str, layer: nn.Module) -> None:
+    """Check that the weight of `layer`, called `name`, has values, and that they are finite.
+
+    Raises:
+        LayerError: if not.
+    """
+    weight = layer.get_parameter("weight")
+    if weight.is_meta:
+        raise LayerError(
+            f"{name}: the weight is on the meta device and has no values; load the model first, or set model_path"
+        )
+    if not bool(torch.isfinite(weight).all()):
+        raise LayerError(f"{name}: a weight must be finite, and this one of shape {tuple(weight.shape)} has NaN or Inf")
 
 
 def static_scale(name: str, spec: QuantSpec | None, method: MaxAbsScale | None, amax: Tensor | None) -> Tensor:
@@ -199,33 +275,3 @@ def static_scale(name: str, spec: QuantSpec | None, method: MaxAbsScale | None, 
 def _one_instead(name: str) -> Tensor:
     warnings.warn(f"{name} was never called during calibration; the scale of its input is 1", CalibrationWarning, 2)
     return torch.ones((), dtype=torch.float32)
-
-
-def _by_gptq(name: str, weight: Tensor, scheme: LayerScheme, method: GPTQ, statistics: Statistics) -> QTensor:
-    hessian = statistics.hessian
-    if hessian is None:
-        warnings.warn(
-            f"{name} was never called during calibration; its weights are rounded to nearest", CalibrationWarning, 2
-        )
-        hessian = torch.eye(weight.shape[1], dtype=torch.float64, device=weight.device)
-        return gptq(weight, hessian, scheme.weight, replace(method, dead_columns=DeadColumns.KEEP)).qweight
-    if hessian.ndim == 3:
-        result = gptq_grouped(weight, hessian, scheme.weight, method)
-        _warn_if_raised(name, method, result.factor)
-        return result.qweight
-    # The groups of a weight decide on the order of columns, so far as that goes by groups.
-    key = (method.percdamp, method.order, scheme.weight.scale_shape(weight.shape)[1:])
-    result = gptq(weight, hessian, scheme.weight, method, factor=statistics.factors.get(key))
-    statistics.factors[key] = result.factor
-    _warn_if_raised(name, method, result.factor)
-    return result.qweight
-
-
-def _warn_if_raised(name: str, method: GPTQ, factor: Factor) -> None:
-    if factor.is_raised:
-        warnings.warn(
-            f"{name}: the Hessian of {len(factor.order)} input features has no factor with percdamp={method.percdamp}; "
-            f"it was damped by {factor.damp:.3g}; calibrate with more data, or raise percdamp",
-            CalibrationWarning,
-            2,
-        )

@@ -18,6 +18,7 @@ from incref.config.scheme import InputScheme, LayerScheme
 from incref.errors import CheckpointError
 from incref.modules.trained import make_float, make_trained
 from incref.workflow.layers import needs_hessian
+from incref.workflow.lending import Lender
 from incref.workflow.measurements import read_measurements
 
 __all__ = ["ExampleInputs", "Plan", "attach_plan", "drop_plan", "find_plan", "make_plan", "prepare"]
@@ -42,6 +43,7 @@ class Plan:
         ranges: of what layers with static inputs of integers are fed; None where there are none.
         measurements: the file that `amax` is written to by `finalize_calibration`, or was read from.
         only_measures: whether the model is prepared for nothing else.
+        lender: of the values that the model lacks; None where it has all.
         trains: whether layers quantize their float weights in every call, to be trained.
     """
 
@@ -53,6 +55,7 @@ class Plan:
     ranges: RangeCollector | None = None
     measurements: Path | None = None
     only_measures: bool = False
+    lender: Lender | None = None
     trains: bool = False
 
     def attach(self, model: nn.Module) -> None:
@@ -60,6 +63,8 @@ class Plan:
         if self.trains:
             for name, scheme in self.schemes.items():
                 make_trained(model.get_submodule(name), scheme)
+        if self.lender is not None:
+            self.lender.attach(model)
         if self.recorder is not None:
             self.recorder.attach(model)
         if self.amax is not None:
@@ -88,6 +93,8 @@ class Plan:
         if self.trains:
             for name in self.schemes:
                 make_float(model.get_submodule(name))
+        if self.lender is not None:
+            self.lender.detach()
         if self.recorder is not None:
             self.recorder.detach()
         if self.amax is not None:
@@ -162,6 +169,7 @@ def make_plan(model: nn.Module, quant_config: QuantConfig, example_inputs: Examp
     }
     per_channel = isinstance(config, BaseConfig) and config.measures_channels
     amax = AmaxCollector(static, per_channel=per_channel) if static else None
+    path = config.values_path if isinstance(config, BaseConfig) else None
     measurements = config.measurements if isinstance(config, BaseConfig) else None
     if amax is not None and measurements is not None and isinstance(config, BaseConfig) and config.reads_measurements:
         amax = AmaxCollector([])
@@ -176,6 +184,7 @@ def make_plan(model: nn.Module, quant_config: QuantConfig, example_inputs: Examp
         ranges=RangeCollector(ranges) if ranges else None,
         measurements=measurements,
         only_measures=isinstance(config, BaseConfig) and config.only_measures,
+        lender=None if path is None else Lender(model, path, find_blocks(model)),
     )
 
 

@@ -1,6 +1,10 @@
 """`quantize`: prepare, calibrate and convert in one call."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -9,6 +13,9 @@ from incref.workflow.arguments import Arguments, as_arguments
 from incref.workflow.convert import convert
 from incref.workflow.layers import Progress
 from incref.workflow.prepare import ExampleInputs, prepare
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["quantize"]
 
@@ -22,6 +29,8 @@ def quantize(  # noqa: PLR0917  # likewise
     example_inputs: ExampleInputs = None,
     *,
     progress: Progress | None = None,
+    journal: str | Path | None = None,
+    group: ProcessGroup | None = None,
 ) -> nn.Module:
     """Quantize `model`.
 
@@ -33,6 +42,8 @@ def quantize(  # noqa: PLR0917  # likewise
         inplace: whether `model` itself is changed; if not, a copy is.
         example_inputs: arguments of one call of the model, for algorithms that trace it.
         progress: called after every layer that was converted.
+        journal: see `convert`.
+        group: likewise.
 
     Returns:
         The quantized model.
@@ -51,4 +62,4 @@ def quantize(  # noqa: PLR0917  # likewise
     prepared = prepare(model, quant_config, inplace=inplace, example_inputs=example_inputs)
     if run_fn is not None:
         run_fn(prepared, *as_arguments(run_args))
-    return convert(prepared, progress=progress)
+    return convert(prepared, progress=progress, journal=journal, group=group)

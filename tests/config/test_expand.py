@@ -12,7 +12,6 @@ from incref.config.mx import MXQuantConfig
 from incref.config.rtn import RTNConfig
 from incref.config.space import scalar_kind
 from incref.config.table import CONFIGS
-from incref.errors import UnsupportedError
 
 
 def scalar_fields(cls: type[BaseConfig]) -> list[str]:
@@ -74,7 +73,7 @@ def test_combinations_that_contradict_themselves_are_left_out() -> None:
         ({"bits": [4, 9]}, ValueError, "bits must be 1 to 8, got 9"),
         ({"dtype": ["int4", "nf5"], "use_sym": [True, False]}, ValueError, "no format is called 'nf5'"),
         ({"dtype": ["nf4"], "use_sym": [False]}, ValueError, "nf4 needs use_sym=True"),
-        ({"model_path": ["", "x"]}, UnsupportedError, "set model_path="),
+        ({"dtype": ["mxfp4"], "use_double_quant": [True]}, ValueError, "set use_double_quant=False"),
         ({"bits": [4, "8"]}, TypeError, "bits must be int, got '8'"),
         ({"bits": []}, ValueError, "bits must have a value to choose"),
     ],

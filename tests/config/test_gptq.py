@@ -102,10 +102,9 @@ def test_contradictions(fields: dict[str, object], message: str) -> None:
         GPTQConfig(**fields)  # type: ignore[arg-type]  # that is the point
 
 
-@pytest.mark.parametrize("fields", [{"model_path": "x"}, {"fp8_aware": True}])
-def test_what_is_not_there(fields: dict[str, object]) -> None:
-    with pytest.raises(UnsupportedError, match=next(iter(fields))):
-        GPTQConfig(**fields)  # type: ignore[arg-type]  # likewise
+def test_what_is_not_there() -> None:
+    with pytest.raises(UnsupportedError, match="fp8_aware"):
+        GPTQConfig(fp8_aware=True)
 
 
 @pytest.mark.parametrize("fields", [{"percdamp": "0.1"}, {"percdamp": True}, {"act_order": 1}])

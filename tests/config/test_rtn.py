@@ -1,11 +1,11 @@
 import inspect
+from pathlib import Path
 
 import pytest
 import torch
 
 from incref.config.method import RTN
 from incref.config.rtn import RTNConfig, get_default_rtn_config
-from incref.errors import UnsupportedError
 from incref.formats import FORMATS, IntRange, Rounding, ScaleRule, SymmetricScale
 from incref.numerics.granularity import per_channel, per_group
 from incref.qtensor.spec import QuantSpec
@@ -131,10 +131,12 @@ def test_values_out_of_range_are_refused(fields: dict[str, object], message: str
         RTNConfig(**fields)
 
 
-@pytest.mark.parametrize("fields", [{"model_path": "somewhere"}])
-def test_what_is_not_supported_is_refused(fields: dict[str, object]) -> None:
-    with pytest.raises(UnsupportedError, match=rf"set {next(iter(fields))}="):
-        RTNConfig(**fields)
+def test_a_model_is_read_from_one_directory() -> None:
+    config = RTNConfig(model_path="a").set_local("x", RTNConfig(dtype="fp32"))
+    assert config.values_path == Path("a")
+    assert RTNConfig().values_path is None
+    with pytest.raises(ValueError, match="from one directory, got model_path a and b"):
+        _ = config.set_local("y", RTNConfig(model_path="b")).values_path
 
 
 def test_defaults() -> None:

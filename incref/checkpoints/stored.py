@@ -11,6 +11,7 @@ from incref.errors import CheckpointError
 from incref.formats import FORMATS, IntFormat
 from incref.numerics.granularity import PER_TENSOR, Granularity, per_channel, per_group
 from incref.numerics.patterns import FLOAT_DTYPES
+from incref.numerics.scaled import round_to_half
 from incref.qtensor.format_json import Json
 from incref.qtensor.parts import Parts
 from incref.qtensor.qtensor import QTensor
@@ -160,7 +161,7 @@ def narrow_scale(layer: str, scale: Tensor, dtype: torch.dtype, *, rounds: bool)
     Raises:
         CheckpointError: if a scale changes and must not; or if one that is not 0 became 0 or Inf.
     """
-    narrow = scale.to(dtype)
+    narrow = round_to_half(scale, dtype).to(dtype)
     name = FLOAT_DTYPES[dtype]
     if not rounds and not torch.equal(narrow.to(scale.dtype), scale):
         raise CheckpointError(

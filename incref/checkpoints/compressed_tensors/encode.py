@@ -6,12 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from incref.checkpoints.compressed_tensors.groups import (
-    BLOCKS,
-    E4M3,
-    flip_sign,
-    input_arguments,
-)
+from incref.checkpoints.compressed_tensors.groups import BLOCKS, E4M3, SCALES, flip_sign, input_arguments
 from incref.checkpoints.stored import (
     StoredLayer,
     narrow_scale,
@@ -21,7 +16,6 @@ from incref.errors import CheckpointError
 from incref.formats import FORMATS, BlockFormat, Format, IntFormat
 from incref.formats.layouts import PackLayout
 from incref.numerics.granularity import PER_TENSOR, Granularity
-from incref.numerics.patterns import FLOAT_DTYPES
 from incref.ops.pack import pack
 from incref.qtensor.format_json import Json
 from incref.qtensor.qtensor import QTensor
@@ -98,7 +92,7 @@ def _encode_weight(
 def _encode_scale(name: str, weight: QTensor, scale: Tensor, dtype: torch.dtype | None) -> Tensor:
     if dtype is not None:
         return narrow_scale(name, scale, dtype, rounds=True)
-    if weight.dtype in FLOAT_DTYPES and torch.equal(scale.to(weight.dtype).to(scale.dtype), scale):
+    if weight.dtype in SCALES and torch.equal(scale.to(weight.dtype).to(scale.dtype), scale):
         return scale.to(weight.dtype)
     return narrow_scale(name, scale, torch.float32, rounds=False)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from markdown_cells import code, table
 
-__all__ = ["demo_results", "gptq_results", "speed_machine", "speed_results", "triton_speed"]
+__all__ = ["demo_results", "gptq_results", "public_kernels", "speed_machine", "speed_results", "triton_speed"]
 
 _RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 _COLUMNS = ("clone", "encode", "incref", "ml_dtypes", "torchao")
@@ -39,6 +39,21 @@ def triton_speed() -> str:
         for name, row in found["rows"].items()
     ]
     return table(["", "microseconds", "share of a copy's bandwidth", "the same, torch.compile of the reference"], rows)
+
+
+def public_kernels() -> str:
+    """Errors of other people's Triton kernels, run on the CPU, and the time beside Triton's interpreter."""
+    found = json.loads((_RESULTS / "triton_public.json").read_text())
+    header = ["kernel", "error", "PyTorch's", "error of gradients", "PyTorch's", "ms", "interpreter, ms"]
+    return table(header, [_public_row(name, row, found["interpreter"][name]) for name, row in found["native"].items()])
+
+
+def _public_row(name: str, row: dict[str, Any], interpreted: dict[str, Any]) -> list[str]:
+    there = f"{1e3 * interpreted['seconds']:.0f}" if "seconds" in interpreted else "raises"
+    if "failure" in row:
+        return [name, row["failure"], "", "", "", "", there]
+    errors = ("error", "error_of_pytorch", "gradient_error", "gradient_error_of_pytorch")
+    return [name, *(f"{row[key]:.1e}" for key in errors), f"{1e3 * row['seconds']:.1f}", there]
 
 
 def _demo_row(row: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from incref_kernels.triton.native import engine
 from incref_kernels.triton.native.arguments import flatten, pack
 from incref_kernels.triton.native.cache import Artifact
 from incref_kernels.triton.native.engine import LoadedKernel
-from incref_kernels.triton.native.extents import extents_of, table
+from incref_kernels.triton.native.extents import extents_of, marks_of, require_written, table
 from incref_kernels.triton.native.failures import explain
 from incref_kernels.triton.native.host.checks import Check
 from incref_kernels.triton.native.host.segments import Site
@@ -73,7 +73,15 @@ class CompiledKernel:
             checks=checks,
         )
 
-    def launch(self, grid: Sequence[int], given: Mapping[str, object], *, threads: int, seed: int | None) -> None:
+    def launch(
+        self,
+        grid: Sequence[int],
+        given: Mapping[str, object],
+        *,
+        threads: int,
+        seed: int | None,
+        outputs: Sequence[str] = (),
+    ) -> None:
         """Run every program of `grid`.
 
         Args:
@@ -81,8 +89,10 @@ class CompiledKernel:
             given: the arguments, by parameter.
             threads: how many threads to use at most.
             seed: shuffles the order of the programs; None for ascending.
+            outputs: arguments that hold nothing yet, and have to be written whole.
 
         Raises:
+            KernelError: if a check fails.
             UnsupportedError: if lanes that have to meet don't.
             AssertionError: if a `tl.device_assert` fails.
         """
@@ -98,6 +108,7 @@ class CompiledKernel:
         limits = table(extents)
         # One note a byte, all 0.
         notes = (ctypes.c_int32 * sum(extent.end - extent.start for extent in extents))()
+        marks = marks_of(extents, outputs)
         workers = [self._worker() for _ in range(min(threads, total))]
         for worker in workers:
             context = worker.context
@@ -108,6 +119,7 @@ class CompiledKernel:
             context.chunk = max(1, total // (16 * len(workers)))
             context.extents, context.extent_count = limits.buffer_info()[0], len(extents)
             context.notes = ctypes.addressof(notes)
+            context.marks = marks.data_ptr()
             context.error = 0
         address = ctypes.addressof(arguments)
         if len(workers) == 1:
@@ -117,6 +129,7 @@ class CompiledKernel:
         failed = next((worker for worker in workers if worker.context.error), None)
         if failed:
             raise explain(self.name, self.sites, failed.context, extents)
+        require_written(self.name, extents, outputs, marks)
         self._idle += workers
 
     def _worker(self) -> Worker:

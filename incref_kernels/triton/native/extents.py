@@ -4,9 +4,16 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-__all__ = ["Extent", "extents_of", "nearest", "table"]
+from incref.errors import IncrefError
+
+__all__ = ["Extent", "KernelError", "extents_of", "marks_of", "nearest", "require_written", "table"]
+
+
+class KernelError(IncrefError, RuntimeError):
+    """A kernel did what no GPU would take well; the message says what, where, and in which program."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +53,43 @@ def _found(name: str, value: object) -> Iterator[Extent]:
 def table(extents: Sequence[Extent]) -> "array[int]":
     """Write them as the checks read them."""
     return array("q", [address for extent in extents for address in (extent.start, extent.end)])
+
+
+def marks_of(extents: Sequence[Extent], outputs: Sequence[str]) -> Tensor:
+    """Give every byte of the tensors a mark, uint8: 0 in those of `outputs`, which hold nothing yet, else 1.
+
+    Raises:
+        ValueError: if one of `outputs` is no tensor among the arguments.
+    """
+    known = {extent.name for extent in extents}
+    for name in outputs:
+        if name not in known:
+            raise ValueError(f"outputs are arguments that are tensors, {', '.join(sorted(known))}, got {name!r}")
+    parts = [torch.full((extent.end - extent.start,), int(extent.name not in outputs)) for extent in extents]
+    return torch.cat(parts).to(torch.uint8) if parts else torch.empty(0, dtype=torch.uint8)
+
+
+def require_written(kernel: str, extents: Sequence[Extent], outputs: Sequence[str], marks: Tensor) -> None:
+    """Check that every element of `outputs` was stored to.
+
+    Raises:
+        KernelError: if one was not; the message says which is the first.
+    """
+    start = 0
+    for extent in extents:
+        own = marks[start : start + extent.end - extent.start]
+        start += extent.end - extent.start
+        tensor = extent.tensor
+        if extent.name not in outputs or not tensor.numel():
+            continue
+        width = tensor.element_size()
+        elements = own.as_strided((*tensor.shape, width), (*(width * step for step in tensor.stride()), 1))
+        missing = (elements == 0).any(-1).nonzero()
+        if len(missing):
+            raise KernelError(
+                f"kernel {kernel}: {len(missing)} of the {tensor.numel()} elements of {extent.name} are never written; "
+                f"the first is {tuple(missing[0].tolist())}"
+            )
 
 
 def nearest(extents: Sequence[Extent], address: int) -> str:

@@ -29,6 +29,7 @@ class NativeOptions:
         seed: shuffles the order of the programs; None for ascending.
         fused: whether `a * b + c` may be rounded once.
         checks: what is checked while a kernel runs.
+        outputs: arguments that hold nothing before a launch.
         directory: where compiled kernels are kept; None keeps none.
     """
 
@@ -37,6 +38,7 @@ class NativeOptions:
     seed: int | None
     fused: bool
     checks: frozenset[Check]
+    outputs: tuple[str, ...]
     directory: Path | None
 
 
@@ -82,6 +84,7 @@ class Native:
             binding.arguments,
             threads=self._options.threads,
             seed=self._options.seed,
+            outputs=self._options.outputs,
         )
 
     def _artifact(self, key: str, binding: triton_internals.Binding, kwargs: dict[str, object]) -> cache.Artifact:
@@ -129,6 +132,8 @@ def native(
     bounds: bool = False,
     writers: bool = False,
     shared: bool = False,
+    outputs: Sequence[str] = (),
+    nans: bool = False,
     directory: Path | None = None,
 ) -> Native:
     """Make a kernel that runs on the CPU, compiled, without a GPU.
@@ -143,7 +148,10 @@ def native(
         bounds: fail at the first load or store outside of every tensor, and say where.
         writers: fail when two programs store to the same element, and say which.
         shared: fail when two lanes race for a byte of shared memory, and say which.
-        checks: what is checked while a kernel runs.
+        outputs: arguments that hold nothing before a launch: fail when a load reads of them what nothing was stored to,
+            or when an element of them is left out.
+        nans: fail at the first operation that gives NaN of operands that are none, and say where. What a lane computes
+            and throws away counts too; matrix products and conversions in integers are left out.
         directory: where compiled kernels are kept, `incref/triton-native` in the user's cache directory by default.
 
     Returns:
@@ -153,13 +161,20 @@ def native(
         UnsupportedError: if Triton or llvmlite is missing or of a version that is not known, or the kernel needs
             something that has no known meaning on the host.
     """
-    wishes = {Check.BOUNDS: bounds, Check.WRITERS: writers, Check.SHARED: shared}
+    wishes = {
+        Check.BOUNDS: bounds,
+        Check.WRITERS: writers,
+        Check.SHARED: shared,
+        Check.UNWRITTEN: bool(outputs),
+        Check.NAN: nans,
+    }
     options = NativeOptions(
         arch=arch,
         threads=threads or default_threads(),
         seed=seed,
         fused=fused,
         checks=frozenset(check for check, wanted in wishes.items() if wanted),
+        outputs=tuple(outputs),
         directory=directory or cache.default_directory(),
     )
     return Native(kernel, options)

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from incref_kernels.triton.native.extents import Extent, extents_of
-from incref_kernels.triton.native.failures import KernelError
+from incref_kernels.triton.native.extents import Extent, KernelError, extents_of
 from incref_kernels.triton.native.native import Grid, native
 
 __all__ = ["assert_order_independent"]

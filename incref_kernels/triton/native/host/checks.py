@@ -25,6 +25,10 @@ class Check(Enum):
     """No element is stored to by two programs; atomics are left out."""
     SHARED = auto()
     """No race in shared memory (see `host.races`)."""
+    UNWRITTEN = auto()
+    """No load of an output before something is stored to it, and no element of it left out (see `host.unwritten`)."""
+    NAN = auto()
+    """No operation that gives NaN of operands that are none (see `host.nans`)."""
 
 
 # Which operand is the address.

@@ -20,6 +20,7 @@ class Context(ctypes.Structure):
         chunk: how many programs a worker takes at once.
         extents: the first and the last address but one of each tensor, `extent_count` pairs (debug mode).
         notes: for each byte of the tensors 1 + the program that stored to it, 0 for none (debug mode).
+        marks: for each byte of the tensors 1 if it holds something, else 0 (debug mode).
         shared_notes: for each byte of the shared memory who touched it last (see `host.races`; debug mode).
         phase: counts the barriers that this worker has passed.
         stretch: counts the stretches between meetings that it has run (debug mode).
@@ -48,6 +49,7 @@ class Context(ctypes.Structure):
         ("extents", ctypes.c_void_p),
         ("extent_count", ctypes.c_int64),
         ("notes", ctypes.c_void_p),
+        ("marks", ctypes.c_void_p),
         ("shared_notes", ctypes.c_void_p),
         ("phase", ctypes.c_int32),
         ("stretch", ctypes.c_int32),

@@ -23,6 +23,10 @@ class Failure(IntEnum):
     """Two programs stored to the same element (debug mode)."""
     SHARED_RACE = 6
     """Two lanes touched a byte of shared memory without a meeting in between (debug mode)."""
+    READ_UNWRITTEN = 7
+    """A load of an output that nothing was stored to (debug mode)."""
+    NAN_BORN = 8
+    """An operation gave NaN of operands that are none (debug mode)."""
 
 
 # The first failure of a program is kept.

@@ -13,11 +13,13 @@ from incref_kernels.triton.native.host.integers import lower_integer
 from incref_kernels.triton.native.host.intrinsics.lowering import Exchange, Lowering, WaveOperation, constant
 from incref_kernels.triton.native.host.intrinsics.table import base_name, find_lowering, is_host_intrinsic, meets
 from incref_kernels.triton.native.host.liveness import defined
+from incref_kernels.triton.native.host.nans import watch_nan
 from incref_kernels.triton.native.host.races import number_stretches, watch_shared
 from incref_kernels.triton.native.host.regions import Lane, wave_functions
 from incref_kernels.triton.native.host.schedule import gathered
 from incref_kernels.triton.native.host.segments import Copy, LaneBuilder, Mask, Site, WaveCall, stride
 from incref_kernels.triton.native.host.uniform import wave_value
+from incref_kernels.triton.native.host.unwritten import watch_unwritten
 from incref_kernels.triton.native.llir.locations import source_line
 from incref_kernels.triton.native.llir.model import Block, Function, Instruction, Module
 from incref_kernels.triton.native.llir.types import IntType, PtrType, Type
@@ -236,6 +238,11 @@ class _Writer:
 
     def _instruction(self, inst: Instruction) -> None:
         inst = replace(inst, operands=tuple(map(self._operand, inst.operands)))
+        self._write(inst)
+        if Check.NAN in self.checks and not self._stops(inst):
+            watch_nan(self.builder, inst)
+
+    def _write(self, inst: Instruction) -> None:
         if inst.opcode == "call":
             self._note_message(inst.operands)
             self._call(inst)
@@ -251,11 +258,18 @@ class _Writer:
         elif inst.opcode == "alloca":
             raise UnsupportedError("memory of a lane's own (alloca) is not supported")
         elif not (lower_integer(self.builder, inst) or lower_bfloat(self.builder, inst)):
-            if Check.SHARED in self.checks:
-                watch_shared(self.builder, inst)
-            if Check.WRITERS in self.checks:
-                note_writer(self.builder, inst)
-            self.builder.add(checked(self.builder, inst) if Check.BOUNDS in self.checks else inst)
+            self._access(inst)
+
+    def _access(self, inst: Instruction) -> None:
+        """Write an instruction as it is, with what is checked of it if it touches memory."""
+        for check, watch in (
+            (Check.SHARED, watch_shared),
+            (Check.WRITERS, note_writer),
+            (Check.UNWRITTEN, watch_unwritten),
+        ):
+            if check in self.checks:
+                watch(self.builder, inst)
+        self.builder.add(checked(self.builder, inst) if Check.BOUNDS in self.checks else inst)
 
     def _call(self, inst: Instruction) -> None:
         if inst.callee in {_ASSERT, "@llvm.trap"}:

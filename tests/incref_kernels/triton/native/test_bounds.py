@@ -3,7 +3,7 @@ import torch
 import triton
 import triton.language as tl
 
-from incref_kernels.triton.native.failures import KernelError
+from incref_kernels.triton.native.extents import KernelError
 from incref_kernels.triton.native.native import native
 
 

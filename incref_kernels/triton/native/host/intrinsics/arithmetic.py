@@ -4,8 +4,9 @@ from incref_kernels.triton.native.host.intrinsics.lowering import Simple
 from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
 from incref_kernels.triton.native.llir.types import FloatType, IntType, Type, VectorType
+from incref_kernels.triton.native.llir.values import Typed
 
-__all__ = ["ARITHMETIC", "extreme", "multiply_add", "overload"]
+__all__ = ["ARITHMETIC", "canonicalize", "extreme", "is_nan", "multiply_add", "overload"]
 
 
 def bits_type(kind: Type) -> Type:
@@ -59,6 +60,69 @@ def multiply_add(builder: LaneBuilder, inst: Instruction, *, fused: bool) -> str
         return builder.value(f"call {inst.type} @llvm.fma.{overload(inst.type)}({a}, {b}, {c})")
     product = builder.value(f"fmul {a}, {b.value}")
     return builder.value(f"fadd {inst.type} {product}, {c.value}")
+
+
+def canonicalize(builder: LaneBuilder, inst: Instruction) -> str:
+    """Write llvm.canonicalize: the value itself, a signaling NaN made quiet; subnormals are kept.
+
+    In integers: the host's LLVM has it for few types.
+    """
+    (x,) = inst.operands
+    kind, bits = inst.type, bits_type(inst.type)
+    raw = builder.value(f"bitcast {x} to {bits}")
+    quiet = builder.value(f"or {bits} {raw}, {_splat(kind, 1 << (_MANTISSA_BITS[_element(kind).name] - 1))}")
+    chosen = builder.value(f"select {bit_type(kind)} {is_nan(builder, x)}, {bits} {quiet}, {bits} {raw}")
+    return builder.value(f"bitcast {bits} {chosen} to {kind}")
+
+
+def is_nan(builder: LaneBuilder, value: Typed) -> str:
+    """Write whether a float is NaN, or each float of a vector, in integers."""
+    kind, bits = value.type, bits_type(value.type)
+    sign = 1 << (_element(kind).bits - 1)
+    infinite = sign - (1 << _MANTISSA_BITS[_element(kind).name])
+    raw = builder.value(f"bitcast {value} to {bits}")
+    magnitude = builder.value(f"and {bits} {raw}, {_splat(kind, sign - 1)}")
+    return builder.value(f"icmp ugt {bits} {magnitude}, {_splat(kind, infinite)}")
+
+
+def _element(kind: Type) -> FloatType:
+    element = kind.element if isinstance(kind, VectorType) else kind
+    assert isinstance(element, FloatType)
+    return element
+
+
+_MANTISSA_BITS = {"half": 10, "bfloat": 7, "float": 23, "double": 52}
+
+
+def _splat(kind: Type, number: int) -> str:
+    """A constant of the integer type of `kind`, the same in every element."""
+    if not isinstance(kind, VectorType):
+        return str(number)
+    element = bits_type(kind.element)
+    return f"<{', '.join([f'{element} {number}'] * kind.count)}>"
+
+
+def _median(builder: LaneBuilder, inst: Instruction) -> str:
+    """v_med3_f32: the middle one of three; with a NaN among them the least of the others."""
+    a, b, c = inst.operands
+    kind, bit = inst.type, bit_type(inst.type)
+
+    def choose(predicate: str, left: str, right: str) -> str:
+        wins = builder.value(f"fcmp {predicate} {kind} {left}, {right}")
+        return builder.value(f"select {bit} {wins}, {kind} {left}, {kind} {right}")
+
+    def least(left: str, right: str) -> str:
+        chosen = choose("olt", left, right)
+        is_nan = builder.value(f"fcmp uno {kind} {right}, {right}")
+        return builder.value(f"select {bit} {is_nan}, {kind} {left}, {kind} {chosen}")
+
+    low, high = choose("olt", str(a.value), str(b.value)), choose("ogt", str(a.value), str(b.value))
+    middle = choose("ogt", low, choose("olt", high, str(c.value)))
+    smallest = least(least(str(a.value), str(b.value)), str(c.value))
+    any_nan = builder.value(f"fcmp uno {a}, {b.value}")
+    third = builder.value(f"fcmp uno {c}, {c.value}")
+    either = builder.value(f"or {bit} {any_nan}, {third}")
+    return builder.value(f"select {bit} {either}, {kind} {smallest}, {kind} {middle}")
 
 
 def overload(kind: Type) -> str:
@@ -121,5 +185,7 @@ ARITHMETIC: dict[str, Simple] = {
     "llvm.minimumnum": extreme("olt", "or", propagates=False),
     "llvm.maximum": extreme("ogt", "and", propagates=True),
     "llvm.minimum": extreme("olt", "or", propagates=True),
+    "llvm.canonicalize": canonicalize,
+    "llvm.amdgcn.fmed3": _median,
     "llvm.amdgcn.perm": _permute_bytes,
 }

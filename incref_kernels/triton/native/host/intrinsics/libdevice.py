@@ -3,6 +3,7 @@
 import re
 
 from incref.errors import UnsupportedError
+from incref_kernels.triton.native.host.intrinsics.approximate import reciprocal_root
 from incref_kernels.triton.native.host.intrinsics.lowering import Simple
 from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
@@ -46,6 +47,8 @@ def find_device_function(name: str) -> Simple:
     if name in _HIGH:
         return _high_half(*_HIGH[name])
     match = _NAME.fullmatch(name)
+    if match is not None and match[1] == "rsqrt" and match[2] != "f16":
+        return reciprocal_root
     if match is None or match[1] not in _SAME or match[2] == "f16":
         raise UnsupportedError(f"the device function {name} has no equal on the host")
     function = match[1] + ("f" if match[2] == "f32" else "")

@@ -3,6 +3,7 @@
 import re
 
 from incref.errors import UnsupportedError
+from incref_kernels.triton.native.host.intrinsics.approximate import APPROXIMATE
 from incref_kernels.triton.native.host.intrinsics.arithmetic import ARITHMETIC, multiply_add
 from incref_kernels.triton.native.host.intrinsics.control import CONTROL
 from incref_kernels.triton.native.host.intrinsics.crosslane import CROSSLANE
@@ -18,13 +19,13 @@ __all__ = ["base_name", "find_lowering", "is_host_intrinsic", "meets"]
 # What LLVM defines for every target, with one meaning: the host's LLVM lowers it.
 _HOST = re.compile(
     r"llvm\.(fabs|copysign|floor|ceil|trunc|rint|nearbyint|roundeven|round|sqrt|exp2?|exp10|log2?|log10|sin|cos|tan|pow|fma|"
-    r"ldexp|frexp|is\.fpclass|canonicalize|smax|smin|umax|umin|abs|ctpop|ctlz|cttz|bitreverse|bswap|fshl|fshr|"
+    r"ldexp|frexp|is\.fpclass|smax|smin|umax|umin|abs|ctpop|ctlz|cttz|bitreverse|bswap|fshl|fshr|"
     r"[us](add|sub|mul)\.(sat|with\.overflow)|[us]shl\.sat|fpto[us]i\.sat|vector\.reduce\.(add|mul|and|or|xor|[us]m(ax|in))|"
     r"[us]cmp)\.[a-z0-9.]+"
 )
 # Intrinsics at which the lanes of a wave, or all of them, wait for each other.
 _MEETING = {*CROSSLANE, "llvm.amdgcn.s.barrier", "llvm.amdgcn.wave.barrier"}
-_FIXED: dict[str, Lowering] = {**IDS, **CONTROL, **CROSSLANE, **ARITHMETIC}
+_FIXED: dict[str, Lowering] = {**IDS, **CONTROL, **CROSSLANE, **ARITHMETIC, **APPROXIMATE}
 
 
 def is_host_intrinsic(name: str) -> bool:

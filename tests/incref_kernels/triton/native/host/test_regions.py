@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from incref_kernels.triton.native.failures import KernelError
+from incref_kernels.triton.native.extents import KernelError
 
 Run = Callable[..., Tensor]
 

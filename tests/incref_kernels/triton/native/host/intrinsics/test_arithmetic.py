@@ -71,3 +71,47 @@ def test_subnormals_are_kept(run_lanes: Run) -> None:
   %h = fmul float %a, 5.000000e-01
   %y = bitcast float %h to i32"""
     assert run_lanes(body, torch.arange(64, dtype=torch.int32) * 2).tolist() == list(range(64))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_canonicalize_makes_nan_quiet_and_keeps_the_rest(run_lanes: Run, count: int) -> None:
+    patterns = [0, -(2**31), 1, 0x7F800000, 0x7F800001, 0x7FC00000, 0x7FFFFFFF, -0x7FFFFF, 0x3F800000, 0x007FFFFF] * 7
+    x = torch.tensor(patterns[:64], dtype=torch.int32)
+    if count == 1:
+        body = """
+  %a = bitcast i32 %x to float
+  %c = call float @llvm.canonicalize.f32(float %a)
+  %y = bitcast float %c to i32"""
+    else:
+        body = """
+  %a = bitcast i32 %x to float
+  %v = insertelement <2 x float> zeroinitializer, float %a, i32 1
+  %c = call <2 x float> @llvm.canonicalize.v2f32(<2 x float> %v)
+  %e = extractelement <2 x float> %c, i32 1
+  %y = bitcast float %e to i32"""
+    is_nan = (x & 0x7FFFFFFF) > 0x7F800000
+    assert torch.equal(run_lanes(body, x), torch.where(is_nan, x | 0x400000, x))
+
+
+def test_the_median_of_three(run_lanes: Run) -> None:
+    values = [1.0, -2.0, 0.5, 7.0, math.inf, -math.inf, math.nan, 3.0]
+    triples = [(a, b, c) for a in values for b in values for c in (0.25, math.nan, -math.inf, 5.0)][:192]
+    for first in range(0, 192, 64):
+        chosen = triples[first : first + 64]
+        body = """
+  %a = bitcast i32 %x to float
+  %i2 = add i32 %tid, 64
+  %p2 = getelementptr i32, ptr addrspace(1) %in, i32 %i2
+  %b.bits = load i32, ptr addrspace(1) %p2
+  %b = bitcast i32 %b.bits to float
+  %i3 = add i32 %tid, 128
+  %p3 = getelementptr i32, ptr addrspace(1) %in, i32 %i3
+  %c.bits = load i32, ptr addrspace(1) %p3
+  %c = bitcast i32 %c.bits to float
+  %m = call float @llvm.amdgcn.fmed3.f32(float %a, float %b, float %c)
+  %y = bitcast float %m to i32"""
+        got = run_lanes(body, torch.cat([bits(list(side)) for side in zip(*chosen, strict=True)])).view(torch.float32)
+        for found, triple in zip(got.tolist(), chosen, strict=True):
+            numbers = sorted(value for value in triple if not math.isnan(value))
+            want = math.nan if not numbers else numbers[0] if len(numbers) < 3 else numbers[1]
+            assert repr(found) == repr(want), triple

@@ -8,6 +8,7 @@ import conformance_tables
 import format_tables
 import machine_tables
 import op_tables
+import peer_tables
 import preset_tables
 import scheme_tables
 
@@ -20,6 +21,7 @@ _MODULES = (
     format_tables,
     machine_tables,
     op_tables,
+    peer_tables,
     preset_tables,
     scheme_tables,
 )

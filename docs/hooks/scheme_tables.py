@@ -2,6 +2,7 @@
 
 from markdown_cells import code, table
 
+from incref.config.scheme import LayerScheme
 from incref.config.schemes import SCHEMES
 from incref.formats import BlockFormat
 from incref.qtensor.spec import QuantSpec
@@ -11,8 +12,16 @@ __all__ = ["schemes"]
 
 def schemes() -> str:
     """Weight and input of every scheme."""
-    rows = [[code(name), _words(scheme.weight), _words(scheme.activation)] for name, scheme in SCHEMES.items()]
+    rows = [[code(name), _words(scheme.weight), _input_words(scheme)] for name, scheme in SCHEMES.items()]
     return table(["scheme", "weight", "input"], rows)
+
+
+def _input_words(scheme: LayerScheme) -> str:
+    """Likewise of inputs; whether scales are static, and whether attention is quantized, too."""
+    words = _words(scheme.activation)
+    if scheme.is_static:
+        words += ", static"
+    return words if scheme.inputs is None else f"{words}; also the factors in attention"
 
 
 def _words(spec: QuantSpec | None) -> str:

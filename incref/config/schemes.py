@@ -1,15 +1,18 @@
 """Named schemes, one row each."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
+from incref.config.fp8 import FP8Config
 from incref.config.int8_dynamic import DynamicQuantConfig
 from incref.config.int8_static import INT8StaticQuantConfig
+from incref.config.maxabs import MaxAbsScale, ScaleValue
 from incref.config.method import GPTQ, ColumnOrder
-from incref.config.scheme import LayerScheme
+from incref.config.scheme import InputScheme, LayerScheme
 from incref.config.smooth_quant import SmoothQuantConfig
 from incref.formats import FORMATS, SymmetricScale
-from incref.numerics.granularity import PER_TOKEN, Granularity, per_channel, per_group
+from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_block, per_channel, per_group
 from incref.qtensor.spec import QuantSpec
 
 __all__ = ["SCHEMES"]
@@ -38,6 +41,29 @@ def _float(name: str, *, is_dynamic: bool = False) -> LayerScheme:
 def _block(name: str, *, is_dynamic: bool = False) -> LayerScheme:
     spec = QuantSpec(fmt=FORMATS[name])
     return LayerScheme(weight=spec, activation=spec if is_dynamic else None)
+
+
+def _fp8_static() -> LayerScheme:
+    spec = QuantSpec(fmt=FORMATS["float8_e4m3fn"], granularity=PER_TENSOR)
+    return LayerScheme(weight=spec, activation=spec, input_scale=MaxAbsScale(value=ScaleValue.ANY), is_static=True)
+
+
+def _fp8_blocks() -> LayerScheme:
+    """The blocks of arXiv 2412.19437, 3.3.1."""
+    fmt = FORMATS["float8_e4m3fn"]
+    weight = QuantSpec(fmt=fmt, granularity=per_block((128, 128)))
+    return LayerScheme(weight=weight, activation=QuantSpec(fmt=fmt, granularity=per_group(128)))
+
+
+def _fp8_gaudi2() -> LayerScheme:
+    scheme = FP8Config(target="gaudi2").scheme()
+    assert scheme is not None
+    return scheme
+
+
+def _with_attention(scheme: LayerScheme) -> LayerScheme:
+    assert scheme.activation is not None
+    return replace(scheme, inputs=InputScheme(activation=scheme.activation))
 
 
 def _int8_dynamic() -> LayerScheme:
@@ -81,6 +107,11 @@ SCHEMES: Mapping[str, LayerScheme] = MappingProxyType(
         "mxfp4_w4a4": _block("mxfp4", is_dynamic=True),
         "mxint8_w8a8": _block("mxint8", is_dynamic=True),
         "nvfp4_w4a4": _block("nvfp4", is_dynamic=True),
+        "fp8_e4m3_blocks": _fp8_blocks(),
+        "fp8_e4m3_static": _fp8_static(),
+        "fp8_gaudi2_static": _fp8_gaudi2(),
+        "mxfp8_e4m3_w8a8_attention": _with_attention(_block("mxfp8_e4m3", is_dynamic=True)),
+        "mxfp4_w4a4_attention": _with_attention(_block("mxfp4", is_dynamic=True)),
         "int8_dynamic": _int8_dynamic(),
         "int8_static": _int8_static(),
         "int8_smoothquant": _int8_smoothquant(),
@@ -91,5 +122,6 @@ SCHEMES: Mapping[str, LayerScheme] = MappingProxyType(
     }
 )
 """Weights as the name says; `wXaY` quantizes the input too, along its last dimension, with scales of every call.
-`int8_...` quantizes the input and multiplies integers. `gptq_...`, `int8_static` and `int8_smoothquant` need
-calibration data."""
+`fp8_e4m3_blocks` too, 128 neighbours of it at a time; `..._attention` the factors of attention's products, besides.
+`int8_...` quantizes the input and multiplies integers. `gptq_...`, `..._static` and `int8_smoothquant` need calibration
+data."""

@@ -1,5 +1,6 @@
 """A model converted under a scheme, with text to calibrate it where the scheme needs that."""
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from incref.config.scheme import LayerScheme
 from incref.errors import UnsupportedError
+from incref.modules.transformers_attention import expose_attention
 from incref.workflow.convert import convert
 from incref.workflow.layers import Progress, needs_calibration
 from incref.workflow.prepare import drop_plan, prepare
@@ -23,7 +25,7 @@ def convert_with_text(
     progress: Progress | None = None,
     on_window: Callable[[], None] | None = None,
 ) -> nn.Module:
-    """Quantize all linear layers of a causal language model but its output heads.
+    """Quantize all linear layers of a causal language model but its output heads, and attention if the scheme says so.
 
     Args:
         model: called as those of Hugging Face: `model(input_ids=...)`.
@@ -34,8 +36,13 @@ def convert_with_text(
         on_window: called after every window of text.
 
     Raises:
-        UnsupportedError: if the scheme needs text and there is none.
+        UnsupportedError: if the scheme needs text and there is none, or speaks of attention that can't be exposed.
     """
+    if scheme.inputs is not None:
+        if not inplace:
+            # Attention that is exposed stays so.
+            model, inplace = copy.deepcopy(model), True
+        expose_attention(model)
     if not needs_calibration(scheme):
         return convert(model, scheme, inplace=inplace, progress=progress)
     if tokens is None or not len(tokens):

@@ -113,12 +113,8 @@ def _key(model_hash: str, name: str, tokens: Tensor, calibration: Tensor | None)
     described: dict[str, Json] = {}
     if name != FLOAT32:
         scheme = SCHEMES[name]
-        described = {
-            "weight": scheme.weight.to_json(),
-            "activation": scheme.activation.to_json() if scheme.activation else None,
-        }
+        described = {"scheme": repr(scheme)}
         if needs_calibration(scheme) and calibration is not None:
-            described["method"] = repr(scheme.method)
             described["calibration_sha256"] = _digest(calibration)
     return {
         "model_sha256": model_hash,

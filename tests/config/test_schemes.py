@@ -1,5 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
+from incref.config.fp8 import FP8Config
+from incref.config.maxabs import MaxAbsScale, ScaleValue
 from incref.config.method import GPTQ, ColumnOrder
 from incref.config.schemes import SCHEMES
 from incref.formats import BlockFormat, SymmetricScale
@@ -34,12 +38,33 @@ CALIBRATED = [
 ]
 
 
+FP8 = ["fp8_e4m3_blocks", "fp8_e4m3_static", "fp8_gaudi2_static"]
+ATTENTION = [("mxfp8_e4m3_w8a8_attention", "mxfp8_e4m3_w8a8"), ("mxfp4_w4a4_attention", "mxfp4_w4a4")]
 INTEGERS = ["int8_dynamic", "int8_static", "int8_smoothquant"]
 
 
 def test_names() -> None:
     floats = [name for name, _ in WEIGHT_ONLY + WITH_INPUT]
-    assert list(SCHEMES) == [*floats, *INTEGERS, *(name for name, _ in CALIBRATED)]
+    attention = [name for name, _ in ATTENTION]
+    assert list(SCHEMES) == [*floats, *FP8, *attention, *INTEGERS, *(name for name, _ in CALIBRATED)]
+
+
+def test_scaled_fp8() -> None:
+    blocks, static, gaudi = (SCHEMES[name] for name in FP8)
+    assert blocks.weight.scale_shape((256, 300)) == (2, 3)
+    assert blocks.activation is not None
+    assert blocks.activation.scale_shape((5, 300)) == (5, 3)
+    assert (static.is_static, static.weight.scale_shape((256, 300))) == (True, ())
+    assert static.input_scale == MaxAbsScale(value=ScaleValue.ANY)
+    assert gaudi == FP8Config(target="gaudi2").scheme()
+
+
+@pytest.mark.parametrize(("name", "without"), ATTENTION)
+def test_attention(name: str, without: str) -> None:
+    scheme = SCHEMES[name]
+    assert scheme.inputs is not None
+    assert scheme.inputs.activation == scheme.activation
+    assert replace(scheme, inputs=None) == SCHEMES[without]
 
 
 @pytest.mark.parametrize("name", INTEGERS)

@@ -19,7 +19,7 @@ from incref.numerics.scaled_matmul import (
 )
 from incref.ops.contract import Arg, Exactness, op
 
-__all__ = ["int8_matmul"]
+__all__ = ["int8_matmul", "require_codes", "require_zero_point"]
 
 _FORMATS = {torch.int8: "int8", torch.uint8: "uint8"}
 _LARGEST_SUM = torch.iinfo(torch.int32).max
@@ -83,11 +83,8 @@ def int8_matmul(
     tensor([[    5,  -127],
             [ -127, 32258]], dtype=torch.int32)
     """
-    if x.dtype not in _FORMATS or w.dtype is not torch.int8:
-        raise TypeError(f"x must be torch.int8 or torch.uint8 and w torch.int8, got {x.dtype} and {w.dtype}")
-    require_matrices(x, w)
+    require_codes(x, w, x_zero_point, w_zero_point)
     require_output(dtype, bias, w.shape[0])
-    _require_int32(x, w, x_zero_point, w_zero_point)
     shape = (*x.shape[:-1], w.shape[0])
     flat = as_rows(x)
     zero = _zero_points("x", x, x_zero_point, x_granularity)
@@ -119,7 +116,16 @@ def _exact_sums(x: Tensor, w: Tensor, zero: Tensor | None, w_zero: Tensor | None
     return acc
 
 
-def _require_int32(x: Tensor, w: Tensor, x_zero_point: Tensor | None, w_zero_point: Tensor | None) -> None:
+def require_codes(x: Tensor, w: Tensor, x_zero_point: Tensor | None, w_zero_point: Tensor | None) -> None:
+    """Check that there are codes to multiply, and that no sum leaves int32.
+
+    Raises:
+        TypeError: for another dtype.
+        ValueError: for a wrong shape, or too large a K.
+    """
+    if x.dtype not in _FORMATS or w.dtype is not torch.int8:
+        raise TypeError(f"x must be torch.int8 or torch.uint8 and w torch.int8, got {x.dtype} and {w.dtype}")
+    require_matrices(x, w)
     most = _LARGEST_SUM // (_largest(x, x_zero_point) * _largest(w, w_zero_point))
     if w.shape[1] > most:
         raise ValueError(f"K must be at most {most}, so that no sum leaves int32, got {w.shape[1]}")
@@ -137,15 +143,25 @@ def _zero_points(name: str, x: Tensor, zero_point: Tensor | None, granularity: G
     if zero_point is None:
         return None
     name = f"{name}_zero_point"
+    require_zero_point(name, x, zero_point)
+    # Every code is a value of float32.
+    column = _row_scale(name, zero_point.to(torch.float32), x, granularity)
+    return None if column is None else column.to(torch.int64)
+
+
+def require_zero_point(name: str, x: Tensor, zero_point: Tensor) -> None:
+    """Check that a zero point is a code of its matrix; while a graph is built its values are not looked at.
+
+    Raises:
+        TypeError: for another dtype.
+        ValueError: if it is none.
+    """
     if zero_point.dtype is not torch.int32:
         raise TypeError(f"{name} must be torch.int32, got {zero_point.dtype}")
     info = torch.iinfo(x.dtype)
     if is_eager() and ((zero_point < info.min) | (zero_point > info.max)).any():
         low, high = zero_point.aminmax()
         raise ValueError(f"{name} must be a code of {name[0]}, {info.min} to {info.max}, got {int(low)} to {int(high)}")
-    # Every code is a value of float32.
-    column = _row_scale(name, zero_point.to(torch.float32), x, granularity)
-    return None if column is None else column.to(torch.int64)
 
 
 def _row_scale(name: str, scale: Tensor | None, x: Tensor, granularity: Granularity) -> Tensor | None:

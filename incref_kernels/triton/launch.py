@@ -10,6 +10,7 @@ from torch import Tensor
 from incref.errors import NanError
 from incref.formats import CodebookFormat, ElementFormat
 from incref_kernels.triton.available import is_interpreting
+from incref_kernels.triton.matmul_tiles import MatmulTile
 from incref_kernels.triton.tiles import Tile
 
 __all__ = ["launch", "lost_flag", "pattern_dtype", "raise_if_lost", "why_not_format", "why_not_tensors"]
@@ -18,7 +19,12 @@ _WIDEST_CODE = 31
 
 
 def launch(
-    kernel: triton.JITFunction, programs: int, *args: object, device: torch.device, tile: Tile, **constants: object
+    kernel: triton.JITFunction,
+    programs: int,
+    *args: object,
+    device: torch.device,
+    tile: Tile | MatmulTile,
+    **constants: object,
 ) -> None:
     """Run `programs` programs of a kernel on `device`; none if there is nothing to do.
 

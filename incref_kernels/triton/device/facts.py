@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 import triton
 import triton.language as tl
 
@@ -19,10 +20,12 @@ from incref.formats import (
     Overflow,
     Rounding,
     ScaleArithmetic,
+    ScaleOrder,
     ScaleRule,
 )
 from incref.numerics.encode import Encoding
 from incref.numerics.mx import BlockSpecials
+from incref.numerics.patterns import float_format_of
 
 __all__ = [
     "DIVIDE",
@@ -41,7 +44,10 @@ __all__ = [
     "TOWARD_NEGATIVE",
     "TOWARD_POSITIVE",
     "TOWARD_ZERO",
+    "W_THEN_X",
+    "X_THEN_W",
     "are_nan_blocks",
+    "bfloat16",
     "block_may_refuse",
     "block_nan_code",
     "block_nan_scale",
@@ -87,6 +93,8 @@ ELEMENT = tl.constexpr(BlockRule.ELEMENT)
 SATURATE_BLOCK = tl.constexpr(BlockRule.SATURATE)
 DIVIDE = tl.constexpr(ScaleArithmetic.DIVIDE)
 RULE_DIVIDE = tl.constexpr(ScaleRule.DIVIDE)
+X_THEN_W = tl.constexpr(ScaleOrder.X_THEN_W)
+W_THEN_X = tl.constexpr(ScaleOrder.W_THEN_X)
 
 
 class _Layouts:
@@ -99,6 +107,7 @@ class _Layouts:
         fmt.bits: fmt for fmt in (FORMATS["float32"], FORMATS["float64"]) if isinstance(fmt, FloatFormat)
     }
     e8m0: ClassVar[FloatFormat] = E8M0
+    bfloat16: ClassVar[FloatFormat] = float_format_of(torch.bfloat16)
     int16: ClassVar[IntFormat] = IntFormat(name="int16", bits=16, is_signed=True, source="two's complement")
 
 
@@ -160,6 +169,12 @@ def integer_type(layout: FloatFormat) -> tl.dtype:
 def e8m0() -> FloatFormat:
     """The format of scales that are powers of two."""
     return _Layouts.e8m0
+
+
+@triton.constexpr_function
+def bfloat16() -> FloatFormat:
+    """The format that holds every value of 8-bit floats."""
+    return _Layouts.bfloat16
 
 
 @triton.constexpr_function

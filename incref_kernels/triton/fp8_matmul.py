@@ -1,0 +1,261 @@
+"""`fp8_matmul` on tensor cores: partial sums are brought to float32 every 128 products, or where scales change."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from incref.backends.backend import Kernel
+from incref.formats import FloatFormat, Format, ScaleOrder
+from incref.numerics.codes import code_dtype
+from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.numerics.patterns import float_format_of
+from incref.numerics.scaled_matmul import as_rows, require_matrices, require_output
+from incref.ops.quantize_float import get_float_format
+from incref_kernels.triton.device.decode import decode_patterns
+from incref_kernels.triton.device.facts import bfloat16
+from incref_kernels.triton.device.matmul import apply_scales, load_factors, store_tile, tile_place
+from incref_kernels.triton.launch import launch, pattern_dtype, why_not_format, why_not_tensors
+from incref_kernels.triton.matmul import LEAST_K, RowScale, row_scale, stretch_of, swapped, why_not_order
+from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
+from incref_kernels.triton.targets import FP8_TYPES, Factors, factors_for
+
+__all__ = ["KERNEL", "TILES", "TILES_OF_STRETCHES", "fp8_matmul", "fp8_matmul_kernel"]
+
+_FEW_ROWS = (
+    MatmulTile(block_m=64, block_n=16, block_k=128, num_warps=4, num_stages=6, is_transposed=True),
+    MatmulTile(block_m=128, block_n=32, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
+)
+TILES = (
+    *_FEW_ROWS,
+    MatmulTile(block_m=64, block_n=128, block_k=128, num_warps=4, num_stages=4),
+    MatmulTile(block_m=128, block_n=256, block_k=128, num_warps=8, num_stages=4),
+)
+TILES_OF_STRETCHES = (
+    *_FEW_ROWS,
+    MatmulTile(block_m=64, block_n=128, block_k=128, num_warps=4, num_stages=4),
+    MatmulTile(block_m=128, block_n=128, block_k=128, num_warps=8, num_stages=4),
+)
+# Partial sums of units that keep few bits are added in float32 that often, as DeepSeek-V3 does (arXiv 2412.19437, 3.3.2).
+_PROMOTED_EVERY = 128
+
+
+@triton.jit
+def _factor(
+    base: tl.tensor,
+    k: tl.tensor,
+    stride: tl.tensor,
+    K: tl.tensor,
+    fmt: tl.constexpr,
+    type: tl.constexpr,
+    AXIS: tl.constexpr,
+    EVEN_K: tl.constexpr,
+) -> tl.tensor:
+    """Load codes as values of a Triton type, or as bfloat16 if that is None; 0 beyond K."""
+    codes = load_factors(base, k, stride, K, AXIS, EVEN_K)
+    if type is not None:
+        value = codes.to(type, bitcast=True)
+    else:
+        half: tl.constexpr = bfloat16()
+        value = decode_patterns(codes.to(tl.int32), fmt, half).to(tl.int16).to(tl.bfloat16, bitcast=True)
+        if not fmt.has_zero and not EVEN_K:
+            value = tl.where(tl.expand_dims(k < K, 1 - AXIS), value, 0.0)
+    return value
+
+
+@triton.jit
+def fp8_matmul_kernel(
+    x_ptr: tl.tensor,
+    w_ptr: tl.tensor,
+    x_scale_ptr: tl.tensor,
+    w_scale_ptr: tl.tensor,
+    bias_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    M: tl.tensor,
+    N: tl.tensor,
+    K: tl.tensor,
+    x_row: tl.tensor,
+    x_k: tl.tensor,
+    w_row: tl.tensor,
+    w_k: tl.tensor,
+    out_row: tl.tensor,
+    out_column: tl.tensor,
+    x_blocks: tl.tensor,
+    w_blocks: tl.tensor,
+    x_fmt: tl.constexpr,
+    w_fmt: tl.constexpr,
+    x_type: tl.constexpr,
+    w_type: tl.constexpr,
+    order: tl.constexpr,
+    layout: tl.constexpr,
+    X_EXTENT: tl.constexpr,
+    W_EXTENT: tl.constexpr,
+    STRETCH: tl.constexpr,
+    PROMOTE: tl.constexpr,
+    BIAS_AXIS: tl.constexpr,
+    EVEN_K: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    GROUP_M: tl.constexpr,
+) -> None:
+    """Compute a tile of `x @ w.T`, in stretches of STRETCH along K with scales of their own; 0 is all of K."""
+    rows, columns = tile_place(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP_M)
+    # Rows beyond the end repeat the last one, and are not stored.
+    x_base = x_ptr + tl.minimum(rows, M - 1).to(tl.int64)[:, None] * x_row
+    w_base = w_ptr + tl.minimum(columns, N - 1).to(tl.int64)[None, :] * w_row
+    if STRETCH == 0:
+        total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+        for start in range(0, K, BLOCK_K):
+            k = start + tl.arange(0, BLOCK_K)
+            x = _factor(x_base, k, x_k, K, x_fmt, x_type, 1, EVEN_K)
+            w = _factor(w_base, k, w_k, K, w_fmt, w_type, 0, EVEN_K)
+            total = tl.dot(x, w, total, input_precision="ieee", max_num_imprecise_acc=PROMOTE)
+        total = apply_scales(
+            total, x_scale_ptr, w_scale_ptr, rows, columns, M, N, 0, x_blocks, w_blocks, order, X_EXTENT, W_EXTENT
+        )
+    else:
+        # What is added to -0 stays what it is.
+        total = tl.full((BLOCK_M, BLOCK_N), -0.0, tl.float32)
+        for first in range(0, K, STRETCH):
+            acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+            for step in tl.static_range(0, STRETCH, BLOCK_K):
+                k = first + step + tl.arange(0, BLOCK_K)
+                x = _factor(x_base, k, x_k, K, x_fmt, x_type, 1, EVEN_K)
+                w = _factor(w_base, k, w_k, K, w_fmt, w_type, 0, EVEN_K)
+                acc = tl.dot(x, w, acc, input_precision="ieee", max_num_imprecise_acc=PROMOTE)
+            at = first // STRETCH
+            total += apply_scales(
+                acc, x_scale_ptr, w_scale_ptr, rows, columns, M, N, at, x_blocks, w_blocks, order, X_EXTENT, W_EXTENT
+            )
+    store_tile(total, bias_ptr, out_ptr, rows, columns, M, N, out_row, out_column, layout, BIAS_AXIS)
+
+
+def fp8_matmul(
+    x: Tensor,
+    w: Tensor,
+    x_scale: Tensor | None,
+    w_scale: Tensor | None,
+    *,
+    x_fmt: str | Format,
+    w_fmt: str | Format,
+    x_granularity: Granularity = PER_TENSOR,
+    w_granularity: Granularity = PER_TENSOR,
+    bias: Tensor | None = None,
+    order: ScaleOrder = ScaleOrder.PRODUCT,
+    dtype: torch.dtype = torch.float32,
+    factors: Factors | None = None,
+    tile: MatmulTile | None = None,
+) -> Tensor:
+    """Run `incref.ops.fp8_matmul` in a kernel; any strides are read where they are.
+
+    The accumulator is `targets.accumulator(device, factors)`, begun anew for every stretch of K with scales of its own.
+    """
+    require_matrices(x, w)
+    require_output(dtype, bias, w.shape[0])
+    left_fmt, right_fmt = _format_of(x, x_fmt), _format_of(w, w_fmt)
+    left = row_scale("x_scale", x_scale, x.shape, x_granularity)
+    right = row_scale("w_scale", w_scale, w.shape, w_granularity)
+    stretch = stretch_of(left, right)
+    flat = as_rows(x)
+    (rows, length), columns = flat.shape, w.shape[0]
+    out = torch.empty(rows, columns, dtype=dtype, device=x.device)
+    factors = factors or factors_for(x.device, left_fmt, right_fmt)
+    tile = tile or _tile(rows, stretch, x.device, factors)
+    is_coded = factors is Factors.CODES
+    sides = [_Side(flat, left, left_fmt), _Side(w, right, right_fmt)]
+    patterns = out.view(pattern_dtype(dtype))
+    if tile.is_transposed:
+        sides, patterns, order = sides[::-1], patterns.T, swapped(order)
+    one, other = sides
+    launch(
+        fp8_matmul_kernel,
+        tile.programs(rows, columns),
+        one.codes,
+        other.codes,
+        one.scale.scale,
+        other.scale.scale,
+        None if bias is None else bias.contiguous(),
+        patterns,
+        *patterns.shape,
+        length,
+        *one.codes.stride(),
+        *other.codes.stride(),
+        *patterns.stride(),
+        one.scale.blocks,
+        other.scale.blocks,
+        device=x.device,
+        tile=tile,
+        x_fmt=one.fmt,
+        w_fmt=other.fmt,
+        x_type=FP8_TYPES[one.fmt.name] if is_coded else None,
+        w_type=FP8_TYPES[other.fmt.name] if is_coded else None,
+        order=order,
+        layout=float_format_of(dtype),
+        X_EXTENT=one.scale.extent,
+        W_EXTENT=other.scale.extent,
+        STRETCH=stretch,
+        PROMOTE=min(_PROMOTED_EVERY, tile.block_k) if is_coded else None,
+        BIAS_AXIS=0 if tile.is_transposed else 1,
+        EVEN_K=length % (stretch or tile.block_k) == 0,
+        **tile.constants(),
+    )
+    return out.view(*x.shape[:-1], columns)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A factor: codes [rows, K], their scales and their format."""
+
+    codes: Tensor
+    scale: RowScale
+    fmt: FloatFormat
+
+
+def _format_of(codes: Tensor, fmt: str | Format) -> FloatFormat:
+    source = get_float_format(fmt)
+    if codes.dtype is not code_dtype(source):
+        raise TypeError(f"codes of {source.name} must be {code_dtype(source)}, got {codes.dtype}")
+    assert isinstance(source, FloatFormat)
+    return source
+
+
+def _tile(rows: int, stretch: int, device: torch.device, factors: Factors) -> MatmulTile:
+    """Choose a tile whose K fits the stretches."""
+    tile = tile_for(TILES_OF_STRETCHES if stretch else TILES, rows)
+    if stretch:
+        tile = replace(tile, block_k=math.gcd(tile.block_k, stretch))
+    size = 1 if factors is Factors.CODES else 2
+    return fit_tile(tile, device, x_bytes=size, w_bytes=size)
+
+
+def why_not(
+    x: Tensor,
+    w: Tensor,
+    x_scale: Tensor | None,
+    w_scale: Tensor | None,
+    *,
+    x_fmt: str | Format,
+    w_fmt: str | Format,
+    x_granularity: Granularity = PER_TENSOR,
+    w_granularity: Granularity = PER_TENSOR,
+    bias: Tensor | None = None,
+    order: ScaleOrder = ScaleOrder.PRODUCT,
+    **_options: object,
+) -> str | None:
+    """Say which arguments the kernel can't take."""
+    tensors = {"x": x, "w": w, "x_scale": x_scale, "w_scale": w_scale, "bias": bias}
+    reason = why_not_tensors(tensors) or why_not_order(order, x_scale, w_scale, bias)
+    for fmt in (x_fmt, w_fmt):
+        reason = reason or why_not_format(get_float_format(fmt))
+    for codes, granularity, scale in ((x, x_granularity, x_scale), (w, w_granularity, w_scale)):
+        block = granularity.block_shape(codes.shape)[-1]
+        if reason is None and scale is not None and block < codes.shape[-1] and block % LEAST_K:
+            reason = f"it takes blocks of a multiple of {LEAST_K} along K, got {block}"
+    return reason
+
+
+KERNEL = Kernel(fn=fp8_matmul, why_not=why_not)

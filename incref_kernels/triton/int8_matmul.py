@@ -1,0 +1,186 @@
+"""`int8_matmul` on integer tensor cores: int32 sums, which are exact, and the stated roundings after them."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from incref.backends.backend import Kernel
+from incref.formats import FORMATS, IntFormat, ScaleOrder
+from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.numerics.patterns import float_format_of
+from incref.numerics.scaled_matmul import as_rows, require_output
+from incref.ops.int8_matmul import require_codes, require_zero_point
+from incref_kernels.triton.device.matmul import apply_scales, load_factors, store_tile, tile_place
+from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
+from incref_kernels.triton.matmul import RowScale, row_scale, why_not_order
+from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
+
+__all__ = ["KERNEL", "TILES", "int8_matmul", "int8_matmul_kernel"]
+
+TILES = (
+    MatmulTile(block_m=16, block_n=64, block_k=256, num_warps=4, num_stages=4),
+    MatmulTile(block_m=64, block_n=128, block_k=128, num_warps=4, num_stages=4),
+    MatmulTile(block_m=128, block_n=256, block_k=128, num_warps=8, num_stages=4),
+)
+
+
+@triton.jit
+def int8_matmul_kernel(
+    x_ptr: tl.tensor,
+    w_ptr: tl.tensor,
+    x_scale_ptr: tl.tensor,
+    w_scale_ptr: tl.tensor,
+    zero_ptr: tl.tensor,
+    bias_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    M: tl.tensor,
+    N: tl.tensor,
+    K: tl.tensor,
+    x_row: tl.tensor,
+    x_k: tl.tensor,
+    w_row: tl.tensor,
+    w_k: tl.tensor,
+    order: tl.constexpr,
+    layout: tl.constexpr,
+    OFFSET: tl.constexpr,
+    X_EXTENT: tl.constexpr,
+    W_EXTENT: tl.constexpr,
+    ZERO_EXTENT: tl.constexpr,
+    EVEN_K: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    GROUP_M: tl.constexpr,
+) -> None:
+    """Compute a tile of `(x - zero) @ w.T` and scale it.
+
+    Unsigned codes are shifted by OFFSET to signed ones: `x - zero = (x - OFFSET) - (zero - OFFSET)`.
+    """
+    rows, columns = tile_place(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP_M)
+    # Rows beyond the end repeat the last one, and are not stored.
+    x_base = x_ptr + tl.minimum(rows, M - 1).to(tl.int64)[:, None] * x_row
+    w_base = w_ptr + tl.minimum(columns, N - 1).to(tl.int64)[None, :] * w_row
+    acc = tl.zeros((BLOCK_M, BLOCK_N), tl.int32)
+    total = tl.zeros((BLOCK_N,), tl.int32)
+    has_shift: tl.constexpr = OFFSET + (zero_ptr is not None) != 0
+    for start in range(0, K, BLOCK_K):
+        k = start + tl.arange(0, BLOCK_K)
+        x = load_factors(x_base, k, x_k, K, 1, EVEN_K)
+        w = load_factors(w_base, k, w_k, K, 0, EVEN_K)
+        if OFFSET != 0:
+            x = (x ^ OFFSET).to(tl.int8, bitcast=True)
+        acc = tl.dot(x, w, acc, out_dtype=tl.int32)
+        if has_shift:
+            total += tl.sum(w.to(tl.int32), axis=0)
+    if has_shift:
+        if zero_ptr is None:
+            acc += OFFSET * total[None, :]
+        else:
+            if ZERO_EXTENT == 0:
+                zero = tl.load(zero_ptr + tl.zeros_like(rows))
+            else:
+                zero = tl.load(zero_ptr + tl.minimum(rows, M - 1) // ZERO_EXTENT)
+            acc -= (zero - OFFSET)[:, None] * total[None, :]
+    if layout is None:
+        store_tile(acc, None, out_ptr, rows, columns, M, N, N, 1, layout, 1)
+    else:
+        value = apply_scales(
+            acc.to(tl.float32), x_scale_ptr, w_scale_ptr, rows, columns, M, N, 0, 1, 1, order, X_EXTENT, W_EXTENT
+        )
+        store_tile(value, bias_ptr, out_ptr, rows, columns, M, N, N, 1, layout, 1)
+
+
+def int8_matmul(
+    x: Tensor,
+    w: Tensor,
+    x_scale: Tensor | None = None,
+    w_scale: Tensor | None = None,
+    *,
+    x_zero_point: Tensor | None = None,
+    x_granularity: Granularity = PER_TENSOR,
+    w_granularity: Granularity = PER_TENSOR,
+    bias: Tensor | None = None,
+    order: ScaleOrder = ScaleOrder.X_THEN_W,
+    dtype: torch.dtype = torch.float32,
+    tile: MatmulTile | None = None,
+) -> Tensor:
+    """Run `incref.ops.int8_matmul` in a kernel; any strides are read where they are."""
+    require_codes(x, w, x_zero_point)
+    require_output(dtype, bias, w.shape[0])
+    left = row_scale("x_scale", x_scale, x.shape, x_granularity)
+    right = row_scale("w_scale", w_scale, w.shape, w_granularity)
+    for name, one, granularity, codes in (("x_scale", left, x_granularity, x), ("w_scale", right, w_granularity, w)):
+        if one.block:
+            raise ValueError(f"{name} must not differ along K, got blocks of {granularity.block_shape(codes.shape)}")
+    zero = _zero_points(x, x_zero_point, x_granularity)
+    flat = as_rows(x)
+    (rows, length), columns = flat.shape, w.shape[0]
+    is_scaled = any(each is not None for each in (x_scale, w_scale, bias))
+    out = torch.empty(rows, columns, dtype=dtype if is_scaled else torch.int32, device=x.device)
+    tile = tile or fit_tile(tile_for(TILES, rows), x.device, x_bytes=1, w_bytes=1)
+    launch(
+        int8_matmul_kernel,
+        tile.programs(rows, columns),
+        flat,
+        w,
+        left.scale,
+        right.scale,
+        zero.scale,
+        None if bias is None else bias.contiguous(),
+        out.view(pattern_dtype(dtype)) if is_scaled else out,
+        rows,
+        columns,
+        length,
+        *flat.stride(),
+        *w.stride(),
+        device=x.device,
+        tile=tile,
+        order=order,
+        layout=float_format_of(dtype) if is_scaled else None,
+        OFFSET=_offset(x),
+        X_EXTENT=left.extent,
+        W_EXTENT=right.extent,
+        ZERO_EXTENT=zero.extent,
+        EVEN_K=length % tile.block_k == 0,
+        **tile.constants(),
+    )
+    return out.view(*x.shape[:-1], columns)
+
+
+def _zero_points(x: Tensor, zero_point: Tensor | None, granularity: Granularity) -> RowScale:
+    """Zero points as a column; all rows of a matrix without columns have none."""
+    if zero_point is None:
+        return RowScale(scale=None)
+    require_zero_point(x, zero_point)
+    # Every code is a value of float32.
+    found = row_scale("x_zero_point", zero_point.to(torch.float32), x.shape, granularity)
+    if found.block:
+        raise ValueError(f"x_zero_point must not differ along K, got blocks of {granularity.block_shape(x.shape)}")
+    return RowScale(scale=None if found.scale is None else found.scale.to(torch.int32), extent=found.extent)
+
+
+def _offset(x: Tensor) -> int:
+    """What unsigned codes are shifted by to be signed ones."""
+    fmt = FORMATS["int8"]
+    assert isinstance(fmt, IntFormat)
+    return -fmt.min_code if x.dtype is torch.uint8 else 0
+
+
+def why_not(
+    x: Tensor,
+    w: Tensor,
+    x_scale: Tensor | None = None,
+    w_scale: Tensor | None = None,
+    *,
+    x_zero_point: Tensor | None = None,
+    bias: Tensor | None = None,
+    order: ScaleOrder = ScaleOrder.X_THEN_W,
+    **_options: object,
+) -> str | None:
+    """Say which arguments the kernel can't take."""
+    tensors = {"x": x, "w": w, "x_scale": x_scale, "w_scale": w_scale, "x_zero_point": x_zero_point, "bias": bias}
+    return why_not_tensors(tensors) or why_not_order(order, x_scale, w_scale, bias)
+
+
+KERNEL = Kernel(fn=int8_matmul, why_not=why_not)

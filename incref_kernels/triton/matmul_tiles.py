@@ -1,0 +1,78 @@
+"""How much of a matrix product one program of a kernel takes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import triton
+
+__all__ = ["MatmulTile", "fit_tile", "tile_for"]
+
+@dataclass(frozen=True, kw_only=True)
+class MatmulTile:
+    """A choice of sizes.
+
+    Attributes:
+        block_m: rows of the result, a power of two.
+        block_n: its columns, likewise.
+        block_k: products that are added at a time, likewise.
+        num_warps: that share a tile.
+        num_stages: tiles of the factors that are in flight.
+        group_m: rows of tiles whose programs follow one another, so that they share the factors in the cache.
+        is_transposed: whether `w @ x.T` is computed, and stored transposed: rows and columns are those of that product.
+            Few rows of `x` then take few columns of a matrix unit whose tiles have many rows.
+    """
+
+    block_m: int
+    block_n: int
+    block_k: int
+    num_warps: int = 4
+    num_stages: int = 3
+    group_m: int = 8
+    is_transposed: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Rows of `x` that a tile takes."""
+        return self.block_n if self.is_transposed else self.block_m
+
+    @property
+    def columns(self) -> int:
+        """Rows of `w` that a tile takes."""
+        return self.block_m if self.is_transposed else self.block_n
+
+    def programs(self, rows: int, columns: int) -> int:
+        """How many programs a result takes."""
+        tiles: int = triton.cdiv(rows, self.rows) * triton.cdiv(columns, self.columns)
+        return tiles
+
+    def constants(self) -> dict[str, int]:
+        """Give what a kernel and its launch are told."""
+        return {
+            "BLOCK_M": self.block_m,
+            "BLOCK_N": self.block_n,
+            "BLOCK_K": self.block_k,
+            "GROUP_M": self.group_m,
+            "num_stages": self.num_stages,
+        }
+
+
+def tile_for(table: Sequence[MatmulTile], rows: int) -> MatmulTile:
+    """Take the first tile of a table, in ascending order of their rows, that holds all rows; the last if none does."""
+    return next((tile for tile in table if rows <= tile.rows), table[-1])
+
+
+def fit_tile(tile: MatmulTile, device: torch.device, *, x_bytes: float, w_bytes: float) -> MatmulTile:
+    """Reduce the stages to what the memory of a multiprocessor holds.
+
+    Args:
+        tile: as it was tuned.
+        device: that it runs on.
+        x_bytes: what an element of `x` takes there.
+        w_bytes: what an element of `w` takes.
+    """
+    if device.type != "cuda" or torch.version.hip:
+        return tile
+    room = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    stages = int(room / (tile.block_k * (tile.rows * x_bytes + tile.columns * w_bytes)))
+    return replace(tile, num_stages=max(1, min(tile.num_stages, stages)))

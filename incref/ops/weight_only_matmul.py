@@ -16,7 +16,7 @@ from incref.ops.dequantize_float import dequantize_float
 from incref.ops.dequantize_mx import dequantize_mx
 from incref.ops.quantize_affine import get_int_format
 
-__all__ = ["weight_only_matmul"]
+__all__ = ["require_group_index", "weight_only_matmul"]
 
 
 @op(
@@ -102,21 +102,39 @@ def weight_only_matmul(
     return out.view(*x.shape[:-1], w.shape[0])
 
 
+def require_group_index(
+    shape: tuple[int, int],
+    g_idx: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None,
+    *,
+    fmt: Format,
+    granularity: Granularity,
+) -> None:
+    """Check the groups of the columns of a weight of `shape`.
+
+    Raises:
+        ValueError: if they are none, or the scales are not theirs.
+    """
+    if isinstance(fmt, BlockFormat) or granularity != PER_TENSOR:
+        raise ValueError(f"g_idx says which weights share a scale; {fmt.name} and {granularity} say it otherwise")
+    if g_idx.dtype not in (torch.int32, torch.int64) or g_idx.shape != (shape[1],):
+        raise ValueError(
+            f"g_idx must be torch.int32 or torch.int64 [{shape[1]}], got {g_idx.dtype} {tuple(g_idx.shape)}"
+        )
+    for name, one in (("scale", scale), ("zero_point", zero_point)):
+        if one is not None and (one.ndim != 2 or one.shape[0] != shape[0]):
+            raise ValueError(f"{name} must be [{shape[0]}, groups], got {tuple(one.shape)}")
+    if g_idx.numel() and not 0 <= int(g_idx.min()) <= int(g_idx.max()) < scale.shape[1]:
+        raise ValueError(f"g_idx must be from 0 to {scale.shape[1] - 1}, got {int(g_idx.min())} to {int(g_idx.max())}")
+
+
 def _regroup(
     w: Tensor, g_idx: Tensor, scale: Tensor, zero_point: Tensor | None, *, fmt: Format, granularity: Granularity
 ) -> tuple[Granularity, Tensor, Tensor | None]:
     """Give every column its own scale and zero point: those of its group."""
-    if isinstance(fmt, BlockFormat) or granularity != PER_TENSOR:
-        raise ValueError(f"g_idx says which weights share a scale; {fmt.name} and {granularity} say it otherwise")
-    if g_idx.dtype not in (torch.int32, torch.int64) or g_idx.shape != (w.shape[1],):
-        raise ValueError(
-            f"g_idx must be torch.int32 or torch.int64 [{w.shape[1]}], got {g_idx.dtype} {tuple(g_idx.shape)}"
-        )
-    for name, one in (("scale", scale), ("zero_point", zero_point)):
-        if one is not None and (one.ndim != 2 or one.shape[0] != w.shape[0]):
-            raise ValueError(f"{name} must be [{w.shape[0]}, groups], got {tuple(one.shape)}")
-    if g_idx.numel() and not 0 <= int(g_idx.min()) <= int(g_idx.max()) < scale.shape[1]:
-        raise ValueError(f"g_idx must be from 0 to {scale.shape[1] - 1}, got {int(g_idx.min())} to {int(g_idx.max())}")
+    rows, columns = w.shape
+    require_group_index((rows, columns), g_idx, scale, zero_point, fmt=fmt, granularity=granularity)
     zeros = None if zero_point is None else zero_point[:, g_idx]
     return per_group(1), scale[:, g_idx], zeros
 

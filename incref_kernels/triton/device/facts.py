@@ -58,6 +58,7 @@ __all__ = [
     "has_code_for_nan",
     "has_inf",
     "has_subnormals",
+    "integer_offset",
     "integer_type",
     "is_float",
     "is_unsigned",
@@ -163,6 +164,12 @@ def layout_of_width(bits: int) -> FloatFormat:
 def integer_type(layout: FloatFormat) -> tl.dtype:
     """Type of integers that patterns are computed in."""
     return tl.int64 if layout.bits == 64 else tl.int32
+
+
+@triton.constexpr_function
+def integer_offset(fmt: IntFormat) -> int:
+    """What the codes of a signed format, read as unsigned ones, are flipped with to be `code - min_code`."""
+    return -fmt.min_code
 
 
 @triton.constexpr_function

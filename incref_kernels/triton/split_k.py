@@ -1,0 +1,43 @@
+"""Sums along K in parts, for results of too few tiles to fill a device."""
+
+import torch
+import triton
+import triton.language as tl
+
+from incref_kernels.triton.device.facts import layout_of_width
+from incref_kernels.triton.device.scaled import scale_values
+from incref_kernels.triton.device.store import round_to
+
+__all__ = ["add_parts_kernel", "parts_for"]
+
+
+@triton.jit
+def add_parts_kernel(
+    parts_ptr: tl.tensor,
+    bias_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    numel: tl.tensor,
+    N: tl.tensor,
+    layout: tl.constexpr,
+    PARTS: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    """Add PARTS matrices in order, then the bias of each column, and round: always the same sum."""
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = place < numel
+    total = tl.load(parts_ptr + place, mask=mask, other=0.0)
+    for part in range(1, PARTS):
+        total += tl.load(parts_ptr + part * numel.to(tl.int64) + place, mask=mask, other=0.0)
+    if bias_ptr is not None:
+        single: tl.constexpr = layout_of_width(32)
+        total += scale_values(tl.load(bias_ptr + place % N, mask=mask, other=0), single)
+    patterns = round_to(total, layout)
+    tl.store(out_ptr + place, patterns.to(out_ptr.dtype.element_ty), mask=mask)
+
+
+def parts_for(device: torch.device, programs: int, tiles: int, most: int) -> int:
+    """Choose the number of parts that occupies every multiprocessor, of at least one tile along K each."""
+    if device.type == "cpu" or programs == 0:
+        return 1
+    count = torch.get_device_module(device).get_device_properties(device).multi_processor_count
+    return max(1, min(most, tiles, count // programs))

@@ -1,0 +1,361 @@
+"""`weight_only_matmul` on tensor cores: a tile of the weight is dequantized where it is multiplied."""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from incref.backends.backend import Kernel
+from incref.formats import E8M0, BlockFormat, CodebookFormat, ElementFormat, FloatFormat, Format, IntFormat, get_format
+from incref.formats.layouts import LAYOUTS, PackLayout
+from incref.numerics.codes import code_dtype
+from incref.numerics.decode import value_table
+from incref.numerics.granularity import PER_TENSOR, Granularity, per_group
+from incref.numerics.packing import word_dtype
+from incref.numerics.patterns import float_format_of
+from incref.numerics.scaled_matmul import as_rows, require_output
+from incref.ops.quantize_affine import get_int_format
+from incref.ops.quantize_float import get_float_format
+from incref.ops.weight_only_matmul import require_group_index
+from incref_kernels.triton.device.matmul import load_factors, store_tile, tile_place
+from incref_kernels.triton.device.weights import dequantize_tile, load_codes
+from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
+from incref_kernels.triton.matmul import RowScale, row_scale
+from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
+from incref_kernels.triton.split_k import add_parts_kernel, parts_for
+from incref_kernels.triton.tiles import Tile, choose
+
+__all__ = ["KERNEL", "TILES", "weight_only_matmul", "weight_only_matmul_kernel"]
+
+# The tile of the weight is the first factor, from registers, so every tile is of the transposed product.
+TILES = (
+    MatmulTile(block_m=64, block_n=16, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
+    MatmulTile(block_m=64, block_n=64, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
+    MatmulTile(block_m=128, block_n=128, block_k=64, num_warps=8, num_stages=4, is_transposed=True),
+)
+"""Tiles of `w @ x.T`, by the rows of `x`."""
+ADD_TILE = Tile(elements=1024)
+_MOST_PARTS = 16
+
+
+@triton.jit
+def weight_only_matmul_kernel(
+    x_ptr: tl.tensor,
+    w_ptr: tl.tensor,
+    scale_ptr: tl.tensor,
+    zero_ptr: tl.tensor,
+    table_ptr: tl.tensor,
+    tensor_scale_ptr: tl.tensor,
+    group_ptr: tl.tensor,
+    bias_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    M: tl.tensor,
+    N: tl.tensor,
+    K: tl.tensor,
+    x_row: tl.tensor,
+    x_k: tl.tensor,
+    w_row: tl.tensor,
+    w_k: tl.tensor,
+    blocks: tl.tensor,
+    fmt: tl.constexpr,
+    scale_fmt: tl.constexpr,
+    weight_type: tl.constexpr,
+    type: tl.constexpr,
+    layout: tl.constexpr,
+    EXTENT: tl.constexpr,
+    GROUP: tl.constexpr,
+    PACKED: tl.constexpr,
+    PARTS: tl.constexpr,
+    EVEN_K: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    GROUP_M: tl.constexpr,
+) -> None:
+    """Compute a tile of `w @ x.T`, or its sum over one of PARTS runs along K, and store it transposed.
+
+    BLOCK_M counts rows of `w`, BLOCK_N rows of `x`.
+    """
+    tiles = tl.cdiv(N, BLOCK_M) * tl.cdiv(M, BLOCK_N)
+    part = tl.program_id(0) // tiles
+    columns, rows = tile_place(tl.program_id(0) % tiles, N, M, BLOCK_M, BLOCK_N, GROUP_M)
+    # Rows beyond the end repeat the last one, and are not stored.
+    w_base = w_ptr + tl.minimum(columns, N - 1).to(tl.int64)[:, None] * w_row
+    x_base = x_ptr + tl.minimum(rows, M - 1).to(tl.int64)[None, :] * x_row
+    steps = tl.cdiv(K, BLOCK_K)
+    first = part * (steps // PARTS) + tl.minimum(part, steps % PARTS)
+    last = first + steps // PARTS + (part < steps % PARTS).to(tl.int32)
+    acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for step in range(first, last):
+        k = step * BLOCK_K + tl.arange(0, BLOCK_K)
+        codes = load_codes(w_base, step * BLOCK_K, w_k, K, fmt.bits, PACKED, EVEN_K, BLOCK_M, BLOCK_K)
+        value = dequantize_tile(
+            codes,
+            scale_ptr,
+            zero_ptr,
+            table_ptr,
+            tensor_scale_ptr,
+            group_ptr,
+            columns,
+            step * BLOCK_K,
+            N,
+            K,
+            blocks,
+            fmt,
+            scale_fmt,
+            EXTENT,
+            GROUP,
+            BLOCK_M,
+            BLOCK_K,
+        )
+        if not EVEN_K:
+            value = tl.where((k < K)[None, :], value, 0.0)
+        x = load_factors(x_base, k, x_k, K, 0, EVEN_K).to(type)
+        acc = tl.dot(value.to(weight_type).to(type), x, acc, input_precision="ieee")
+    if PARTS == 1:
+        store_tile(acc, bias_ptr, out_ptr, columns, rows, N, M, 1, N, layout, 0)
+    else:
+        store_tile(acc, None, out_ptr + part.to(tl.int64) * M * N, columns, rows, N, M, 1, N, layout, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Weight:
+    """A quantized weight as the kernel reads it.
+
+    Attributes:
+        fmt: of the codes.
+        scale_fmt: of scales that are codes but not E8M0's; else None.
+        scale: of each group.
+        zero_point: likewise; None for 0.
+        table: values of the codes of a codebook; else None.
+    """
+
+    fmt: ElementFormat
+    scale_fmt: FloatFormat | None
+    scale: RowScale
+    zero_point: Tensor | None
+    table: Tensor | None
+
+
+def weight_only_matmul(
+    x: Tensor,
+    w: Tensor,
+    scale: Tensor,
+    fmt: str | Format,
+    zero_point: Tensor | None = None,
+    *,
+    granularity: Granularity = PER_TENSOR,
+    g_idx: Tensor | None = None,
+    tensor_scale: Tensor | None = None,
+    bias: Tensor | None = None,
+    weight_dtype: torch.dtype | None = None,
+    dtype: torch.dtype | None = None,
+    packed: PackLayout | None = None,
+    tile: MatmulTile | None = None,
+    parts: int | None = None,
+) -> Tensor:
+    """Run `incref.ops.weight_only_matmul` in a kernel; `w` is read where it is, with any strides.
+
+    Args:
+        x: see there; so are the others that are not named here.
+        w: codes, or words of `packed` along K.
+        scale: of the weight.
+        fmt: of the weight.
+        zero_point: of the weight.
+        granularity: of the weight.
+        g_idx: the group of every column.
+        tensor_scale: NVFP4 only.
+        bias: [N].
+        weight_dtype: of the dequantized weight.
+        dtype: of the result.
+        packed: how `w` is packed, along K; None for a code a byte.
+        tile: sizes; by default those of `TILES`.
+        parts: runs along K that are added apart, then in order; by default as many as occupy the device.
+
+    Returns:
+        [..., N]. `targets.accumulator` adds the products of a run; the bias is added in float32.
+    """
+    columns, length = w.shape[0], x.shape[-1]
+    source = get_format(fmt)
+    _require_matrices(x, w, source, packed)
+    dtype, weight_dtype = dtype or x.dtype, weight_dtype or x.dtype
+    for name, one in (("x", x.dtype), ("weight_dtype", weight_dtype)):
+        if one not in _TYPES:
+            raise TypeError(f"{name} must be torch.float32, torch.bfloat16 or torch.float16, got {one}")
+    require_output(dtype, bias, columns)
+    weight = _weight((columns, length), scale, source, zero_point, granularity, g_idx, tensor_scale)
+    wanted = code_dtype(weight.fmt) if packed is None else word_dtype(LAYOUTS[packed])
+    if w.dtype is not wanted:
+        raise TypeError(f"{'codes' if packed is None else 'words'} of {source.name} must be {wanted}, got {w.dtype}")
+    flat = as_rows(x)
+    rows = flat.shape[0]
+    # What differs meets in float32, which holds both.
+    common = x.dtype if x.dtype is weight_dtype else torch.float32
+    tile = tile or fit_tile(tile_for(TILES, rows), x.device, x_bytes=x.itemsize, w_bytes=w.itemsize)
+    steps: int = triton.cdiv(length, tile.block_k)
+    programs = tile.programs(rows, columns)
+    parts = max(1, min(parts, steps)) if parts else parts_for(x.device, programs, steps, _MOST_PARTS)
+    out = torch.empty(rows, columns, dtype=dtype, device=x.device)
+    sums = out if parts == 1 else torch.empty(parts, rows, columns, dtype=torch.float32, device=x.device)
+    last = None if bias is None else bias.contiguous()
+    launch(
+        weight_only_matmul_kernel,
+        programs * parts,
+        flat,
+        w if packed else w.view(torch.uint8),
+        weight.scale.scale,
+        weight.zero_point,
+        weight.table,
+        tensor_scale,
+        None if g_idx is None else g_idx.contiguous(),
+        last if parts == 1 else None,
+        sums.view(pattern_dtype(sums.dtype)),
+        rows,
+        columns,
+        length,
+        *flat.stride(),
+        *w.stride(),
+        weight.scale.blocks,
+        device=x.device,
+        tile=tile,
+        fmt=weight.fmt,
+        scale_fmt=weight.scale_fmt,
+        weight_type=_TYPES[weight_dtype],
+        type=_TYPES[common],
+        layout=float_format_of(sums.dtype),
+        EXTENT=weight.scale.extent,
+        GROUP=weight.scale.block,
+        PACKED=_codes_in_word(weight.fmt, packed),
+        PARTS=parts,
+        EVEN_K=length % tile.block_k == 0,
+        **tile.constants(),
+    )
+    if parts > 1:
+        adding = choose(ADD_TILE)
+        launch(
+            add_parts_kernel,
+            triton.cdiv(out.numel(), adding.elements),
+            sums,
+            last,
+            out.view(pattern_dtype(dtype)),
+            out.numel(),
+            columns,
+            device=x.device,
+            tile=adding,
+            layout=float_format_of(dtype),
+            PARTS=parts,
+            BLOCK=adding.elements,
+        )
+    return out.view(*x.shape[:-1], columns)
+
+
+_TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+
+
+def _codes_in_word(fmt: ElementFormat, packed: PackLayout | None) -> int:
+    return 1 if packed is None else LAYOUTS[packed].word_bits // fmt.bits
+
+
+def _require_matrices(x: Tensor, w: Tensor, fmt: Format, packed: PackLayout | None) -> None:
+    """Check that `x` [..., K] meets `w` [N, K], or as many words as hold K codes."""
+    bits = fmt.element.bits if isinstance(fmt, BlockFormat) else fmt.bits
+    length = x.shape[-1] if x.ndim else 0
+    words = length if packed is None else LAYOUTS[packed].num_words(bits, length)
+    if x.ndim < 1 or w.ndim != 2 or w.shape[1] != words:
+        what = "K" if packed is None else f"{words} words of {packed.name}"
+        raise ValueError(f"x must be [..., K] and w [N, {what}], got {tuple(x.shape)} and {tuple(w.shape)}")
+
+
+def _weight(
+    shape: tuple[int, int],
+    scale: Tensor,
+    fmt: Format,
+    zero_point: Tensor | None,
+    granularity: Granularity,
+    g_idx: Tensor | None,
+    tensor_scale: Tensor | None,
+) -> _Weight:
+    """Check what belongs to the codes of a weight of `shape`."""
+    if isinstance(fmt, BlockFormat):
+        return _blocks(shape, scale, fmt, zero_point, granularity, g_idx, tensor_scale)
+    if tensor_scale is not None:
+        raise ValueError(f"{fmt.name} has no tensor_scale")
+    element: ElementFormat = get_int_format(fmt) if isinstance(fmt, IntFormat) else get_float_format(fmt)
+    if zero_point is not None and not isinstance(fmt, IntFormat):
+        raise ValueError(f"only integer formats have zero points, got {fmt.name}")
+    if zero_point is not None and zero_point.dtype is not torch.int32:
+        raise TypeError(f"zero_point must be torch.int32, got {zero_point.dtype}")
+    if g_idx is None:
+        found = row_scale("scale", scale, shape, granularity)
+        zeros = None if zero_point is None else row_scale("zero_point", zero_point.to(torch.float32), shape, granularity)
+    else:
+        require_group_index(shape, g_idx, scale, zero_point, fmt=fmt, granularity=granularity)
+        found = RowScale(scale=scale.contiguous(), extent=1)
+        zeros = None if zero_point is None else RowScale(scale=zero_point.contiguous(), extent=1)
+    table = value_table(fmt, torch.float32, scale.device) if isinstance(fmt, CodebookFormat) else None
+    return _Weight(
+        fmt=element, scale_fmt=None, scale=found, zero_point=None if zeros is None else zeros.scale, table=table
+    )
+
+
+def _blocks(
+    shape: tuple[int, int],
+    scale: Tensor,
+    fmt: BlockFormat,
+    zero_point: Tensor | None,
+    granularity: Granularity,
+    g_idx: Tensor | None,
+    tensor_scale: Tensor | None,
+) -> _Weight:
+    own = per_group(fmt.block_size)
+    if g_idx is not None:
+        require_group_index(shape, g_idx, scale, zero_point, fmt=fmt, granularity=granularity)
+    if zero_point is not None or granularity not in (PER_TENSOR, own):
+        raise ValueError(f"{fmt.name} has blocks of its own and no zero_point; leave both out")
+    if scale.dtype is not torch.uint8:
+        raise TypeError(f"scale codes of {fmt.name} must be torch.uint8, got {scale.dtype}")
+    if fmt.has_tensor_scale != (tensor_scale is not None):
+        raise ValueError(f"{fmt.name} {'needs a' if fmt.has_tensor_scale else 'has no'} tensor_scale")
+    found = row_scale("scale", scale, shape, own)
+    # Also where one block spans the row.
+    return _Weight(
+        fmt=fmt.element,
+        scale_fmt=None if fmt.scale == E8M0 else fmt.scale,
+        scale=found,
+        zero_point=None,
+        table=None,
+    )
+
+
+def why_not(
+    x: Tensor,
+    w: Tensor,
+    scale: Tensor,
+    fmt: str | Format,
+    zero_point: Tensor | None = None,
+    *,
+    g_idx: Tensor | None = None,
+    tensor_scale: Tensor | None = None,
+    bias: Tensor | None = None,
+    packed: PackLayout | None = None,
+    **_options: object,
+) -> str | None:
+    """Say which arguments the kernel can't take."""
+    tensors = {"x": x, "w": w, "scale": scale, "zero_point": zero_point, "g_idx": g_idx, "bias": bias}
+    reason = why_not_tensors(tensors | {"tensor_scale": tensor_scale})
+    if reason is None and scale.dtype is torch.float64:
+        reason = "it multiplies by scales in float32, so it takes none of float64"
+    return reason or (None if packed is None else _why_not_packed(get_format(fmt), packed))
+
+
+def _why_not_packed(fmt: Format, packed: PackLayout) -> str | None:
+    element = fmt.element if isinstance(fmt, BlockFormat) else fmt
+    layout = LAYOUTS[packed]
+    if layout.order is None and layout.offset == 0 and layout.word_bits % element.bits == 0:
+        return None
+    return f"it takes codes that fill words in their order, got {element.bits} bits in {packed.name}"
+
+
+KERNEL = Kernel(fn=weight_only_matmul, why_not=why_not)

@@ -1,0 +1,311 @@
+"""`mx_matmul` on tensor cores: exact products of elements, summed block by block, and the scales in float32.
+
+Elements, with the scales of NVFP4, are values of bfloat16. Where a scale is a power of two the sum of a block is
+multiplied by it, which is exact within the range of float32; so no scale, however large or small, loses a bit.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from incref.backends.backend import Kernel
+from incref.formats import BlockFormat, Format, ScaleOrder
+from incref.numerics.codes import code_dtype
+from incref.numerics.patterns import float_format_of
+from incref.numerics.scaled_matmul import as_rows, require_matrices, require_output
+from incref.ops.quantize_mx import get_block_format
+from incref_kernels.triton.device.decode import decode_patterns
+from incref_kernels.triton.device.divide import value_of
+from incref_kernels.triton.device.facts import bfloat16, layout_of_width, power_of_two
+from incref_kernels.triton.device.matmul import apply_scales, load_factors, store_tile, tile_place
+from incref_kernels.triton.device.scaled import scale_values
+from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
+from incref_kernels.triton.matmul import LEAST_K, swapped, why_not_order
+from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
+
+__all__ = ["KERNEL", "TILES", "mx_matmul", "mx_matmul_kernel"]
+
+TILES = (
+    MatmulTile(block_m=64, block_n=16, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
+    MatmulTile(block_m=64, block_n=64, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
+    MatmulTile(block_m=128, block_n=128, block_k=128, num_warps=8, num_stages=3),
+)
+"""Tiles by the rows of `x`; along K they have as much as shares a scale, if that is a power of two."""
+
+
+@triton.jit
+def _factor(
+    base: tl.tensor,
+    scale_base: tl.tensor,
+    start: tl.tensor,
+    stride: tl.tensor,
+    K: tl.tensor,
+    fmt: tl.constexpr,
+    AXIS: tl.constexpr,
+    EVEN_K: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+) -> tl.tensor:
+    """Load elements as bfloat16, with their scales unless these are powers of two; 0 beyond K."""
+    single: tl.constexpr = layout_of_width(32)
+    half: tl.constexpr = bfloat16()
+    element: tl.constexpr = fmt.element
+    scale_fmt: tl.constexpr = fmt.scale
+    k = start + tl.arange(0, BLOCK_K)
+    codes = load_factors(base, k, stride, K, AXIS, EVEN_K).to(tl.int32)
+    if fmt.has_tensor_scale:
+        scales = load_factors(scale_base, k // fmt.block_size, 1, tl.cdiv(K, fmt.block_size), AXIS, EVEN_K)
+        factor = value_of(decode_patterns(scales.to(tl.int32), scale_fmt, single))
+        value = (value_of(decode_patterns(codes, element, single)) * factor).to(tl.bfloat16)
+        if not EVEN_K:
+            value = tl.where(tl.expand_dims(k < K, 1 - AXIS), value, 0.0)
+    else:
+        value = decode_patterns(codes, element, half).to(tl.int16).to(tl.bfloat16, bitcast=True)
+    return value
+
+
+@triton.jit
+def _scale_block(
+    acc: tl.tensor,
+    x_scale_base: tl.tensor,
+    w_scale_base: tl.tensor,
+    block: tl.tensor,
+    x_fmt: tl.constexpr,
+    w_fmt: tl.constexpr,
+    LOW: tl.constexpr,
+    HIGH: tl.constexpr,
+) -> tl.tensor:
+    """Multiply the sum of a block by `2**(i + j)`, rounded once.
+
+    Of `i` as much as leaves the sum a normal number, between LOW and HIGH, is multiplied first. The rest joins `j`: where
+    their product is beyond float32, so is every sum but 0.
+    """
+    single: tl.constexpr = layout_of_width(32)
+    if x_fmt.has_tensor_scale:
+        acc = acc * scale_values(tl.load(w_scale_base + block), single)
+    elif w_fmt.has_tensor_scale:
+        acc = acc * scale_values(tl.load(x_scale_base + block), single)
+    else:
+        code = tl.load(x_scale_base + block).to(tl.int32)
+        exponent = code - x_fmt.scale.bias
+        first = tl.minimum(tl.maximum(exponent, LOW), HIGH)
+        one = value_of((first + single.bias) << single.mantissa_bits)
+        rest = value_of((exponent - first + single.bias) << single.mantissa_bits)
+        one = tl.where(code == x_fmt.scale.nan_code, value_of(tl.full([], single.nan_code, tl.int32)), one)
+        other = scale_values(tl.load(w_scale_base + block), single)
+        largest: tl.constexpr = power_of_two(single.emax)
+        both = tl.minimum(rest * other, largest, propagate_nan=tl.PropagateNan.ALL)
+        acc = acc * one * both
+    return acc
+
+
+@triton.jit
+def mx_matmul_kernel(
+    x_ptr: tl.tensor,
+    w_ptr: tl.tensor,
+    x_scale_ptr: tl.tensor,
+    w_scale_ptr: tl.tensor,
+    x_tensor_scale_ptr: tl.tensor,
+    w_tensor_scale_ptr: tl.tensor,
+    bias_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    M: tl.tensor,
+    N: tl.tensor,
+    K: tl.tensor,
+    x_row: tl.tensor,
+    x_k: tl.tensor,
+    w_row: tl.tensor,
+    w_k: tl.tensor,
+    out_row: tl.tensor,
+    out_column: tl.tensor,
+    x_fmt: tl.constexpr,
+    w_fmt: tl.constexpr,
+    order: tl.constexpr,
+    layout: tl.constexpr,
+    LOW: tl.constexpr,
+    HIGH: tl.constexpr,
+    BIAS_AXIS: tl.constexpr,
+    EVEN_K: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    GROUP_M: tl.constexpr,
+) -> None:
+    """Compute a tile of `x @ w.T`; all elements of a row in BLOCK_K share a scale that is a power of two, if any."""
+    rows, columns = tile_place(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP_M)
+    # Rows beyond the end repeat the last one, and are not stored.
+    x_at = tl.minimum(rows, M - 1).to(tl.int64)[:, None]
+    w_at = tl.minimum(columns, N - 1).to(tl.int64)[None, :]
+    x_scale_base = x_scale_ptr + x_at * tl.cdiv(K, x_fmt.block_size)
+    w_scale_base = w_scale_ptr + w_at * tl.cdiv(K, w_fmt.block_size)
+    total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for start in range(0, K, BLOCK_K):
+        x = _factor(x_ptr + x_at * x_row, x_scale_base, start, x_k, K, x_fmt, 1, EVEN_K, BLOCK_K)
+        w = _factor(w_ptr + w_at * w_row, w_scale_base, start, w_k, K, w_fmt, 0, EVEN_K, BLOCK_K)
+        if x_fmt.has_tensor_scale and w_fmt.has_tensor_scale:
+            total = tl.dot(x, w, total, input_precision="ieee")
+        else:
+            acc = tl.dot(x, w, input_precision="ieee")
+            total += _scale_block(acc, x_scale_base, w_scale_base, start // BLOCK_K, x_fmt, w_fmt, LOW, HIGH)
+    total = apply_scales(
+        total, x_tensor_scale_ptr, w_tensor_scale_ptr, rows, columns, M, N, 0, 1, 1, order, 0, 0
+    )
+    store_tile(total, bias_ptr, out_ptr, rows, columns, M, N, out_row, out_column, layout, BIAS_AXIS)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A factor: codes [rows, K], scales of blocks [rows, blocks], that of the tensor or None, and the format."""
+
+    codes: Tensor
+    scale: Tensor
+    tensor_scale: Tensor | None
+    fmt: BlockFormat
+
+
+def mx_matmul(
+    x: Tensor,
+    w: Tensor,
+    x_scale: Tensor,
+    w_scale: Tensor,
+    *,
+    x_fmt: str | Format,
+    w_fmt: str | Format,
+    x_tensor_scale: Tensor | None = None,
+    w_tensor_scale: Tensor | None = None,
+    bias: Tensor | None = None,
+    order: ScaleOrder = ScaleOrder.PRODUCT,
+    dtype: torch.dtype = torch.float32,
+    tile: MatmulTile | None = None,
+) -> Tensor:
+    """Run `incref.ops.mx_matmul` in a kernel; codes are read where they are, with any strides.
+
+    `targets.accumulator` adds the products of a block; the sums of blocks are added in float32, in the order of K.
+    Without a scale that is a power of two, all of K is one block.
+    """
+    require_matrices(x, w)
+    require_output(dtype, bias, w.shape[0])
+    sides = [
+        _side("x", x, x_scale, get_block_format(x_fmt), x_tensor_scale),
+        _side("w", w, w_scale, get_block_format(w_fmt), w_tensor_scale),
+    ]
+    (rows, length), columns = sides[0].codes.shape, w.shape[0]
+    out = torch.empty(rows, columns, dtype=dtype, device=x.device)
+    patterns = out.view(pattern_dtype(dtype))
+    tile = tile or fit_tile(tile_for(TILES, rows), x.device, x_bytes=2, w_bytes=2)
+    block = _block(sides[0].fmt, sides[1].fmt)
+    tile = tile if block is None else replace(tile, block_k=block)
+    if tile.is_transposed:
+        sides, patterns, order = sides[::-1], patterns.T, swapped(order)
+    one, other = sides
+    low, high = _exact_exponents(one.fmt, other.fmt, tile.block_k)
+    launch(
+        mx_matmul_kernel,
+        tile.programs(rows, columns),
+        one.codes,
+        other.codes,
+        one.scale,
+        other.scale,
+        one.tensor_scale,
+        other.tensor_scale,
+        None if bias is None else bias.contiguous(),
+        patterns,
+        *patterns.shape,
+        length,
+        *one.codes.stride(),
+        *other.codes.stride(),
+        *patterns.stride(),
+        device=x.device,
+        tile=tile,
+        x_fmt=one.fmt,
+        w_fmt=other.fmt,
+        order=order,
+        layout=float_format_of(dtype),
+        LOW=low,
+        HIGH=high,
+        BIAS_AXIS=0 if tile.is_transposed else 1,
+        EVEN_K=length % tile.block_k == 0,
+        **tile.constants(),
+    )
+    return out.view(*x.shape[:-1], columns)
+
+
+def _side(name: str, codes: Tensor, scale: Tensor, fmt: BlockFormat, tensor_scale: Tensor | None) -> _Side:
+    """Check a factor and give it as a matrix."""
+    if codes.dtype is not code_dtype(fmt.element):
+        raise TypeError(f"element codes of {fmt.name} must be {code_dtype(fmt.element)}, got {codes.dtype}")
+    if scale.dtype is not torch.uint8:
+        raise TypeError(f"scale codes of {fmt.name} must be torch.uint8, got {scale.dtype}")
+    wanted = (*codes.shape[:-1], triton.cdiv(codes.shape[-1], fmt.block_size))
+    if tuple(scale.shape) != wanted:
+        raise ValueError(
+            f"{name}_scale must have the shape {wanted}, one for {fmt.block_size} codes, got {tuple(scale.shape)}"
+        )
+    if fmt.has_tensor_scale != (tensor_scale is not None):
+        raise ValueError(f"{fmt.name} {'needs a' if fmt.has_tensor_scale else 'has no'} {name}_tensor_scale")
+    if tensor_scale is not None and (tensor_scale.dtype is not torch.float32 or tensor_scale.shape != ()):
+        raise ValueError(
+            f"{name}_tensor_scale must be torch.float32 of shape (), got {tensor_scale.dtype} of "
+            f"{tuple(tensor_scale.shape)}"
+        )
+    return _Side(as_rows(codes), as_rows(scale).contiguous(), tensor_scale, fmt)
+
+
+def _block(*formats: BlockFormat) -> int | None:
+    """How many elements share scales that are powers of two; None if there are none."""
+    sizes = {fmt.block_size for fmt in formats if not fmt.has_tensor_scale}
+    assert len(sizes) < 2
+    return sizes.pop() if sizes else None
+
+
+def _exact_exponents(x: BlockFormat, w: BlockFormat, count: int) -> tuple[int, int]:
+    """Least and greatest exponent of a power of two that changes no bit of a sum of `count` products.
+
+    Every sum is a multiple of the product of the smallest values, and not larger than all of the largest together.
+    """
+    single = float_format_of(torch.float32)
+    least, most = 0.0, math.log2(count)
+    for fmt in (x, w):
+        least += math.log2(fmt.element.smallest_positive)
+        most += math.log2(fmt.element.qmax)
+    low = math.ceil(single.emin - single.mantissa_bits - least)
+    high = math.floor(single.emax - most)
+    return max(low, single.emin), min(high, single.emax)
+
+
+def why_not(
+    x: Tensor,
+    w: Tensor,
+    x_scale: Tensor,
+    w_scale: Tensor,
+    *,
+    x_fmt: str | Format,
+    w_fmt: str | Format,
+    x_tensor_scale: Tensor | None = None,
+    w_tensor_scale: Tensor | None = None,
+    bias: Tensor | None = None,
+    order: ScaleOrder = ScaleOrder.PRODUCT,
+    **_options: object,
+) -> str | None:
+    """Say which arguments the kernel can't take."""
+    tensors = {"x": x, "w": w, "x_scale": x_scale, "w_scale": w_scale, "bias": bias}
+    reason = why_not_tensors(tensors | {"x_tensor_scale": x_tensor_scale, "w_tensor_scale": w_tensor_scale})
+    reason = reason or why_not_order(order, x_tensor_scale, w_tensor_scale, bias)
+    formats = (get_block_format(x_fmt), get_block_format(w_fmt))
+    return reason or _why_not_blocks([fmt for fmt in formats if not fmt.has_tensor_scale])
+
+
+def _why_not_blocks(formats: Sequence[BlockFormat]) -> str | None:
+    sizes = sorted({fmt.block_size for fmt in formats})
+    if len(sizes) > 1:
+        return f"it takes scales that are powers of two in blocks of one size, got {sizes}"
+    if sizes and (sizes[0] < LEAST_K or sizes[0].bit_count() > 1):
+        return f"it takes blocks of a power of two from {LEAST_K} on, got {sizes[0]}"
+    return None
+
+
+KERNEL = Kernel(fn=mx_matmul, why_not=why_not)

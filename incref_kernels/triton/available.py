@@ -3,12 +3,17 @@
 import os
 from importlib.util import find_spec
 
-__all__ = ["has_triton", "is_interpreting", "why_unavailable"]
+__all__ = ["has_native", "has_triton", "is_interpreting", "why_unavailable"]
 
 
 def has_triton() -> bool:
     """Whether Triton is installed."""
     return find_spec("triton") is not None
+
+
+def has_native() -> bool:
+    """Whether kernels can be compiled for the CPU; see `incref_kernels.triton.native`."""
+    return find_spec("llvmlite") is not None
 
 
 def is_interpreting() -> bool:
@@ -17,13 +22,13 @@ def is_interpreting() -> bool:
 
 
 def why_unavailable() -> str | None:
-    """Say why no kernel can run, or None: Triton and the driver of a GPU are needed, or its interpreter."""
+    """Say why no kernel can run, or None: Triton and the driver of a GPU are needed, llvmlite, or the interpreter."""
     if not has_triton():
         return "triton is not installed; install incref[triton]"
-    if is_interpreting():
+    if is_interpreting() or has_native():
         return None
     from triton.backends import backends  # noqa: PLC0415  # only where it is installed
 
     if any(backend.driver.is_active() for backend in backends.values()):
         return None
-    return "no driver of a GPU was found; TRITON_INTERPRET=1, set before triton is imported, interprets on the CPU"
+    return "no driver of a GPU was found; install incref[native] to run the kernels on the CPU"

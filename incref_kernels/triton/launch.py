@@ -1,7 +1,7 @@
 """Starts kernels, and says which tensors they can't take."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 import triton
@@ -9,9 +9,12 @@ from torch import Tensor
 
 from incref.errors import NanError
 from incref.formats import CodebookFormat, ElementFormat
-from incref_kernels.triton.available import is_interpreting
+from incref_kernels.triton.available import has_native, is_interpreting
 from incref_kernels.triton.matmul_tiles import MatmulTile
 from incref_kernels.triton.tiles import Tile
+
+if TYPE_CHECKING:
+    from incref_kernels.triton.native.native import Native
 
 __all__ = ["launch", "lost_flag", "pattern_dtype", "raise_if_lost", "why_not_format", "why_not_tensors"]
 
@@ -28,20 +31,32 @@ def launch(
 ) -> None:
     """Run `programs` programs of a kernel on `device`; none if there is nothing to do.
 
-    A product and a sum stay two roundings: contraction is off.
+    A product and a sum stay two roundings: contraction is off. On the CPU the kernel is compiled natively, unless Triton
+    interprets.
     """
     if programs == 0:
         return
-    with _on(device):
-        kernel[(programs,)](*args, **constants, num_warps=tile.num_warps, enable_fp_fusion=False)
+    options = constants | {"num_warps": tile.num_warps, "enable_fp_fusion": False}
+    if device.type != "cpu":
+        with torch.get_device_module(device).device(device):
+            kernel[(programs,)](*args, **options)
+    elif is_interpreting():
+        kernel[(programs,)](*args, **options)
+    else:
+        _native(kernel)[(programs,)](*args, **options)
 
 
-def _on(device: torch.device) -> AbstractContextManager[object]:
-    """Make `device` the current one, where kernels start."""
-    if device.type == "cpu":
-        return nullcontext()
-    context: AbstractContextManager[object] = torch.get_device_module(device).device(device)
-    return context
+_natives: "dict[object, Native]" = {}
+
+
+def _native(kernel: triton.JITFunction) -> "Native":
+    # By its function: the hash of a kernel is computed from all its sources.
+    if kernel.fn not in _natives:
+        # It needs llvmlite, which a machine with a GPU may lack.
+        from incref_kernels.triton.native.native import native  # noqa: PLC0415
+
+        _natives[kernel.fn] = native(kernel)
+    return _natives[kernel.fn]
 
 
 def lost_flag(device: torch.device, *, may_refuse: bool) -> Tensor | None:
@@ -61,9 +76,9 @@ def pattern_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def why_not_tensors(tensors: Mapping[str, Tensor | None]) -> str | None:
-    """Say which tensor the kernels can't take: they run on a GPU, or on the CPU if interpreted."""
+    """Say which tensor the kernels can't take: they run on a GPU, or on the CPU if compiled for it or interpreted."""
     devices = {name: x.device for name, x in tensors.items() if x is not None}
-    wanted = ("cpu",) if is_interpreting() else ("cuda", "xpu")
+    wanted = ("cpu",) if is_interpreting() else ("cuda", "xpu", "cpu") if has_native() else ("cuda", "xpu")
     for name, device in devices.items():
         if device.type not in wanted:
             return f"it takes tensors on {' or '.join(wanted)}, got {name} on {device}"

@@ -11,9 +11,13 @@ from incref_kernels.triton import (
     dequantize_float,
     dequantize_mx,
     encode,
+    fp8_matmul,
+    int8_matmul,
+    mx_matmul,
     quantize_affine,
     quantize_float,
     quantize_mx,
+    weight_only_matmul,
 )
 
 __all__ = ["KERNELS"]
@@ -29,6 +33,10 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "dequantize_float": dequantize_float.KERNEL,
         "quantize_mx": quantize_mx.KERNEL,
         "dequantize_mx": dequantize_mx.KERNEL,
+        "int8_matmul": int8_matmul.KERNEL,
+        "weight_only_matmul": weight_only_matmul.KERNEL,
+        "fp8_matmul": fp8_matmul.KERNEL,
+        "mx_matmul": mx_matmul.KERNEL,
     }
 )
 """Every kernel; an operation that is not listed here has none."""

@@ -38,8 +38,8 @@ from incref.ops import (
     quantize_mx,
     weight_only_matmul,
 )
-from incref_kernels.triton.matmul_tiles import MatmulTile
 from incref_kernels.triton.targets import Factors, accumulator, factors_for
+from incref_kernels.triton.weight_only_matmul import plan
 
 __all__ = ["MATMUL_SECTIONS", "Fp8MatmulCase", "Int8MatmulCase", "MatmulShape", "MxMatmulCase", "WeightOnlyCase"]
 
@@ -147,6 +147,7 @@ class Int8MatmulCase:
     x_dtype: torch.dtype = torch.int8
     granularity: Granularity | None = PER_TOKEN
     has_zero_point: bool = False
+    has_w_zero_point: bool = False
     order: ScaleOrder = ScaleOrder.X_THEN_W
     dtype: torch.dtype = torch.float32
     scale_dtype: torch.dtype = torch.float32
@@ -154,7 +155,7 @@ class Int8MatmulCase:
     @property
     def key(self) -> str:
         """Its name among the results."""
-        kind = f"{_name(self.x_dtype)}/{self.granularity or 'no scales'}/{'zero' if self.has_zero_point else 'none'}"
+        kind = f"{_name(self.x_dtype)}/{self.granularity or 'no scales'}/{self.has_zero_point:d}{self.has_w_zero_point:d}"
         how = f"{self.order.value}/{_name(self.dtype)}/{_name(self.scale_dtype)}"
         return f"int8_matmul/{self.shape}/{kind}/{how}"
 
@@ -182,10 +183,11 @@ class Int8MatmulCase:
     ) -> tuple[list[Tensor | None], dict[str, object]]:
         granularity = self.granularity or PER_TENSOR
         options: dict[str, object] = {"x_granularity": granularity, "w_granularity": granularity}
-        if self.has_zero_point:
-            shape = granularity.scale_shape(x.shape)
-            least = int(torch.iinfo(x.dtype).min)
-            options["x_zero_point"] = torch.randint(least, least + 256, shape, generator=generator, dtype=torch.int32)
+        for name, codes, is_there in (("x", x, self.has_zero_point), ("w", w, self.has_w_zero_point)):
+            if is_there:
+                shape, least = granularity.scale_shape(codes.shape), int(torch.iinfo(codes.dtype).min)
+                zero = torch.randint(least, least + 256, shape, generator=generator, dtype=torch.int32)
+                options[f"{name}_zero_point"] = zero
         if self.granularity is None:
             return [x, w, None, None], options
         scales: list[Tensor | None] = []
@@ -365,13 +367,18 @@ class WeightOnlyCase:
     def _declared(self, where: Where) -> Declared:
         is_half = self.dtype is not torch.float32 and self.dtype is (self.weight_dtype or self.dtype)
         inner: Accumulator = accumulator(where.device, Factors.BFLOAT16) if is_half else Sequential()
-        options = dict(self.shape.options)
-        parts, tile = options.get("parts", 1), options.get("tile")
+        shape, options = self.shape, dict(self.shape.options)
+        tile, parts = plan(
+            shape.rows,
+            shape.columns,
+            shape.length,
+            where.device,
+            x_bytes=self.dtype.itemsize,
+            **options,  # type: ignore[arg-type]
+        )
         if parts == 1:
             return inner
         assert isinstance(inner, Sequential | Aligned)
-        assert isinstance(parts, int)
-        assert isinstance(tile, MatmulTile)
         return SplitK(inner=inner, parts=parts, tile=tile.block_k)
 
     def _weight(
@@ -538,6 +545,8 @@ def int8_cases() -> Iterator[DeviceCase]:
         for x_dtype in (torch.int8, torch.uint8):
             for has_zero_point in (False, True):
                 yield Int8MatmulCase(shape=shape, x_dtype=x_dtype, has_zero_point=has_zero_point)
+            yield Int8MatmulCase(shape=shape, x_dtype=x_dtype, has_zero_point=True, has_w_zero_point=True)
+        yield Int8MatmulCase(shape=shape, has_w_zero_point=True)
         yield Int8MatmulCase(shape=shape, granularity=None)
         yield Int8MatmulCase(shape=shape, granularity=None, x_dtype=torch.uint8, has_zero_point=True)
     for order in (ScaleOrder.PRODUCT, ScaleOrder.X_THEN_W, ScaleOrder.W_THEN_X):

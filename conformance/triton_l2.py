@@ -21,11 +21,13 @@ from pathlib import Path
 import torch
 
 from conformance.device_cases import SECTIONS, DeviceCase, Where
+from conformance.matmul_cases import MATMUL_SECTIONS
 from conformance.record import Json, environment, source_hash
 
 __all__ = ["environment_of_device", "find_device", "main"]
 
 _WRITTEN_EVERY = 64
+_SECTIONS = {**MATMUL_SECTIONS, **SECTIONS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class _Plan:
 
 def _cases(sections: Sequence[str], limit: int | None) -> Iterator[DeviceCase]:
     for section in sections:
-        yield from islice(SECTIONS[section](), limit)
+        yield from islice(_SECTIONS[section](), limit)
 
 
 def find_device() -> torch.device:
@@ -84,7 +86,7 @@ def environment_of_device() -> dict[str, Json]:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True, help="file that the results are written to")
-    parser.add_argument("--sections", nargs="+", choices=[*SECTIONS], default=[*SECTIONS])
+    parser.add_argument("--sections", nargs="+", choices=[*_SECTIONS], default=[*_SECTIONS])
     parser.add_argument("--workers", type=int, default=8, help="processes; 0 for none beside this one")
     parser.add_argument("--seconds", type=float, default=540.0, help="no case is begun later than that")
     parser.add_argument("--chunk", type=int, default=1 << 26, help="patterns that are compared at once")

@@ -26,12 +26,23 @@ TILES = (
 
 
 @triton.jit
+def _zeros(zero_ptr: tl.tensor, index: tl.tensor, extent: tl.tensor, EXTENT: tl.constexpr) -> tl.tensor:
+    """Load the zero points of rows; EXTENT rows share one, 0 for all."""
+    if EXTENT == 0:
+        place = tl.zeros_like(index)
+    else:
+        place = tl.minimum(index, extent - 1) // EXTENT
+    return tl.load(zero_ptr + place)
+
+
+@triton.jit
 def int8_matmul_kernel(
     x_ptr: tl.tensor,
     w_ptr: tl.tensor,
     x_scale_ptr: tl.tensor,
     w_scale_ptr: tl.tensor,
-    zero_ptr: tl.tensor,
+    x_zero_ptr: tl.tensor,
+    w_zero_ptr: tl.tensor,
     bias_ptr: tl.tensor,
     out_ptr: tl.tensor,
     M: tl.tensor,
@@ -46,42 +57,46 @@ def int8_matmul_kernel(
     OFFSET: tl.constexpr,
     X_EXTENT: tl.constexpr,
     W_EXTENT: tl.constexpr,
-    ZERO_EXTENT: tl.constexpr,
+    X_ZERO_EXTENT: tl.constexpr,
+    W_ZERO_EXTENT: tl.constexpr,
     EVEN_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     GROUP_M: tl.constexpr,
 ) -> None:
-    """Compute a tile of `(x - zero) @ w.T` and scale it.
+    """Compute a tile of `(x - x_zero) @ (w - w_zero).T` and scale it.
 
-    Unsigned codes are shifted by OFFSET to signed ones: `x - zero = (x - OFFSET) - (zero - OFFSET)`.
+    Unsigned codes are shifted by OFFSET to signed ones, and so is their zero point. With sums along K, `acc` becomes
+    `x @ w.T - x_zero * sum(w) - w_zero * (sum(x) - K * x_zero)`, modulo 2**32 and so exact.
     """
     rows, columns = tile_place(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP_M)
     # Rows beyond the end repeat the last one, and are not stored.
     x_base = x_ptr + tl.minimum(rows, M - 1).to(tl.int64)[:, None] * x_row
     w_base = w_ptr + tl.minimum(columns, N - 1).to(tl.int64)[None, :] * w_row
     acc = tl.zeros((BLOCK_M, BLOCK_N), tl.int32)
-    total = tl.zeros((BLOCK_N,), tl.int32)
-    has_shift: tl.constexpr = OFFSET + (zero_ptr is not None) != 0
+    x_total = tl.zeros((BLOCK_M,), tl.int32)
+    w_total = tl.zeros((BLOCK_N,), tl.int32)
+    has_x_zero: tl.constexpr = OFFSET + (x_zero_ptr is not None) != 0
     for start in range(0, K, BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
-        x = load_factors(x_base, k, x_k, K, 1, EVEN_K)
+        x = load_factors(x_base, k, x_k, K, 1, EVEN_K, OFFSET)
         w = load_factors(w_base, k, w_k, K, 0, EVEN_K)
         if OFFSET != 0:
             x = (x ^ OFFSET).to(tl.int8, bitcast=True)
         acc = tl.dot(x, w, acc, out_dtype=tl.int32)
-        if has_shift:
-            total += tl.sum(w.to(tl.int32), axis=0)
-    if has_shift:
-        if zero_ptr is None:
-            acc += OFFSET * total[None, :]
-        else:
-            if ZERO_EXTENT == 0:
-                zero = tl.load(zero_ptr + tl.zeros_like(rows))
-            else:
-                zero = tl.load(zero_ptr + tl.minimum(rows, M - 1) // ZERO_EXTENT)
-            acc -= (zero - OFFSET)[:, None] * total[None, :]
+        if has_x_zero:
+            w_total += tl.sum(w.to(tl.int32), axis=0)
+        if w_zero_ptr is not None:
+            x_total += tl.sum(x.to(tl.int32), axis=1)
+    if has_x_zero:
+        x_zero = tl.zeros((BLOCK_M,), tl.int32) - OFFSET
+        if x_zero_ptr is not None:
+            x_zero += _zeros(x_zero_ptr, rows, M, X_ZERO_EXTENT)
+        acc -= x_zero[:, None] * w_total[None, :]
+        x_total -= K * x_zero
+    if w_zero_ptr is not None:
+        acc -= x_total[:, None] * _zeros(w_zero_ptr, columns, N, W_ZERO_EXTENT)[None, :]
     if layout is None:
         store_tile(acc, None, out_ptr, rows, columns, M, N, N, 1, layout, 1)
     else:
@@ -98,6 +113,7 @@ def int8_matmul(
     w_scale: Tensor | None = None,
     *,
     x_zero_point: Tensor | None = None,
+    w_zero_point: Tensor | None = None,
     x_granularity: Granularity = PER_TENSOR,
     w_granularity: Granularity = PER_TENSOR,
     bias: Tensor | None = None,
@@ -106,14 +122,15 @@ def int8_matmul(
     tile: MatmulTile | None = None,
 ) -> Tensor:
     """Run `incref.ops.int8_matmul` in a kernel; any strides are read where they are."""
-    require_codes(x, w, x_zero_point)
+    require_codes(x, w, x_zero_point, w_zero_point)
     require_output(dtype, bias, w.shape[0])
     left = row_scale("x_scale", x_scale, x.shape, x_granularity)
     right = row_scale("w_scale", w_scale, w.shape, w_granularity)
     for name, one, granularity, codes in (("x_scale", left, x_granularity, x), ("w_scale", right, w_granularity, w)):
         if one.block:
             raise ValueError(f"{name} must not differ along K, got blocks of {granularity.block_shape(codes.shape)}")
-    zero = _zero_points(x, x_zero_point, x_granularity)
+    x_zero = _zero_points("x_zero_point", x, x_zero_point, x_granularity)
+    w_zero = _zero_points("w_zero_point", w, w_zero_point, w_granularity)
     flat = as_rows(x)
     (rows, length), columns = flat.shape, w.shape[0]
     is_scaled = any(each is not None for each in (x_scale, w_scale, bias))
@@ -126,7 +143,8 @@ def int8_matmul(
         w,
         left.scale,
         right.scale,
-        zero.scale,
+        x_zero.scale,
+        w_zero.scale,
         None if bias is None else bias.contiguous(),
         out.view(pattern_dtype(dtype)) if is_scaled else out,
         rows,
@@ -141,22 +159,23 @@ def int8_matmul(
         OFFSET=_offset(x),
         X_EXTENT=left.extent,
         W_EXTENT=right.extent,
-        ZERO_EXTENT=zero.extent,
+        X_ZERO_EXTENT=x_zero.extent,
+        W_ZERO_EXTENT=w_zero.extent,
         EVEN_K=length % tile.block_k == 0,
         **tile.constants(),
     )
     return out.view(*x.shape[:-1], columns)
 
 
-def _zero_points(x: Tensor, zero_point: Tensor | None, granularity: Granularity) -> RowScale:
-    """Zero points as a column; all rows of a matrix without columns have none."""
+def _zero_points(name: str, codes: Tensor, zero_point: Tensor | None, granularity: Granularity) -> RowScale:
+    """Zero points as a column; rows without elements have none."""
     if zero_point is None:
         return RowScale(scale=None)
-    require_zero_point(x, zero_point)
+    require_zero_point(name, codes, zero_point)
     # Every code is a value of float32.
-    found = row_scale("x_zero_point", zero_point.to(torch.float32), x.shape, granularity)
+    found = row_scale(name, zero_point.to(torch.float32), codes.shape, granularity)
     if found.block:
-        raise ValueError(f"x_zero_point must not differ along K, got blocks of {granularity.block_shape(x.shape)}")
+        raise ValueError(f"{name} must not differ along K, got blocks of {granularity.block_shape(codes.shape)}")
     return RowScale(scale=None if found.scale is None else found.scale.to(torch.int32), extent=found.extent)
 
 
@@ -174,12 +193,14 @@ def why_not(
     w_scale: Tensor | None = None,
     *,
     x_zero_point: Tensor | None = None,
+    w_zero_point: Tensor | None = None,
     bias: Tensor | None = None,
     order: ScaleOrder = ScaleOrder.X_THEN_W,
     **_options: object,
 ) -> str | None:
     """Say which arguments the kernel can't take."""
-    tensors = {"x": x, "w": w, "x_scale": x_scale, "w_scale": w_scale, "x_zero_point": x_zero_point, "bias": bias}
+    tensors = {"x": x, "w": w, "x_scale": x_scale, "w_scale": w_scale, "bias": bias}
+    tensors |= {"x_zero_point": x_zero_point, "w_zero_point": w_zero_point}
     return why_not_tensors(tensors) or why_not_order(order, x_scale, w_scale, bias)
 
 

@@ -27,7 +27,7 @@ from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
 from incref_kernels.triton.split_k import add_parts_kernel, parts_for
 from incref_kernels.triton.tiles import Tile, choose
 
-__all__ = ["KERNEL", "TILES", "weight_only_matmul", "weight_only_matmul_kernel"]
+__all__ = ["KERNEL", "TILES", "plan", "weight_only_matmul", "weight_only_matmul_kernel"]
 
 # The tile of the weight is the first factor, from registers, so every tile is of the transposed product.
 TILES = (
@@ -193,10 +193,8 @@ def weight_only_matmul(
     rows = flat.shape[0]
     # What differs meets in float32, which holds both.
     common = x.dtype if x.dtype is weight_dtype else torch.float32
-    tile = tile or fit_tile(tile_for(TILES, rows), x.device, x_bytes=x.itemsize, w_bytes=w.itemsize)
-    steps: int = triton.cdiv(length, tile.block_k)
+    tile, parts = plan(rows, columns, length, x.device, tile=tile, parts=parts, x_bytes=x.itemsize)
     programs = tile.programs(rows, columns)
-    parts = max(1, min(parts, steps)) if parts else parts_for(x.device, programs, steps, _MOST_PARTS)
     out = torch.empty(rows, columns, dtype=dtype, device=x.device)
     sums = out if parts == 1 else torch.empty(parts, rows, columns, dtype=torch.float32, device=x.device)
     last = None if bias is None else bias.contiguous()
@@ -249,6 +247,33 @@ def weight_only_matmul(
             BLOCK=adding.elements,
         )
     return out.view(*x.shape[:-1], columns)
+
+
+def plan(
+    rows: int,
+    columns: int,
+    length: int,
+    device: torch.device,
+    *,
+    tile: MatmulTile | None = None,
+    parts: int | None = None,
+    x_bytes: int = 2,
+) -> tuple[MatmulTile, int]:
+    """Choose what is not given: the tile, and the parts that K is summed in; the accumulator depends on them.
+
+    Args:
+        rows: M.
+        columns: N.
+        length: K.
+        device: that the kernel runs on.
+        tile: if given.
+        parts: if given.
+        x_bytes: of an element of `x`.
+    """
+    tile = tile or fit_tile(tile_for(TILES, rows), device, x_bytes=x_bytes, w_bytes=1)
+    steps: int = max(1, triton.cdiv(length, tile.block_k))
+    wanted = parts or parts_for(device, tile.programs(rows, columns), steps, _MOST_PARTS)
+    return tile, min(wanted, steps)
 
 
 _TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}

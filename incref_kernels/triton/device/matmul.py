@@ -31,14 +31,20 @@ def tile_place(
 
 @triton.jit
 def load_factors(
-    base: tl.tensor, k: tl.tensor, stride: tl.tensor, K: tl.tensor, AXIS: tl.constexpr, EVEN_K: tl.constexpr
+    base: tl.tensor,
+    k: tl.tensor,
+    stride: tl.tensor,
+    K: tl.tensor,
+    AXIS: tl.constexpr,
+    EVEN_K: tl.constexpr,
+    REST: tl.constexpr = 0,
 ) -> tl.tensor:
-    """Load the elements at `k` along AXIS of rows that start at `base`; 0 beyond K."""
+    """Load the elements at `k` along AXIS of rows that start at `base`; REST beyond K."""
     at = base + tl.expand_dims(k.to(tl.int64) * stride, 1 - AXIS)
     if EVEN_K:
         loaded = tl.load(at)
     else:
-        loaded = tl.load(at, mask=tl.expand_dims(k < K, 1 - AXIS), other=0)
+        loaded = tl.load(at, mask=tl.expand_dims(k < K, 1 - AXIS), other=REST)
     return loaded
 
 

@@ -2,9 +2,10 @@
 
 python -m benchmarks.triton_matmul [--json FILE] [--tiles] [--only NAMES]
 
-Peaks are the rates of large products: `torch.matmul` of bfloat16, `torch._scaled_mm` of FP8, `torch._int_mm`. Where few rows
-meet a weight, its bytes are what costs time; so it is read from memory, not from the cache, by taking turns with copies. Nothing is printed
-of a kernel that is not right: each is first judged by probes and bounds, with the tile that is timed.
+Peaks are the rates of large products: `torch.matmul` of bfloat16, `torch._scaled_mm` of FP8, `torch._int_mm`. Where few
+rows meet a weight, its bytes are what costs time; so it is read from memory, not from the cache, by taking turns with
+copies. Nothing is printed of a kernel that is not right: each is first judged by probes and bounds, with the tile that
+is timed.
 """
 
 import argparse
@@ -127,13 +128,13 @@ def _tiles(*sizes: tuple[int, int, int, int, int], is_transposed: bool = False) 
     )
 
 
-_LARGE = _tiles((128, 256, 128, 8, 3), (128, 128, 128, 8, 4), (128, 128, 128, 4, 4), (256, 128, 128, 8, 3))
-_FEW = _tiles((16, 64, 128, 4, 5), (16, 32, 256, 4, 5), (16, 128, 128, 4, 5))
-_FEW_TRANSPOSED = _tiles((64, 16, 128, 4, 5), (64, 16, 256, 4, 4), (128, 16, 128, 4, 4), is_transposed=True)
-_WEIGHT_ONLY = _tiles(
-    (128, 128, 64, 4, 4), (128, 256, 64, 8, 3), (64, 256, 64, 4, 3), (128, 128, 128, 8, 3), is_transposed=True
-)
-_BLOCKS = _tiles((128, 128, 128, 4, 4), (128, 64, 128, 4, 4), (64, 128, 128, 4, 4), (128, 256, 128, 8, 3))
+_TILES = {
+    "int8_matmul": _tiles((128, 128, 128, 4, 4), (128, 128, 128, 8, 4)),
+    "fp8_matmul": _tiles((128, 128, 128, 8, 3), (64, 256, 128, 8, 3), (128, 256, 128, 8, 3)),
+    "weight_only_matmul": _tiles((128, 256, 64, 8, 3), (128, 128, 128, 8, 3), (64, 256, 64, 4, 3), is_transposed=True),
+    "mx_matmul": _tiles((128, 128, 128, 4, 4), (128, 64, 128, 4, 4), (64, 128, 128, 4, 4)),
+}
+"""Tiles to try beside those that kernels choose for many rows."""
 
 _LARGE_GUARD = MatmulShape(rows=256, columns=256, length=256)
 _FEW_GUARD = MatmulShape(rows=16, columns=256, length=512)
@@ -155,7 +156,7 @@ def _rows() -> Iterator[Row]:
             peak="int8",
             guard=Int8MatmulCase(shape=guard, dtype=torch.bfloat16),
             make=_int8,
-            tiles=_LARGE if is_large else _FEW,
+            tiles=_TILES["int8_matmul"] if is_large else (),
         )
         for name, (left, right) in scales.items():
             yield Row(
@@ -166,7 +167,7 @@ def _rows() -> Iterator[Row]:
                 peak="fp8",
                 guard=Fp8MatmulCase(shape=guard, x_granularity=left, w_granularity=right, dtype=torch.bfloat16),
                 make=partial(_fp8, left, right),
-                tiles=_LARGE if is_large else _FEW_TRANSPOSED,
+                tiles=_TILES["fp8_matmul"] if is_large else (),
             )
         for fmt, granularity, packed in (
             ("uint4", per_group(128), PackLayout.BYTES),
@@ -181,7 +182,7 @@ def _rows() -> Iterator[Row]:
                 peak="bfloat16",
                 guard=WeightOnlyCase(shape=guard, fmt=fmt, granularity=granularity, packed=packed),
                 make=partial(_weight_only, fmt),
-                tiles=_WEIGHT_ONLY if is_large else _FEW_TRANSPOSED,
+                tiles=_TILES["weight_only_matmul"] if is_large else (),
             )
         for x_fmt, w_fmt in (("mxfp8_e4m3", "mxfp8_e4m3"), ("mxfp8_e4m3", "mxfp4"), ("nvfp4", "nvfp4")):
             yield Row(
@@ -192,7 +193,7 @@ def _rows() -> Iterator[Row]:
                 peak="bfloat16",
                 guard=MxMatmulCase(shape=guard, x_fmt=x_fmt, w_fmt=w_fmt, dtype=torch.bfloat16),
                 make=partial(_mx, x_fmt, w_fmt),
-                tiles=_BLOCKS if is_large else _FEW_TRANSPOSED,
+                tiles=_TILES["mx_matmul"] if is_large else (),
             )
 
 
@@ -318,9 +319,7 @@ def _judge_all(jobs: Sequence[tuple[Row, MatmulTile | None]], workers: int) -> l
     if not workers:
         return [_wrong(name, tile) for name, tile in zip(names, tiles, strict=True)]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return list(pool.map(_wrong, names, tiles))
 
 

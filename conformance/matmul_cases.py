@@ -1,7 +1,7 @@
 """Matrix products of a backend on the device that they run on.
 
-Integers have to be exact. The others are judged as `conformance/contracts/accumulation.md` says: by probes, on which the
-answer is unique, and elsewhere by the bound of the accumulator that the kernels declare, on the grid of the output.
+Integers have to be exact. The others are judged as `conformance/contracts/accumulation.md` says: by probes, on which
+the answer is unique, and elsewhere by the bound of the accumulator that the kernels declare, on the grid of the output.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,19 +21,15 @@ from incref.numerics.accumulate.models import Accumulator, Aligned, Promoted, Se
 from incref.numerics.codes import code_dtype
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_block, per_group
 from incref.numerics.patterns import float_format_of
-from incref.numerics.scaled import scale_values
 from incref.numerics.scaled_matmul import apply_scales, finish, flat_scale
 from incref.ops import (
     decode,
-    dequantize_affine,
-    dequantize_float,
     dequantize_mx,
     encode,
     fp8_matmul,
     int8_matmul,
     mx_matmul,
     pack,
-    quantize_affine,
     quantize_float,
     quantize_mx,
     weight_only_matmul,
@@ -130,7 +126,11 @@ def _judge(finding: Finding, got: Tensor, allowed: Interval, what: str) -> None:
 
 
 def _scaled(
-    sums: Interval, x_scale: Tensor | None, w_scale: Tensor | None, order: ScaleOrder, is_scaled: bool  # noqa: FBT001
+    sums: Interval,
+    x_scale: Tensor | None,
+    w_scale: Tensor | None,
+    order: ScaleOrder,
+    is_scaled: bool,  # noqa: FBT001
 ) -> Interval:
     """What the roundings of scales make of sums; without any, sums stay what they are until the result is rounded."""
     if not is_scaled:
@@ -155,7 +155,9 @@ class Int8MatmulCase:
     @property
     def key(self) -> str:
         """Its name among the results."""
-        kind = f"{_name(self.x_dtype)}/{self.granularity or 'no scales'}/{self.has_zero_point:d}{self.has_w_zero_point:d}"
+        kind = (
+            f"{_name(self.x_dtype)}/{self.granularity or 'no scales'}/{self.has_zero_point:d}{self.has_w_zero_point:d}"
+        )
         how = f"{self.order.value}/{_name(self.dtype)}/{_name(self.scale_dtype)}"
         return f"int8_matmul/{self.shape}/{kind}/{how}"
 
@@ -248,7 +250,9 @@ class Fp8MatmulCase:
         bias = torch.randn(shape.columns, generator=torch.Generator().manual_seed(2)) if self.has_bias else None
         guards = [_poisoned(one, where.device) for one in codes]
         got = run(*(inside for inside, _ in guards), *scales, **self._options(bias))
-        assert all(guarded(buffer, inside, _POISON) for inside, buffer in guards), "the kernel wrote beside its argument"
+        assert all(guarded(buffer, inside, _POISON) for inside, buffer in guards), (
+            "the kernel wrote beside its argument"
+        )
         allowed = self._allowed(codes, scales, bias, declared, factors)
         _judge(finding, got, allowed, "random values")
         return finding
@@ -292,7 +296,9 @@ class Fp8MatmulCase:
         declared: Accumulator,
         factors: Factors,
     ) -> Interval:
-        values = [decode(one, fmt, dtype=torch.float64) for one, fmt in zip(codes, (self.x_fmt, self.w_fmt), strict=True)]
+        values = [
+            decode(one, fmt, dtype=torch.float64) for one, fmt in zip(codes, (self.x_fmt, self.w_fmt), strict=True)
+        ]
         as_bfloat16 = float_format_of(torch.bfloat16)
         is_coded = factors is Factors.CODES
         formats = [self._element(fmt) if is_coded else as_bfloat16 for fmt in (self.x_fmt, self.w_fmt)]
@@ -332,7 +338,9 @@ class WeightOnlyCase:
     @property
     def key(self) -> str:
         """Its name among the results."""
-        kind = f"{self.fmt}/{self.granularity}/{self.groups}/{_name(self.dtype)}/{_name(self.weight_dtype or self.dtype)}"
+        kind = (
+            f"{self.fmt}/{self.granularity}/{self.groups}/{_name(self.dtype)}/{_name(self.weight_dtype or self.dtype)}"
+        )
         how = f"{self.packed.value if self.packed else 'bytes each'}/{'bias' if self.has_bias else 'none'}"
         options = ",".join(name for name, _ in self.shape.options)
         return f"weight_only_matmul/{self.shape}/{kind}/{how}/{options}"
@@ -373,7 +381,7 @@ class WeightOnlyCase:
             shape.columns,
             shape.length,
             where.device,
-            x_bytes=self.dtype.itemsize,
+            self.dtype if is_half else torch.float32,
             **options,  # type: ignore[arg-type]
         )
         if parts == 1:
@@ -388,7 +396,9 @@ class WeightOnlyCase:
         fmt = get_format(self.fmt)
         element = fmt.element if isinstance(fmt, BlockFormat) else fmt
         shape = (self.shape.columns, self.shape.length)
-        least, count = (element.min_code, element.num_codes) if isinstance(element, IntFormat) else (0, element.num_codes)
+        least, count = (
+            (element.min_code, element.num_codes) if isinstance(element, IntFormat) else (0, element.num_codes)
+        )
         if isinstance(element, IntFormat):
             codes = torch.randint(max(least, -3), min(least + count, 4), shape, generator=generator)
         else:
@@ -458,7 +468,12 @@ class MxMatmulCase:
         formats = [FORMATS[name] for name in (self.x_fmt, self.w_fmt)]
         one = torch.tensor(1.0)
         whole = [one if isinstance(fmt, BlockFormat) and fmt.has_tensor_scale else None for fmt in formats]
-        options: dict[str, object] = {"x_fmt": self.x_fmt, "w_fmt": self.w_fmt, "order": self.order, "dtype": self.dtype}
+        options: dict[str, object] = {
+            "x_fmt": self.x_fmt,
+            "w_fmt": self.w_fmt,
+            "order": self.order,
+            "dtype": self.dtype,
+        }
         for probe in _probes(shape, bits=7):
             parts = [
                 quantize_mx(values, fmt, tensor_scale=scale)
@@ -468,15 +483,15 @@ class MxMatmulCase:
             args = (parts[0][0], parts[1][0], parts[0][1], parts[1][1])
             finding.add(run(*args, **named), mx_matmul(*args, **named), probe.name)  # type: ignore[arg-type]
         generator = torch.Generator().manual_seed(4)
-        sides = [
-            self._side(values, fmt, generator) for values, fmt in zip(shape.draw(1), formats, strict=True)
-        ]
+        sides = [self._side(values, fmt, generator) for values, fmt in zip(shape.draw(1), formats, strict=True)]
         bias = torch.randn(shape.columns, generator=generator) if self.has_bias else None
         whole = [scale for _, _, scale in sides]
         guards = [_poisoned(codes, where.device) for codes, _, _ in sides]
         named = options | {"x_tensor_scale": whole[0], "w_tensor_scale": whole[1], "bias": bias}
         got = run(*(inside for inside, _ in guards), *(scale for _, scale, _ in sides), **named)
-        assert all(guarded(buffer, inside, _POISON) for inside, buffer in guards), "the kernel wrote beside its argument"
+        assert all(guarded(buffer, inside, _POISON) for inside, buffer in guards), (
+            "the kernel wrote beside its argument"
+        )
         values = [
             dequantize_mx(codes, scale, fmt, tensor_scale=None if tensor is None else one, dtype=torch.float64)
             for (codes, scale, tensor), fmt in zip(sides, formats, strict=True)
@@ -487,9 +502,7 @@ class MxMatmulCase:
         _judge(finding, got, _finished(total, bias, self.dtype), "random values")
         return finding
 
-    def _side(
-        self, values: Tensor, fmt: Format, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _side(self, values: Tensor, fmt: Format, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
         assert isinstance(fmt, BlockFormat)
         parts = quantize_mx(values, fmt)
         if fmt.has_tensor_scale:
@@ -584,9 +597,7 @@ def fp8_cases() -> Iterator[DeviceCase]:
         ("float8_e3m4", "float4_e2m1fn"),
     ):
         for shape in (_FEW, _MANY):
-            yield Fp8MatmulCase(
-                shape=shape, x_fmt=x_fmt, w_fmt=w_fmt, x_granularity=PER_TOKEN, w_granularity=PER_TOKEN
-            )
+            yield Fp8MatmulCase(shape=shape, x_fmt=x_fmt, w_fmt=w_fmt, x_granularity=PER_TOKEN, w_granularity=PER_TOKEN)
 
 
 def weight_only_cases() -> Iterator[DeviceCase]:

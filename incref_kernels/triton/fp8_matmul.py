@@ -23,7 +23,7 @@ from incref_kernels.triton.matmul import LEAST_K, RowScale, row_scale, stretch_o
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
 from incref_kernels.triton.targets import FP8_TYPES, Factors, factors_for
 
-__all__ = ["KERNEL", "TILES", "TILES_OF_STRETCHES", "fp8_matmul", "fp8_matmul_kernel"]
+__all__ = ["KERNEL", "TILES", "fp8_matmul", "fp8_matmul_kernel"]
 
 _FEW_ROWS = (
     MatmulTile(block_m=64, block_n=16, block_k=128, num_warps=4, num_stages=6, is_transposed=True),
@@ -32,14 +32,11 @@ _FEW_ROWS = (
 TILES = (
     *_FEW_ROWS,
     MatmulTile(block_m=64, block_n=128, block_k=128, num_warps=4, num_stages=4),
-    MatmulTile(block_m=128, block_n=256, block_k=128, num_warps=8, num_stages=4),
-)
-TILES_OF_STRETCHES = (
-    *_FEW_ROWS,
-    MatmulTile(block_m=64, block_n=128, block_k=128, num_warps=4, num_stages=4),
     MatmulTile(block_m=128, block_n=128, block_k=128, num_warps=8, num_stages=4),
 )
-# Partial sums of units that keep few bits are added in float32 that often, as DeepSeek-V3 does (arXiv 2412.19437, 3.3.2).
+# Twice the bytes, and registers for the conversion.
+_K_OF_BFLOAT16 = 64
+# How often partial sums of units that keep few bits are added in float32 (DeepSeek-V3, arXiv 2412.19437, 3.3.2).
 _PROMOTED_EVERY = 128
 
 
@@ -50,14 +47,14 @@ def _factor(
     stride: tl.tensor,
     K: tl.tensor,
     fmt: tl.constexpr,
-    type: tl.constexpr,
+    dot_type: tl.constexpr,
     AXIS: tl.constexpr,
     EVEN_K: tl.constexpr,
 ) -> tl.tensor:
     """Load codes as values of a Triton type, or as bfloat16 if that is None; 0 beyond K."""
     codes = load_factors(base, k, stride, K, AXIS, EVEN_K)
-    if type is not None:
-        value = codes.to(type, bitcast=True)
+    if dot_type is not None:
+        value = codes.to(dot_type, bitcast=True)
     else:
         half: tl.constexpr = bfloat16()
         value = decode_patterns(codes.to(tl.int32), fmt, half).to(tl.int16).to(tl.bfloat16, bitcast=True)
@@ -225,7 +222,9 @@ def _format_of(codes: Tensor, fmt: str | Format) -> FloatFormat:
 
 def _tile(rows: int, stretch: int, device: torch.device, factors: Factors) -> MatmulTile:
     """Choose a tile whose K fits the stretches."""
-    tile = tile_for(TILES_OF_STRETCHES if stretch else TILES, rows)
+    tile = tile_for(TILES, rows)
+    if factors is Factors.BFLOAT16:
+        tile = replace(tile, block_k=min(tile.block_k, _K_OF_BFLOAT16))
     if stretch:
         tile = replace(tile, block_k=math.gcd(tile.block_k, stretch))
     size = 1 if factors is Factors.CODES else 2

@@ -13,7 +13,7 @@ from incref.numerics.scaled_matmul import as_rows, require_output
 from incref.ops.int8_matmul import require_codes, require_zero_point
 from incref_kernels.triton.device.matmul import apply_scales, load_factors, store_tile, tile_place
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
-from incref_kernels.triton.matmul import RowScale, row_scale, why_not_order
+from incref_kernels.triton.matmul import RowScale, row_scale, row_values, why_not_order
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
 
 __all__ = ["KERNEL", "TILES", "int8_matmul", "int8_matmul_kernel"]
@@ -172,11 +172,10 @@ def _zero_points(name: str, codes: Tensor, zero_point: Tensor | None, granularit
     if zero_point is None:
         return RowScale(scale=None)
     require_zero_point(name, codes, zero_point)
-    # Every code is a value of float32.
-    found = row_scale(name, zero_point.to(torch.float32), codes.shape, granularity)
+    found = row_values(name, zero_point, codes.shape, granularity)
     if found.block:
         raise ValueError(f"{name} must not differ along K, got blocks of {granularity.block_shape(codes.shape)}")
-    return RowScale(scale=None if found.scale is None else found.scale.to(torch.int32), extent=found.extent)
+    return found
 
 
 def _offset(x: Tensor) -> int:

@@ -31,7 +31,7 @@ def launch(
 ) -> None:
     """Run `programs` programs of a kernel on `device`; none if there is nothing to do.
 
-    A product and a sum stay two roundings: contraction is off. On the CPU the kernel is compiled natively, unless Triton
+    A product and a sum stay two roundings: contraction is off. On the CPU the kernel is compiled for it, unless Triton
     interprets.
     """
     if programs == 0:

@@ -8,14 +8,15 @@ from torch import Tensor
 
 from incref.formats import ScaleOrder
 from incref.numerics.granularity import Granularity
-from incref.numerics.patterns import float_format_of
 from incref.numerics.scaled import require_scale
 from incref.numerics.scaled_matmul import as_rows
 
-__all__ = ["LEAST_K", "RowScale", "row_scale", "stretch_of", "swapped", "why_not_order"]
+__all__ = ["LEAST_K", "RowScale", "row_scale", "row_values", "stretch_of", "swapped", "why_not_order"]
 
 LEAST_K = 32
 """The smallest extent along K that `tl.dot` takes for codes of 8 bits, on every target."""
+
+_SCALE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class RowScale:
 
 
 def row_scale(name: str, scale: Tensor | None, shape: Sequence[int], granularity: Granularity) -> RowScale:
-    """Give scales of a tensor [..., K] as those of a matrix, as they are stored.
+    """Give scales of a tensor [..., K] as those of a matrix, in the dtype that they are stored in.
 
     Args:
         name: of the scale, for errors.
@@ -51,12 +52,19 @@ def row_scale(name: str, scale: Tensor | None, shape: Sequence[int], granularity
         TypeError: for another dtype.
         ValueError: for another shape.
     """
+    if scale is not None and scale.dtype not in _SCALE_DTYPES:
+        raise TypeError(
+            f"{name} must be torch.float32, torch.bfloat16, torch.float16 or torch.uint8 (E8M0), got {scale.dtype}"
+        )
+    return row_values(name, scale, shape, granularity)
+
+
+def row_values(name: str, scale: Tensor | None, shape: Sequence[int], granularity: Granularity) -> RowScale:
+    """Give scales, or zero points, of a tensor [..., K] as those of a matrix; see `row_scale`."""
     if scale is None:
         return RowScale(scale=None)
     block = granularity.block_shape(shape)
     factor = require_scale(name, scale, torch.Size(shape), granularity)
-    if scale.dtype is not torch.uint8 and float_format_of(scale.dtype).bits > float_format_of(torch.float32).bits:
-        raise TypeError(f"the arithmetic is in torch.float32, so {name} must not be wider, got {scale.dtype}")
     if factor.shape[-1] == 0:
         # Rows without elements have no blocks either.
         return RowScale(scale=None)

@@ -8,6 +8,7 @@ import triton
 
 __all__ = ["MatmulTile", "fit_tile", "tile_for"]
 
+
 @dataclass(frozen=True, kw_only=True)
 class MatmulTile:
     """A choice of sizes.
@@ -71,8 +72,9 @@ def fit_tile(tile: MatmulTile, device: torch.device, *, x_bytes: float, w_bytes:
         x_bytes: what an element of `x` takes there.
         w_bytes: what an element of `w` takes.
     """
-    if device.type != "cuda" or torch.version.hip:
+    if device.type == "cpu":
         return tile
-    room = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    index = device.index if device.index is not None else torch.get_device_module(device).current_device()
+    room: int = triton.runtime.driver.active.utils.get_device_properties(index)["max_shared_mem"]
     stages = int(room / (tile.block_k * (tile.rows * x_bytes + tile.columns * w_bytes)))
     return replace(tile, num_stages=max(1, min(tile.num_stages, stages)))

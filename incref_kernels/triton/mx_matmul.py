@@ -81,8 +81,8 @@ def _scale_block(
 ) -> tl.tensor:
     """Multiply the sum of a block by `2**(i + j)`, rounded once.
 
-    Of `i` as much as leaves the sum a normal number, between LOW and HIGH, is multiplied first. The rest joins `j`: where
-    their product is beyond float32, so is every sum but 0.
+    Of `i` as much as leaves the sum a normal number, between LOW and HIGH, is multiplied first. The rest joins `j`:
+    where their product is beyond float32, so is every sum but 0.
     """
     single: tl.constexpr = layout_of_width(32)
     if x_fmt.has_tensor_scale:
@@ -151,9 +151,7 @@ def mx_matmul_kernel(
         else:
             acc = tl.dot(x, w, input_precision="ieee")
             total += _scale_block(acc, x_scale_base, w_scale_base, start // BLOCK_K, x_fmt, w_fmt, LOW, HIGH)
-    total = apply_scales(
-        total, x_tensor_scale_ptr, w_tensor_scale_ptr, rows, columns, M, N, 0, 1, 1, order, 0, 0
-    )
+    total = apply_scales(total, x_tensor_scale_ptr, w_tensor_scale_ptr, rows, columns, M, N, 0, 1, 1, order, 0, 0)
     store_tile(total, bias_ptr, out_ptr, rows, columns, M, N, out_row, out_column, layout, BIAS_AXIS)
 
 

@@ -39,5 +39,5 @@ def parts_for(device: torch.device, programs: int, tiles: int, most: int) -> int
     """Choose the number of parts that occupies every multiprocessor, of at least one tile along K each."""
     if device.type == "cpu" or programs == 0:
         return 1
-    count = torch.get_device_module(device).get_device_properties(device).multi_processor_count
+    count: int = torch.get_device_module(device).get_device_properties(device).multi_processor_count
     return max(1, min(most, tiles, count // programs))

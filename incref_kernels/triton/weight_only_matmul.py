@@ -1,6 +1,6 @@
 """`weight_only_matmul` on tensor cores: a tile of the weight is dequantized where it is multiplied."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import triton
@@ -22,7 +22,7 @@ from incref.ops.weight_only_matmul import require_group_index
 from incref_kernels.triton.device.matmul import load_factors, store_tile, tile_place
 from incref_kernels.triton.device.weights import dequantize_tile, load_codes
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
-from incref_kernels.triton.matmul import RowScale, row_scale
+from incref_kernels.triton.matmul import RowScale, row_scale, row_values
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
 from incref_kernels.triton.split_k import add_parts_kernel, parts_for
 from incref_kernels.triton.tiles import Tile, choose
@@ -36,6 +36,11 @@ TILES = (
     MatmulTile(block_m=128, block_n=128, block_k=64, num_warps=8, num_stages=4, is_transposed=True),
 )
 """Tiles of `w @ x.T`, by the rows of `x`."""
+TILES_OF_FLOAT32 = (
+    MatmulTile(block_m=64, block_n=16, block_k=32, num_warps=4, num_stages=2, is_transposed=True),
+    MatmulTile(block_m=64, block_n=64, block_k=32, num_warps=4, num_stages=2, is_transposed=True),
+)
+"""The same for products in float32, which no matrix unit computes exactly."""
 ADD_TILE = Tile(elements=1024)
 _MOST_PARTS = 16
 
@@ -62,7 +67,7 @@ def weight_only_matmul_kernel(
     fmt: tl.constexpr,
     scale_fmt: tl.constexpr,
     weight_type: tl.constexpr,
-    type: tl.constexpr,
+    common_type: tl.constexpr,
     layout: tl.constexpr,
     EXTENT: tl.constexpr,
     GROUP: tl.constexpr,
@@ -90,7 +95,7 @@ def weight_only_matmul_kernel(
     acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for step in range(first, last):
         k = step * BLOCK_K + tl.arange(0, BLOCK_K)
-        codes = load_codes(w_base, step * BLOCK_K, w_k, K, fmt.bits, PACKED, EVEN_K, BLOCK_M, BLOCK_K)
+        codes = load_codes(w_base, step * BLOCK_K, w_k, K, fmt.bits, PACKED, EVEN_K, BLOCK_K)
         value = dequantize_tile(
             codes,
             scale_ptr,
@@ -107,13 +112,12 @@ def weight_only_matmul_kernel(
             scale_fmt,
             EXTENT,
             GROUP,
-            BLOCK_M,
             BLOCK_K,
         )
         if not EVEN_K:
             value = tl.where((k < K)[None, :], value, 0.0)
-        x = load_factors(x_base, k, x_k, K, 0, EVEN_K).to(type)
-        acc = tl.dot(value.to(weight_type).to(type), x, acc, input_precision="ieee")
+        x = load_factors(x_base, k, x_k, K, 0, EVEN_K).to(common_type)
+        acc = tl.dot(value.to(weight_type).to(common_type), x, acc, input_precision="ieee")
     if PARTS == 1:
         store_tile(acc, bias_ptr, out_ptr, columns, rows, N, M, 1, N, layout, 0)
     else:
@@ -193,7 +197,11 @@ def weight_only_matmul(
     rows = flat.shape[0]
     # What differs meets in float32, which holds both.
     common = x.dtype if x.dtype is weight_dtype else torch.float32
-    tile, parts = plan(rows, columns, length, x.device, tile=tile, parts=parts, x_bytes=x.itemsize)
+    is_tuned = tile is None
+    tile, parts = plan(rows, columns, length, x.device, common, tile=tile, parts=parts)
+    if is_tuned and _is_gathered(weight.scale.block, g_idx, tile):
+        # Scales of single elements would be kept for every stage.
+        tile = replace(tile, num_stages=1)
     programs = tile.programs(rows, columns)
     out = torch.empty(rows, columns, dtype=dtype, device=x.device)
     sums = out if parts == 1 else torch.empty(parts, rows, columns, dtype=torch.float32, device=x.device)
@@ -221,7 +229,7 @@ def weight_only_matmul(
         fmt=weight.fmt,
         scale_fmt=weight.scale_fmt,
         weight_type=_TYPES[weight_dtype],
-        type=_TYPES[common],
+        common_type=_TYPES[common],
         layout=float_format_of(sums.dtype),
         EXTENT=weight.scale.extent,
         GROUP=weight.scale.block,
@@ -254,10 +262,10 @@ def plan(
     columns: int,
     length: int,
     device: torch.device,
+    dtype: torch.dtype,
     *,
     tile: MatmulTile | None = None,
     parts: int | None = None,
-    x_bytes: int = 2,
 ) -> tuple[MatmulTile, int]:
     """Choose what is not given: the tile, and the parts that K is summed in; the accumulator depends on them.
 
@@ -266,17 +274,23 @@ def plan(
         columns: N.
         length: K.
         device: that the kernel runs on.
+        dtype: that factors are multiplied in.
         tile: if given.
         parts: if given.
-        x_bytes: of an element of `x`.
     """
-    tile = tile or fit_tile(tile_for(TILES, rows), device, x_bytes=x_bytes, w_bytes=1)
+    table = TILES_OF_FLOAT32 if dtype is torch.float32 else TILES
+    tile = tile or fit_tile(tile_for(table, rows), device, x_bytes=dtype.itemsize, w_bytes=1)
     steps: int = max(1, triton.cdiv(length, tile.block_k))
     wanted = parts or parts_for(device, tile.programs(rows, columns), steps, _MOST_PARTS)
     return tile, min(wanted, steps)
 
 
 _TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+
+
+def _is_gathered(block: int, g_idx: Tensor | None, tile: MatmulTile) -> bool:
+    """Whether neighbours along K in a tile may have any scales."""
+    return g_idx is not None or (block > 0 and block % tile.block_k != 0 and tile.block_k % block != 0)
 
 
 def _codes_in_word(fmt: ElementFormat, packed: PackLayout | None) -> int:
@@ -314,15 +328,13 @@ def _weight(
         raise TypeError(f"zero_point must be torch.int32, got {zero_point.dtype}")
     if g_idx is None:
         found = row_scale("scale", scale, shape, granularity)
-        zeros = None if zero_point is None else row_scale("zero_point", zero_point.to(torch.float32), shape, granularity)
+        zeros = row_values("zero_point", zero_point, shape, granularity)
     else:
         require_group_index(shape, g_idx, scale, zero_point, fmt=fmt, granularity=granularity)
         found = RowScale(scale=scale.contiguous(), extent=1)
-        zeros = None if zero_point is None else RowScale(scale=zero_point.contiguous(), extent=1)
+        zeros = RowScale(scale=None if zero_point is None else zero_point.contiguous(), extent=1)
     table = value_table(fmt, torch.float32, scale.device) if isinstance(fmt, CodebookFormat) else None
-    return _Weight(
-        fmt=element, scale_fmt=None, scale=found, zero_point=None if zeros is None else zeros.scale, table=table
-    )
+    return _Weight(fmt=element, scale_fmt=None, scale=found, zero_point=zeros.scale, table=table)
 
 
 def _blocks(

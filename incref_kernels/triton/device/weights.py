@@ -20,7 +20,6 @@ def load_codes(
     bits: tl.constexpr,
     PACKED: tl.constexpr,
     EVEN_K: tl.constexpr,
-    BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ) -> tl.tensor:
     """Load codes as int32 [BLOCK_N, BLOCK_K], with bits above their width that mean nothing; 0 beyond K.
@@ -33,7 +32,6 @@ def load_codes(
         bits: of a code.
         PACKED: codes in a word, the first one lowest.
         EVEN_K: whether BLOCK_K divides K.
-        BLOCK_N: rows.
         BLOCK_K: codes.
     """
     word = start // PACKED + tl.arange(0, BLOCK_K // PACKED)
@@ -42,11 +40,18 @@ def load_codes(
         words = tl.load(at)
     else:
         words = tl.load(at, mask=(word * PACKED < K)[None, :], other=0)
-    if PACKED == 1:
-        codes = words.to(tl.int32)
-    else:
-        place = tl.arange(0, PACKED)[None, None, :] * bits
-        codes = tl.reshape(words.to(tl.int32)[:, :, None] >> place, (BLOCK_N, BLOCK_K))
+    codes = words.to(tl.int32)
+    # Each step puts the upper half of what is left in a word beside it; a reshape would leave registers for memory.
+    if PACKED > 16:
+        codes = tl.interleave(codes, codes >> (16 * bits))
+    if PACKED > 8:
+        codes = tl.interleave(codes, codes >> (8 * bits))
+    if PACKED > 4:
+        codes = tl.interleave(codes, codes >> (4 * bits))
+    if PACKED > 2:
+        codes = tl.interleave(codes, codes >> (2 * bits))
+    if PACKED > 1:
+        codes = tl.interleave(codes, codes >> bits)
     return codes
 
 
@@ -78,7 +83,6 @@ def _tile_of(
     blocks: tl.tensor,
     EXTENT: tl.constexpr,
     GROUP: tl.constexpr,
-    BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ) -> tl.tensor:
     """Load what groups have, [BLOCK_N or 1, BLOCK_K or 1]."""
@@ -93,6 +97,12 @@ def _tile_of(
         found = tl.load(ptr + row)
     elif GROUP % BLOCK_K == 0:
         found = tl.load(ptr + row + start // GROUP)
+    elif BLOCK_K % GROUP == 0:
+        block = start // GROUP + tl.arange(0, BLOCK_K // GROUP)
+        few = tl.load(ptr + row + tl.minimum(block, blocks - 1)[None, :])
+        rows: tl.constexpr = few.shape[0]
+        many = tl.broadcast_to(few[:, :, None], (rows, BLOCK_K // GROUP, GROUP))
+        found = tl.reshape(many, (rows, BLOCK_K))
     else:
         found = tl.load(ptr + row + tl.minimum(k // GROUP, blocks - 1)[None, :])
     return found
@@ -115,7 +125,6 @@ def dequantize_tile(
     scale_fmt: tl.constexpr,
     EXTENT: tl.constexpr,
     GROUP: tl.constexpr,
-    BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ) -> tl.tensor:
     """Compute `(decode(codes) - zero) * scale * tensor_scale` in float32, a rounding each.
@@ -136,15 +145,14 @@ def dequantize_tile(
         scale_fmt: of scales that are codes; None for floats and E8M0.
         EXTENT: rows that share a scale; 0 for all.
         GROUP: columns that do; 0 for all.
-        BLOCK_N: rows of the tile.
-        BLOCK_K: columns.
+        BLOCK_K: columns of the tile.
     """
     single: tl.constexpr = layout_of_width(32)
     value = _decode(codes, table_ptr, fmt)
     if zero_ptr is not None:
-        zero = _tile_of(zero_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_N, BLOCK_K)
+        zero = _tile_of(zero_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K)
         value = value - zero.to(tl.float32)
-    scale = _tile_of(scale_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_N, BLOCK_K)
+    scale = _tile_of(scale_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K)
     if scale_fmt is None:
         factor = scale_values(scale, single)
     else:

@@ -15,7 +15,7 @@ from conformance.device_cases import DeviceCase, Finding, Where
 from incref.conformance.allowed import Interval, allowed_sums, count_outside, map_interval, round_interval
 from incref.conformance.declared import AnyOrder, Declared
 from incref.conformance.probes import Probe, gemm_probes, guarded, surround
-from incref.formats import FORMATS, BlockFormat, FloatFormat, Format, IntFormat, ScaleOrder, get_format
+from incref.formats import FORMATS, BlockFormat, FloatFormat, Format, IntFormat, NanRule, ScaleOrder, get_format
 from incref.formats.layouts import PackLayout
 from incref.numerics.accumulate.models import Accumulator, Aligned, Promoted, Sequential, SplitK
 from incref.numerics.codes import code_dtype
@@ -232,7 +232,8 @@ class Fp8MatmulCase:
         declared = accumulator(where.device, factors)
         run = partial(_kernel(where, "fp8_matmul", shape), factors=factors)
         for probe in _probes(shape, bits=_bits_of(declared, self._element(self.x_fmt), self._element(self.w_fmt))):
-            codes = [encode(probe.x, self.x_fmt), encode(probe.w, self.w_fmt)]
+            # Formats without NaN have no probe of it.
+            codes = [encode(probe.x, self.x_fmt, nan=NanRule.ZERO), encode(probe.w, self.w_fmt, nan=NanRule.ZERO)]
             scales = [self._powers(granularity, x) for granularity, x in zip(self._granularities, codes, strict=True)]
             args, options = [*codes, *scales], self._options(None)
             finding.add(run(*args, **options), fp8_matmul(*args, **options), probe.name)  # type: ignore[arg-type]

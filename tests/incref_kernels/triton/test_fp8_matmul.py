@@ -68,9 +68,7 @@ def test_adds_as_declared(factors: Factors) -> None:
     assert_same_bits(got, accumulate_codes(x, w, fmt, fmt, accumulator(torch.device("cpu"), factors)))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3", "float8_e8m0fnu"]
-)
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3"])
 def test_every_code_is_read(name: str) -> None:
     """NaN and Inf, subnormals and zeros: products with 1 are the values themselves."""
     one = torch.tensor([[0x38]], dtype=torch.uint8)
@@ -101,12 +99,12 @@ def test_empty_products(shape: tuple[int, int, int]) -> None:
 
 def test_what_it_declines_and_refuses() -> None:
     x, w, scale = torch.zeros(3, 96, dtype=torch.uint8), torch.zeros(4, 96, dtype=torch.uint8), torch.tensor(0.5)
-    with pytest.raises(UnsupportedError, match="ScaleOrder.EXACT without them only"):
+    with pytest.raises(UnsupportedError, match=r"ScaleOrder\.EXACT without them only"):
         RUN(x, w, scale, None, **E4M3, order=ScaleOrder.EXACT)
     with pytest.raises(UnsupportedError, match="a multiple of 32 along K, got 48"):
         RUN(x, w, torch.ones(3, 2), None, **E4M3, x_granularity=per_group(48))
     with pytest.raises(UnsupportedError, match="places in a list"):
         RUN(x, w, None, None, x_fmt="nf4", w_fmt="float8_e4m3fn")
+    options = {"x_granularity": per_group(32), "w_granularity": per_group(64)}
     with pytest.raises(ValueError, match="blocks of one size"):
-        options = {"x_granularity": per_group(32), "w_granularity": per_group(64)}
         RUN(x, w, torch.ones(3, 3), torch.ones(4, 2), **E4M3, **options)  # type: ignore[arg-type]

@@ -80,9 +80,9 @@ def test_scales_that_are_not_numbers() -> None:
 
 def test_what_it_declines_and_refuses() -> None:
     x, w, scale = codes(3, 64), codes(4, 64), torch.tensor(0.5)
-    with pytest.raises(UnsupportedError, match="ScaleOrder.EXACT without them only"):
+    with pytest.raises(UnsupportedError, match=r"ScaleOrder\.EXACT without them only"):
         RUN(x, w, scale, order=ScaleOrder.EXACT)
-    with pytest.raises(TypeError, match="x_scale must be torch.float32"):
+    with pytest.raises(TypeError, match=r"x_scale must be torch\.float32"):
         RUN(x, w, scale.double())
     with pytest.raises(ValueError, match="must not differ along K"):
         RUN(x, w, torch.ones(3, 2), x_granularity=per_group(32))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from incref.algorithms.weight import quantize_weight
+from incref.config.conv1d import Conv1D
 from incref.config.method import GPTQ, Cast
 from incref.config.scheme import LayerScheme
 from incref.errors import UnsupportedError
@@ -14,7 +15,15 @@ from incref.modules.input import InputQuantizer, round_elementwise
 from incref.modules.output import multiply_and_add
 from incref.qtensor.straight_through import straight_through
 
-__all__ = ["TRAINED", "TrainedConv2d", "TrainedLinear", "check_trainable", "make_float", "make_trained"]
+__all__ = [
+    "TRAINED",
+    "TrainedConv1D",
+    "TrainedConv2d",
+    "TrainedLinear",
+    "check_trainable",
+    "make_float",
+    "make_trained",
+]
 
 
 class TrainedLinear(nn.Linear):
@@ -34,6 +43,28 @@ class TrainedLinear(nn.Linear):
         """Quantize weight and input, and multiply."""
         x = _quantize_input(x, self.scheme)
         weight, bias = _quantize_weight(self.weight, self.scheme, x), _cast(self.bias, x)
+        return multiply_and_add(
+            lambda b: F.linear(x, weight, b), bias, spread=lambda b: b, elementwise=self.scheme.elementwise
+        )
+
+
+class TrainedConv1D(nn.Module):
+    """Likewise for a `Conv1D` of transformers, whose weight [K, N] is the transpose of a linear layer's.
+
+    Attributes:
+        scheme: what the layer becomes.
+        float_class: what it was.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+    scheme: LayerScheme
+    float_class: type[nn.Module]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Quantize weight and input, and multiply."""
+        x = _quantize_input(x, self.scheme)
+        weight, bias = _quantize_weight(self.weight.T, self.scheme, x), _cast(self.bias, x)
         return multiply_and_add(
             lambda b: F.linear(x, weight, b), bias, spread=lambda b: b, elementwise=self.scheme.elementwise
         )
@@ -64,8 +95,8 @@ class TrainedConv2d(nn.Conv2d):
         )
 
 
-TRAINED: Mapping[type[nn.Module], type[TrainedLinear] | type[TrainedConv2d]] = MappingProxyType(
-    {nn.Linear: TrainedLinear, nn.Conv2d: TrainedConv2d}
+TRAINED: Mapping[type[nn.Module], type[TrainedLinear] | type[TrainedConv1D] | type[TrainedConv2d]] = MappingProxyType(
+    {nn.Linear: TrainedLinear, Conv1D: TrainedConv1D, nn.Conv2d: TrainedConv2d}
 )
 """For a class of layers what it is while it trains."""
 
@@ -77,7 +108,7 @@ def check_trainable(name: str, layer: nn.Module, scheme: LayerScheme) -> None:
         UnsupportedError: if its class has no trained counterpart, or `scheme` needs calibration data.
     """
     if not isinstance(layer, tuple(TRAINED)):
-        known = " and ".join(f"nn.{cls.__name__}" for cls in TRAINED)
+        known = ", ".join(cls.__name__ for cls in TRAINED)
         raise UnsupportedError(f"{name}: {known} can be fine-tuned, got {type(layer).__name__}; leave it alone")
     if isinstance(scheme.method, Cast):
         raise UnsupportedError(
@@ -101,7 +132,7 @@ def make_trained(layer: nn.Module, scheme: LayerScheme) -> None:
 
 def make_float(layer: nn.Module) -> None:
     """Undo `make_trained`, if it was done."""
-    if not isinstance(layer, TrainedLinear | TrainedConv2d):
+    if not isinstance(layer, TrainedLinear | TrainedConv1D | TrainedConv2d):
         return
     cls = layer.float_class
     del layer.float_class, layer.scheme

@@ -27,7 +27,8 @@ def expose_attention(model: nn.Module) -> nn.Module:
         The model.
 
     Raises:
-        UnsupportedError: if it has no such layer, or transformers is not there or has no such interface.
+        UnsupportedError: if it has no such layer or does not let its attention be set, or transformers is not there or
+            has no such interface.
     """
     layers = [module for module in model.modules() if _asks_the_interface(module)]
     implement = getattr(model, "set_attn_implementation", None)
@@ -41,6 +42,12 @@ def expose_attention(model: nn.Module) -> nn.Module:
         if not isinstance(getattr(layer, ATTENTION, None), nn.Module):
             layer.add_module(ATTENTION, Attention().train(layer.training))
     implement(ATTENTION)
+    for layer in layers:
+        asked = getattr(getattr(layer, "config", None), "_attn_implementation", None)
+        if asked != ATTENTION:
+            raise UnsupportedError(
+                f"{type(model).__name__} does not let its attention be set: {type(layer).__name__} asks for {asked!r}"
+            )
     return model
 
 

@@ -93,6 +93,14 @@ def test_models_without_the_interface() -> None:
         expose_attention(nn.Sequential(nn.Linear(2, 2)))
 
 
+def test_models_whose_attention_can_not_be_set(llama: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(llama), "_can_set_attn_implementation", lambda _: False)
+    for part in llama.modules():
+        monkeypatch.setattr(type(part), "_can_set_attn_implementation", lambda _: False, raising=False)
+    with pytest.raises(UnsupportedError, match="does not let its attention be set: LlamaAttention asks for 'eager'"):
+        expose_attention(llama)
+
+
 def test_layers_that_were_not_exposed(llama: nn.Module, tiny_llama: Path) -> None:
     expose_attention(llama)
     other = transformers.AutoModelForCausalLM.from_pretrained(tiny_llama)

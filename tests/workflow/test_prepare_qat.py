@@ -135,3 +135,24 @@ def test_prepared_twice_or_saved_too_early(tmp_path: object) -> None:
             again(model, CONFIGS["rtn"])
     with pytest.raises(ValueError, match="prepared and not converted yet"):
         save(model, str(tmp_path))
+
+
+def test_linear_layers_of_gpt2() -> None:
+    pytorch_utils = pytest.importorskip("transformers.pytorch_utils")
+    model = nn.Sequential(pytorch_utils.Conv1D(6, 40))
+    nn.init.normal_(model[0].weight, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(3, 40, generator=torch.Generator().manual_seed(1))
+    want = convert(copy.deepcopy(model), CONFIGS["mx"])(x)
+    trained = prepare_qat(model, CONFIGS["mx"])
+    got = trained(x)
+    assert torch.equal(got, want)
+    got.sum().backward()
+    assert model[0].weight.grad is not None
+    assert model[0].weight.grad.shape == (40, 6)
+    assert torch.equal(convert(trained)(x), want)
+
+
+def test_embeddings_are_not_trained() -> None:
+    config = FP8Config(allowlist={"types": ["Embedding"]}, dynamic_quantization=True)
+    with pytest.raises(UnsupportedError, match="0: Linear, Conv1D, Conv2d can be fine-tuned, got Embedding"):
+        prepare_qat(nn.Sequential(nn.Embedding(4, 8)), config)

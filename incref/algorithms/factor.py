@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from incref.algorithms.inverse_factor import factor_inverse_, permute_, restore_
 from incref.config.method import GPTQ, ColumnOrder
 
 __all__ = ["Factor", "factorize"]
 
 _RAISE = 10.0
+_ROWS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +34,14 @@ class Factor:
     is_raised: bool
 
 
-def factorize(hessian: Tensor, method: GPTQ, group_size: int) -> Factor:
+def factorize(hessian: Tensor, method: GPTQ, group_size: int, *, overwrite: bool = False) -> Factor:
     """Factorize the inverse of a damped Hessian.
 
     Args:
         hessian: float64 or float32 [K, K], symmetric and positive semidefinite: a sum of `x.T @ x`, times any factor.
         method: `percdamp` and `order`.
         group_size: how many columns share scales, for the order within groups.
+        overwrite: whether the factor takes the memory of `hessian`, if that is float64.
 
     Returns:
         The factor, computed in float64. `damp = percdamp * mean(diagonal)`; as long as `H + damp * I` has no finite
@@ -49,22 +52,23 @@ def factorize(hessian: Tensor, method: GPTQ, group_size: int) -> Factor:
 
     Source: arXiv 2210.17323, 3.3, step 3; the Cholesky factor of the inverse is found without the inverse.
     """
-    H = hessian.to(torch.float64)
+    H = hessian.to(torch.float64, copy=not overwrite)
     diagonal = H.diagonal().clone()
-    if not bool(H.isfinite().all()):
+    if not all(bool(rows.isfinite().all()) for rows in H.split(_ROWS)):
         raise ValueError(
             "calibration data made the Hessian infinite or NaN; look for NaN or Inf in what the layer is fed"
         )
     is_dead = diagonal == 0
     diagonal[is_dead] = 1.0
     order = column_order(H.diagonal(), method.order, group_size)
-    H = H[order][:, order]
+    if method.order is not ColumnOrder.GIVEN:
+        permute_(H, order)
     mean = float(diagonal.mean())
     wanted = damp = method.percdamp * mean
     while True:
-        upper = _factor_of_inverse(H, diagonal[order] + damp)
-        if upper is not None:
-            return Factor(upper=upper, order=order, is_dead=is_dead, damp=damp, is_raised=damp > wanted)
+        restore_(H, diagonal[order] + damp)
+        if factor_inverse_(H):
+            return Factor(upper=H, order=order, is_dead=is_dead, damp=damp, is_raised=damp > wanted)
         damp = max(damp * _RAISE, torch.finfo(torch.float64).eps * mean)
 
 
@@ -78,20 +82,3 @@ def column_order(diagonal: Tensor, order: ColumnOrder, group_size: int) -> Tenso
     largest = torch.stack([group.max() for group in groups])
     within = [group.argsort(descending=True, stable=True) + i * group_size for i, group in enumerate(groups)]
     return torch.cat([within[i] for i in largest.argsort(descending=True, stable=True).tolist()])
-
-
-def _factor_of_inverse(H: Tensor, diagonal: Tensor) -> Tensor | None:
-    """Upper triangular U with `U.T @ U` the inverse of H with another diagonal; None if H has none.
-
-    With `H = V @ V.T` for an upper triangular V, which is the Cholesky factor of H with rows and columns reversed, the
-    inverse is `inverse(V).T @ inverse(V)`.
-    """
-    reverse = H.flip(0, 1)
-    reverse.diagonal().copy_(diagonal.flip(0))
-    lower, info = torch.linalg.cholesky_ex(reverse)
-    if int(info) != 0:
-        return None
-    del reverse
-    eye = torch.eye(len(H), dtype=H.dtype, device=H.device)
-    upper = torch.linalg.solve_triangular(lower.flip(0, 1), eye, upper=True)
-    return upper if bool(upper.isfinite().all()) else None

@@ -59,6 +59,7 @@ def gptq(
     dtype: torch.dtype = torch.float32,
     factor: Factor | None = None,
     quantizer: ColumnQuantizer | None = None,
+    overwrite: bool = False,
 ) -> GPTQResult:
     """Quantize `weight` so that the output for calibration data changes little, in any format.
 
@@ -73,6 +74,7 @@ def gptq(
         dtype: float32 or float64: what updates are computed in. A column is rounded to float32 before it is quantized.
         factor: of `hessian`, if it is known already; it has to be made with the same method and groups.
         quantizer: of columns, if there is one already, for a weight that this one is a part of.
+        overwrite: whether the factor takes the memory of `hessian`.
 
     Returns:
         The quantized weight, with `order` if columns that are not neighbours share scales, and how well it went.
@@ -87,16 +89,15 @@ def gptq(
         raise ValueError(
             f"a weight [N, K] needs a Hessian [K, K], got {tuple(weight.shape)} and {tuple(hessian.shape)}"
         )
-    original = weight.to(torch.float32, copy=True)
+    original = weight.to(torch.float32)
     if not bool(original.isfinite().all()):
         raise ValueError("GPTQ needs a weight that is finite in float32")
     if quantizer is None:
         quantizer = column_quantizer(original, spec, use_mse_search=method.use_mse_search)
     if factor is None:
-        factor = factorize(hessian, method, quantizer.group_size)
-    if method.dead_columns is DeadColumns.ZERO:
-        original[:, factor.is_dead] = 0.0
+        factor = factorize(hessian, method, quantizer.group_size, overwrite=overwrite)
     run = _Run(original, factor, quantizer, method, dtype)
+    del original
     run.finish()
     parts, order = run.result()
     qweight = QTensor.from_parts(parts, spec, weight.dtype, order=order)
@@ -112,14 +113,20 @@ class _Run:
         self._factor, self._quantizer, self._method = factor, quantizer, method
         columns = weight.shape[1]
         self._groups = _form_groups(factor.order, columns, quantizer.group_size, method)
-        self._upper = factor.upper.to(dtype)
-        self._pivots: list[float] = self._upper.diagonal().tolist()
+        # The rows of the factor that belong to a block, in the dtype of updates.
+        self._upper = factor.upper[:0].to(dtype)
+        self._pivots: list[float] = factor.upper.diagonal().to(dtype).tolist()
         self._w = weight.T[factor.order].to(dtype).contiguous()  # [K, N]
+        is_zeroed = method.dead_columns is DeadColumns.ZERO
+        if is_zeroed:
+            self._w[factor.is_dead[factor.order]] = 0.0
+        self._first = 0
         self._codes: list[Tensor] = []
         self._scales: dict[int, Scales] = {}
         self.loss = 0.0
         if method.group_scales is GroupScales.ORIGINAL:
-            for index, group in enumerate(weight.split(quantizer.group_size, dim=1)):
+            columns_left = torch.where(factor.is_dead & is_zeroed, 0.0, weight)
+            for index, group in enumerate(columns_left.split(quantizer.group_size, dim=1)):
                 self._scales[index] = quantizer.scales(group)
 
     def finish(self) -> None:
@@ -128,6 +135,7 @@ class _Run:
             if self._method.group_scales is GroupScales.BLOCK:
                 for first in range(start, stop):
                     self._start_group(first)
+            self._first, self._upper = start, self._factor.upper[start:stop].to(self._w.dtype)
             errors = self._quantize_block(start, stop)
             self._update(errors, start, stop, len(self._w))
             # Errors are finite if and only if the weights were.
@@ -147,14 +155,15 @@ class _Run:
                 self._codes.append(codes)
                 error = torch.sub(column, values, out=errors[j - start]).div_(self._pivots[j])
                 if j + 1 < high:
-                    self._w[j + 1 : high].addr_(self._upper[j, j + 1 : high], error, alpha=-1)
+                    self._w[j + 1 : high].addr_(self._upper[j - start, j + 1 : high], error, alpha=-1)
             self._update(errors[low - start : high - start], low, high, stop)
         return errors
 
     def _update(self, errors: Tensor, low: int, high: int, stop: int) -> None:
         """Let the columns from `high` to `stop` make up for the errors of those from `low` to `high`."""
         if high < stop:
-            self._w[high:stop].addmm_(self._upper[low:high, high:stop].T, errors, alpha=-1)
+            rows = self._upper[low - self._first : high - self._first, high:stop]
+            self._w[high:stop].addmm_(rows.T, errors, alpha=-1)
 
     def _start_group(self, j: int) -> None:
         """Compute the scales of the group that starts at column `j`, if one does that has none yet."""

@@ -1,7 +1,7 @@
 """One layer's weight by its Hessian, and what to say when that went badly."""
 
 import warnings
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -18,7 +18,7 @@ from incref.errors import CalibrationWarning, LayerError
 from incref.modules.input import round_elementwise
 from incref.qtensor.qtensor import QTensor
 
-__all__ = ["SharedHessian", "quantize_by_hessian"]
+__all__ = ["SharedHessian", "need_one_factor", "quantize_by_hessian"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,11 @@ class SharedHessian:
     Attributes:
         hessian: float64 [K, K], or [groups, K, K]; None if they were never called.
         factors: those that were made of this Hessian already, by what else they depend on.
+        is_for_one: whether all layers need the same factor, so that it can take the memory of the Hessian.
     """
 
     hessian: Tensor | None
+    is_for_one: bool = False
     factors: dict[Hashable, Factor] = field(default_factory=dict)
 
 
@@ -56,6 +58,17 @@ def quantize_by_hessian(name: str, layer: Layer, scheme: LayerScheme, shared: Sh
         ) from error
 
 
+def need_one_factor(layers: Sequence[tuple[Layer, LayerScheme]]) -> bool:
+    """Whether layers with one Hessian need the same factor of it."""
+    return len({_factor_key(stored_weight(layer, scheme), scheme) for layer, scheme in layers}) == 1
+
+
+def _factor_key(weight: Tensor, scheme: LayerScheme) -> Hashable:
+    """What a factor depends on beside the Hessian; the order of columns may go by groups."""
+    assert isinstance(scheme.method, GPTQ)
+    return scheme.method.percdamp, scheme.method.order, scheme.weight.scale_shape(weight.shape)[1:]
+
+
 def _quantize(name: str, weight: Tensor, scheme: LayerScheme, shared: SharedHessian) -> QTensor:
     method, hessian = scheme.method, shared.hessian
     assert isinstance(method, GPTQ)
@@ -68,9 +81,9 @@ def _quantize(name: str, weight: Tensor, scheme: LayerScheme, shared: SharedHess
     if hessian.ndim == 3:
         result = gptq_grouped(weight, hessian, scheme.weight, method)
     else:
-        # The groups of a weight decide on the order of columns, so far as that goes by groups.
-        key = (method.percdamp, method.order, scheme.weight.scale_shape(weight.shape)[1:])
-        result = gptq(weight, hessian, scheme.weight, method, factor=shared.factors.get(key))
+        key = _factor_key(weight, scheme)
+        factor = shared.factors.get(key)
+        result = gptq(weight, hessian, scheme.weight, method, factor=factor, overwrite=shared.is_for_one)
         shared.factors[key] = result.factor
     if result.factor.is_raised:
         warnings.warn(

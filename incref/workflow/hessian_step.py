@@ -9,7 +9,7 @@ from incref.calibration.collect import HessianCollector
 from incref.calibration.hessian import Hessian
 from incref.config.stored_weight import stored_weight
 from incref.qtensor.qtensor import QTensor
-from incref.workflow.by_hessian import SharedHessian
+from incref.workflow.by_hessian import SharedHessian, need_one_factor
 from incref.workflow.layers import LayerReplacer
 from incref.workflow.processes import Processes
 
@@ -47,7 +47,8 @@ def quantize_step(
     done: dict[str, QTensor] = {}
     while own:
         one, hessian = own.pop(0)
-        found = SharedHessian(hessian=hessian.total if hessian.tokens else None)
+        layers = [(replacer.layer(name), replacer.left[name]) for name in one.names]
+        found = SharedHessian(hessian=hessian.total if hessian.tokens else None, is_for_one=need_one_factor(layers))
         del hessian
         for name in one.names:
             done[name] = replacer.quantize(name, found)

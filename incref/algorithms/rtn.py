@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from incref.errors import UnsupportedError
-from incref.formats import BlockFormat
+from incref.formats import BlockFormat, Rounding
 from incref.numerics.scaled import compute_dtype
 from incref.qtensor.parts import Parts, dequantize_parts, draw_random_bits, find_scale, quantize_parts
 from incref.qtensor.qtensor import QTensor
@@ -32,7 +32,10 @@ def rtn(weight: Tensor, spec: QuantSpec, *, use_mse_search: bool = False) -> QTe
         UnsupportedError: for a search in a block format, whose scales are powers of two or codes.
         NanError: if `weight` is not finite and the format has no NaN.
     """
-    random_bits = draw_random_bits(weight, spec.rounding, torch.Generator().manual_seed(0))
+    random_bits = None
+    if spec.rounding is Rounding.STOCHASTIC:
+        # No generator where none is needed: a compiled model can't make one.
+        random_bits = draw_random_bits(weight, spec.rounding, torch.Generator().manual_seed(0))
     if not use_mse_search:
         return QTensor.quantize(weight, spec, random_bits=random_bits)
     if isinstance(spec.fmt, BlockFormat):

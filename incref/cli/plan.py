@@ -12,8 +12,10 @@ from incref.cli.options import AsJson, ConfigFile, ModelDirectory, read_configs,
 from incref.config.decision import Decision, Plan
 from incref.config.resolve import QuantConfig
 from incref.config.resolve import plan as plan_of
+from incref.config.scheme import LayerScheme
 from incref.config.schemes import SCHEMES
 from incref.evaluation.huggingface import load_model
+from incref.modules.transformers_attention import expose_attention
 from incref.qtensor.format_json import Json
 
 __all__ = ["plan"]
@@ -30,7 +32,10 @@ def plan(
         raise typer.BadParameter("give a scheme or the file of a configuration, one of the two", param_hint="--scheme")
     with reporting_failures():
         wanted = _only(read_configs(config)) if config is not None else SCHEMES[require_scheme(str(scheme))]
-        found = plan_of(load_model(directory), wanted)
+        model = load_model(directory)
+        if isinstance(wanted, LayerScheme) and wanted.inputs is not None:
+            expose_attention(model)
+        found = plan_of(model, wanted)
     if json_:
         typer.echo(json.dumps([_described(one) for one in found.decisions], indent=2))
         return

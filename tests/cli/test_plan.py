@@ -13,6 +13,7 @@ from incref.config.schemes import SCHEMES
 from incref.evaluation.calibrate import convert_with_text
 from incref.evaluation.huggingface import load_model
 from incref.modules.layer import QuantLayer
+from incref.modules.matmul import QuantMatmul
 
 
 def run(*arguments: object) -> Result:
@@ -25,9 +26,11 @@ def test_bytes_are_those_of_the_converted_model(tiny_llama: Path, name: str) -> 
     tokens = torch.randint(0, 256, (4, 64), generator=torch.Generator().manual_seed(0))
     model = convert_with_text(load_model(tiny_llama), SCHEMES[name], tokens, inplace=True)
     layers = {n: m for n, m in model.named_modules() if isinstance(m, QuantLayer)}
-    assert {row["layer"] for row in found if row["becomes"]} == set(layers)
+    products = {n for n, m in model.named_modules() if isinstance(m, QuantMatmul)}
+    assert len(products) == (4 if name.endswith("attention") else 0)
+    assert {row["layer"] for row in found if row["becomes"]} == set(layers) | products
     for row in found:
-        if row["becomes"]:
+        if row["layer"] in layers:
             qweight = layers[row["layer"]].qweight
             assert row["bytes"] == qweight.nbytes, row
             assert row["bits_per_weight"] == qweight.bits_per_element

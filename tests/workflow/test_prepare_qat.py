@@ -1,6 +1,7 @@
 """Fine-tuning: what is trained computes what is converted."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -156,3 +157,16 @@ def test_embeddings_are_not_trained() -> None:
     config = FP8Config(allowlist={"types": ["Embedding"]}, dynamic_quantization=True)
     with pytest.raises(UnsupportedError, match="0: Linear, Conv1D, Conv2d can be fine-tuned, got Embedding"):
         prepare_qat(nn.Sequential(nn.Embedding(4, 8)), config)
+
+
+# PyTorch warns about what its own compiler does with a torch.autograd.Function.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("prepared", [prepare_qat, convert], ids=["trained", "converted"])
+def test_one_graph(prepared: Callable[[nn.Module, BaseConfig], nn.Module]) -> None:
+    model = prepared(nn.Sequential(nn.Linear(64, 8)), CONFIGS["mx"])
+    x = torch.randn(3, 64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    got = compiled(x)
+    assert torch.equal(got, model(x))
+    got.sum().backward()
+    assert x.grad is not None

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from incref.checkpoints.stamped import HPU_FILE
 from incref.errors import CheckpointError
 from incref.qtensor.format_json import Json
 
@@ -84,15 +85,24 @@ class TensorFiles:
         Raises:
             CheckpointError: if a file is damaged, or there is no tensor of that name.
         """
-        wanted = list(self.files) if names is None else names
-        missing = [name for name in wanted if name not in self.files]
-        if missing:
-            raise CheckpointError(f"the checkpoint has no {_listed(missing)}")
-        tensors: dict[str, Tensor] = {}
-        for path in dict.fromkeys(self.files[name] for name in wanted):
-            with _opened(path, device) as file:
-                tensors |= {name: file.get_tensor(name) for name in wanted if self.files[name] == path}
-        return {name: tensors[name] for name in wanted}
+        with self.opened(device) as read:
+            return read(list(self.files) if names is None else names)
+
+    @contextmanager
+    def opened(self, device: str | torch.device = "cpu") -> Iterator[Callable[[Sequence[str]], dict[str, Tensor]]]:
+        """Give a function that reads tensors by name, as `read` does, and opens each file once only."""
+        files: dict[Path, _File] = {}
+        with ExitStack() as stack:
+
+            def read(names: Sequence[str]) -> dict[str, Tensor]:
+                missing = [name for name in names if name not in self.files]
+                if missing:
+                    raise CheckpointError(f"the checkpoint has no {_listed(missing)}")
+                for path in {self.files[name] for name in names} - files.keys():
+                    files[path] = stack.enter_context(_opened(path, device))
+                return {name: files[self.files[name]].get_tensor(name) for name in names}
+
+            yield read
 
 
 def write_shards(tensors: Mapping[str, Tensor], directory: Path, max_shard_size: int | None = None) -> list[str]:
@@ -212,7 +222,7 @@ def _require_inside(path: Path) -> None:
 
 
 def _only_file(directory: Path) -> Path:
-    files = sorted(directory.glob("*.safetensors"))
+    files = sorted(path for path in directory.glob("*.safetensors") if path.name != HPU_FILE)
     if (directory / TENSOR_FILE) in files:
         files = [directory / TENSOR_FILE]
     if not files:

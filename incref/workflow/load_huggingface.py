@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,9 +51,10 @@ def load_huggingface(
     codec = find_codec(quantization, weights_only=weights_only)
     files = TensorFiles.find(directory)
     model = empty_model(directory) if original_model is None else _copy_structure(original_model)
-    placing = _Placing(files, torch.device(device), _dtype(torch_dtype, described))
-    placing.place_layers(model, codec)
-    placing.place_others(model)
+    with files.opened(device) as read:
+        placing = _Placing(list(files.files), read, torch.device(device), _dtype(torch_dtype, described))
+        placing.place_layers(model, codec)
+        placing.place_others(model)
     disable_fast_paths(model)
     return model
 
@@ -114,13 +116,15 @@ class _Placing:
     """Puts the tensors of a checkpoint into a model.
 
     Attributes:
-        files: the tensors.
+        names: of the tensors.
+        read: reads tensors by name.
         device: where they are put.
         dtype: of parameters that are not quantized, and of what weights dequantize to; None for what is stored.
         used: the names that have found their place.
     """
 
-    files: TensorFiles
+    names: list[str]
+    read: Callable[[Sequence[str]], dict[str, Tensor]]
     device: torch.device
     dtype: torch.dtype | None
     used: set[str] = field(default_factory=set)
@@ -128,10 +132,13 @@ class _Placing:
     def place_layers(self, model: nn.Module, codec: Codec) -> None:
         """Put quantized layers where `model` has float ones."""
         holders = find_holders(model)
-        for name in codec.layers(self.files.files):
+        parts_of: dict[str, list[str]] = {}
+        for key in self.names:
+            parts_of.setdefault(key.rpartition(".")[0], []).append(key)
+        for name in codec.layers(self.names):
             layer = _linear(model, name)
             prefix = f"{name}."
-            parts = self._read([key for key in self.files.files if key.startswith(prefix)])
+            parts = self._read(parts_of[name])
             bias = parts.pop(f"{prefix}bias", None)
             shape = _shape(layer)
             _check_bias(name, layer.bias, bias, shape)
@@ -151,8 +158,9 @@ class _Placing:
     def place_others(self, model: nn.Module) -> None:
         """Give all other parameters and buffers their values; buffers that are not saved keep theirs."""
         missing: list[str] = []
+        known = set(self.names)
         for names in _slots(model).values():
-            stored = [name for name in names if name in self.files.files]
+            stored = [name for name in names if name in known]
             module, key, is_parameter, is_transient = names[next(iter(names))]
             old = module._parameters[key] if is_parameter else module._buffers[key]  # noqa: SLF001  # keeps what copying would convert
             assert old is not None
@@ -180,7 +188,7 @@ class _Placing:
         ignored = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
         unknown = [
             name
-            for name in self.files.files
+            for name in self.names
             if name not in self.used and not any(re.search(expression, name) for expression in ignored)
         ]
         for what, names_ in (("the checkpoint has no", missing), ("the model has no", unknown)):
@@ -190,7 +198,7 @@ class _Placing:
 
     def _read(self, names: list[str]) -> dict[str, Tensor]:
         self.used |= set(names)
-        return self.files.read(names, self.device)
+        return self.read(names)
 
     def _cast(self, tensor: Tensor) -> Tensor:
         return tensor if self.dtype is None or not tensor.is_floating_point() else tensor.to(self.dtype)

@@ -1,0 +1,157 @@
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from incref.checkpoints.shards import TensorFiles
+from incref.checkpoints.stamped import HPU_FILE, cache_directory, source_digest, stamped_tensors
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    directory = tmp_path / "model"
+    directory.mkdir()
+    save_file({"a": torch.arange(8)}, directory / "gptq_model.safetensors")
+    (directory / "config.json").write_text("{}")
+    return directory
+
+
+class Build:
+    """Counts how often tensors are made."""
+
+    def __init__(self, value: float = 1.0) -> None:
+        self.count = 0
+        self.value = value
+
+    def __call__(self) -> dict[str, Tensor]:
+        self.count += 1
+        return {"w": torch.full((3, 5), self.value).T, "z": torch.zeros(0, dtype=torch.int32)}
+
+
+def get(directory: Path, build: Build, layout: str = "hpu/1") -> dict[str, Tensor]:
+    return stamped_tensors(directory, HPU_FILE, layout, build)
+
+
+def test_made_once(checkpoint: Path) -> None:
+    build = Build()
+    first, second = get(checkpoint, build), get(checkpoint, build)
+    assert build.count == 1
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    names = {path.name for path in checkpoint.iterdir()}
+    assert names == {"gptq_model.safetensors", "config.json", HPU_FILE}
+    # The checkpoint is still the only one there.
+    assert list(TensorFiles.find(checkpoint).files) == ["a"]
+
+
+def _change_weights(path: Path) -> None:
+    save_file({"a": torch.arange(1, 9)}, path / "gptq_model.safetensors")
+
+
+def _change_config(path: Path) -> None:
+    (path / "config.json").write_text('{"bits": 8}')
+
+
+def _truncate(path: Path) -> None:
+    (path / HPU_FILE).write_bytes((path / HPU_FILE).read_bytes()[:-3])
+
+
+def _flip_a_bit(path: Path) -> None:
+    data = bytearray((path / HPU_FILE).read_bytes())
+    data[-1] ^= 1
+    (path / HPU_FILE).write_bytes(data)
+
+
+def _put_that_of_a_peer(path: Path) -> None:
+    save_file({"w": torch.zeros(2)}, path / HPU_FILE, metadata={"format": "pt"})
+
+
+def _put_something(path: Path) -> None:
+    (path / HPU_FILE).write_bytes(b"\x80pickle")
+
+
+def _remove(path: Path) -> None:
+    (path / HPU_FILE).unlink()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_change_weights, _change_config, _truncate, _flip_a_bit, _put_that_of_a_peer, _put_something, _remove],
+)
+def test_made_again_if_it_does_not_fit(checkpoint: Path, change: Callable[[Path], None]) -> None:
+    get(checkpoint, Build(1.0))
+    change(checkpoint)
+    build = Build(2.0)
+    for _ in range(2):
+        assert get(checkpoint, build)["w"].eq(2.0).all()
+    assert build.count == 1
+    assert load_file(checkpoint / HPU_FILE)["w"].eq(2.0).all()
+
+
+def test_made_again_for_another_layout(checkpoint: Path) -> None:
+    get(checkpoint, Build(1.0))
+    assert get(checkpoint, Build(2.0), "hpu/2")["w"].eq(2.0).all()
+
+
+def test_elsewhere_if_it_can_not_be_beside_the_checkpoint(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def refuse(path: object, *arguments: object, **options: object) -> int:
+        if str(path).startswith(f"{checkpoint}{os.sep}."):
+            raise PermissionError(path)
+        return real(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", refuse)
+    build = Build()
+    for _ in range(2):
+        get(checkpoint, build)
+    assert build.count == 1
+    assert not (checkpoint / HPU_FILE).exists()
+    kept = cache_directory() / source_digest(checkpoint, HPU_FILE) / HPU_FILE
+    assert kept.is_file()
+
+
+def test_given_also_if_it_can_be_kept_nowhere(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("read only")
+
+    monkeypatch.setattr("incref.checkpoints.stamped.tempfile.mkstemp", refuse)
+    assert get(checkpoint, Build())["w"].eq(1.0).all()
+    assert not (checkpoint / HPU_FILE).exists()
+
+
+def test_an_interrupted_write_leaves_nothing(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("incref.checkpoints.stamped.save_file", fail)
+    get(checkpoint, Build())
+    assert {path.name for path in checkpoint.iterdir()} == {"gptq_model.safetensors", "config.json"}
+
+
+def test_loaders_at_the_same_time(checkpoint: Path) -> None:
+    found: list[bool] = []
+
+    def load() -> None:
+        found.extend(bool(get(checkpoint, Build(1.0))["w"].eq(1.0).all()) for _ in range(5))
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [True] * 20
+    assert {path.name for path in checkpoint.iterdir()} == {"gptq_model.safetensors", "config.json", HPU_FILE}
+
+
+def test_the_cache_is_where_the_user_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_directory() == tmp_path / "incref"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_directory() == Path.home() / ".cache" / "incref"

@@ -6,7 +6,7 @@ from functools import cache, lru_cache
 import torch
 from torch import Tensor
 
-from incref.formats import CodebookFormat, ElementFormat, FloatFormat, IntFormat
+from incref.formats import FORMATS, CodebookFormat, ElementFormat, FloatFormat, IntFormat
 from incref.numerics.checks import is_eager
 from incref.numerics.patterns import float_format_of, widen
 
@@ -36,7 +36,10 @@ def require_exact(fmt: ElementFormat, dtype: torch.dtype) -> None:
 
 def value_table(fmt: ElementFormat, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Value of every byte that holds a code of a format of at most 8 bits, in the order of the bytes as unsigned."""
-    patterns = torch.tensor(_value_patterns(fmt, dtype), dtype=_PATTERN_DTYPES[dtype], device=device)
+    # By name where there is one: PyTorch 2.11 can't take an object as a constant.
+    is_named = _NAMED.get(fmt.name) is fmt
+    values = _patterns_by_name(fmt.name, dtype) if is_named else _value_patterns(fmt, dtype)
+    patterns = torch.tensor(values, dtype=_PATTERN_DTYPES[dtype], device=device)
     # Repeated for every byte, so that bits above the width of the format are ignored.
     return patterns.view(dtype).repeat((1 << _TABLE_BITS) // fmt.num_codes)
 
@@ -53,9 +56,18 @@ def _value_patterns(fmt: ElementFormat, dtype: torch.dtype) -> list[int]:
     return list(_patterns_of_values(fmt, float_format_of(dtype)))
 
 
+def _patterns_by_name(name: str, dtype: torch.dtype) -> list[int]:
+    return _value_patterns(_NAMED[name], dtype)
+
+
+_NAMED: dict[str, ElementFormat] = {
+    fmt.name: fmt for fmt in FORMATS.values() if isinstance(fmt, FloatFormat | IntFormat | CodebookFormat)
+}
+
 # What torch.compiler.assume_constant_result does. Calling that would import the whole compiler, which takes longer than
 # all else that is imported here.
 _value_patterns._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001
+_patterns_by_name._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 @cache

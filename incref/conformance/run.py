@@ -1,7 +1,7 @@
 """Runs an implementation through the cases of a level."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -27,17 +27,18 @@ from incref.ops.table import OPS
 __all__ = ["plan_cases", "run", "run_case"]
 
 
-def plan_cases(candidate: Candidate, *, level: int, seed: int = 0) -> Iterator[Case]:
+def plan_cases(candidate: Candidate, *, level: int, seed: int = 0, least_level: int = 0) -> Iterator[Case]:
     """List the cases of a level for one candidate: those of all lower levels first.
 
     Args:
         candidate: its accumulator decides how many bits exact products may need.
         level: 0 to 3; 3 goes on until it is stopped, with ever new seeds.
         seed: of random cases.
+        least_level: leave out the cases of lower levels.
     """
     bits = kept_bits(candidate.accumulator) if OPS[candidate.op].exactness is Exactness.E2 else 0
     seen: set[str] = set()
-    for plan in _plans(level, seed, bits):
+    for plan in _plans(least_level, level, seed, bits):
         for generator in GENERATORS[candidate.op]:
             for case in generator(plan):
                 # Generators that cover pairs of options may come to the same case twice.
@@ -46,8 +47,8 @@ def plan_cases(candidate: Candidate, *, level: int, seed: int = 0) -> Iterator[C
                     yield case
 
 
-def _plans(level: int, seed: int, bits: int) -> Iterator[Plan]:
-    for step in range(min(level, 2) + 1):
+def _plans(least_level: int, level: int, seed: int, bits: int) -> Iterator[Plan]:
+    for step in range(least_level, min(level, 2) + 1):
         yield Plan(level=step, seed=seed, bits=bits)
     while level > 2:
         seed += 1
@@ -67,7 +68,8 @@ def run(
     known: Sequence[KnownFailure] = (),
     device: torch.device | str = "cpu",
     most_seconds: float | None = None,
-    stops_at_failure: bool = False,
+    least_level: int = 0,
+    stop_at: Collection[Status] = (),
     watch: Callable[[Result], None] = lambda _: None,
 ) -> Outcome:
     """Run an implementation through the cases of a level.
@@ -83,7 +85,8 @@ def run(
         known: failures that the author knows of.
         device: where the arguments lie.
         most_seconds: no case is begun later than that.
-        stops_at_failure: whether to end at the first case that is wrong.
+        least_level: leave out the cases of lower levels.
+        stop_at: end at the first case of which one of these becomes.
         watch: told of every result.
 
     Returns:
@@ -93,9 +96,9 @@ def run(
     begun = time.perf_counter()
     judge = answers or Answers()
     chosen = [one for op, one in implementation.candidates.items() if _is_wanted(op, ops, profile)]
-    is_whole, results = match == "*" and not ops and level <= 2, list[Result]()
+    is_whole, results = match == "*" and not (ops or least_level) and level <= 2, list[Result]()
     for candidate in chosen:
-        for case in plan_cases(candidate, level=level, seed=seed):
+        for case in plan_cases(candidate, level=level, seed=seed, least_level=least_level):
             if profile is not None and not profile.has(case):
                 continue
             if not fnmatchcase(case.key, match):
@@ -107,7 +110,7 @@ def run(
             case.forget()
             results.append(result)
             watch(result)
-            if stops_at_failure and result.status.is_bad:
+            if result.status in stop_at:
                 is_whole = False
                 break
         else:

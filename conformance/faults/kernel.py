@@ -1,0 +1,33 @@
+"""What faults and controls have in common."""
+
+from collections.abc import Collection, Mapping
+from typing import ClassVar
+
+from incref.conformance.declared import Declared
+from incref.conformance.implementation import ANY_ORDER, Candidate, Choice
+
+__all__ = ["Kernel"]
+
+
+class Kernel:
+    """An implementation, step by step; a class below it that is not right changes one step.
+
+    The docstring of such a class is its story, `source` the public bug that it is modelled on.
+    """
+
+    op: ClassVar[str]
+    options: ClassVar[Mapping[str, Collection[object]]] = {}
+    choices: ClassVar[frozenset[Choice]] = frozenset()
+    accumulator: ClassVar[Declared] = ANY_ORDER
+    source: ClassVar[str] = ""
+    is_right: ClassVar[bool] = False
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        """Run it."""
+        raise NotImplementedError
+
+    def candidate(self) -> Candidate:
+        """Make what the harness judges."""
+        return Candidate(
+            op=self.op, fn=self, options=self.options, choices=self.choices, accumulator=self.accumulator
+        )

@@ -209,8 +209,11 @@ class CarryLost(Cast):
     def number(self, below: Tensor, is_up: Tensor, exponent: Tensor, to: FloatFormat) -> Tensor:
         normal = 1 << to.mantissa_bits
         carries = (below == 2 * normal - 1) & is_up
-        return torch.where(carries, super().number(below - normal + 1, ~is_up, exponent, to),
-                           super().number(below, is_up, exponent, to))
+        return torch.where(
+            carries,
+            super().number(below - normal + 1, ~is_up, exponent, to),
+            super().number(below, is_up, exponent, to),
+        )
 
 
 class SubnormalsFlushed(Cast):

@@ -55,9 +55,7 @@ class Affine(Kernel):
         to = FORMATS[fmt]
         assert isinstance(to, IntFormat)
         if scale is None:
-            found = compute_scale(
-                x, fmt, granularity, rule=rule, symmetric=symmetric, symmetric_scale=symmetric_scale
-            )
+            found = compute_scale(x, fmt, granularity, rule=rule, symmetric=symmetric, symmetric_scale=symmetric_scale)
             scale, zero_point = found if isinstance(found, tuple) else (found, None)
         compute = torch.float64 if x.dtype is torch.float64 else torch.float32
         values = decode(scale, "float8_e8m0fnu", dtype=compute) if scale.dtype is torch.uint8 else scale
@@ -66,7 +64,8 @@ class Affine(Kernel):
         zero = None if zero_point is None else self.spread(zero_point, x.shape, granularity).to(compute)
         least = -to.max_code if int_range is IntRange.RESTRICTED and to.is_signed else to.min_code
         codes = self.finish(whole, zero, least, to.max_code)
-        codes = torch.where(quotient.isnan(), self.of_nan(zero, to), codes).to(code_dtype(to))
+        of_nan = self.of_nan(zero, to).clamp(least, to.max_code)
+        codes = torch.where(quotient.isnan(), of_nan, codes).to(code_dtype(to))
         return (codes, scale) if zero_point is None else (codes, scale, zero_point)
 
     def spread(self, scale: Tensor, shape: torch.Size, granularity: Granularity) -> Tensor:
@@ -317,7 +316,9 @@ class Dequantize(Kernel):
     def to_dtype(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         if x.dtype is torch.float64 and dtype.itemsize == 2:
             # PyTorch converts through float32, which rounds twice.
-            return dequantize_affine(torch.ones_like(x, dtype=torch.int8), x, granularity=Granularity((1,)), dtype=dtype)
+            return dequantize_affine(
+                torch.ones_like(x, dtype=torch.int8), x, granularity=Granularity((1,)), dtype=dtype
+            )
         return x.to(dtype)
 
 

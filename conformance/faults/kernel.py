@@ -28,6 +28,4 @@ class Kernel:
 
     def candidate(self) -> Candidate:
         """Make what the harness judges."""
-        return Candidate(
-            op=self.op, fn=self, options=self.options, choices=self.choices, accumulator=self.accumulator
-        )
+        return Candidate(op=self.op, fn=self, options=self.options, choices=self.choices, accumulator=self.accumulator)

@@ -203,7 +203,9 @@ class ShiftBringsSign(_Unpack):
         if LAYOUTS[layout].word_bits != 32 or codes.dtype is not torch.uint8 or 32 % fmt.bits:
             return codes
         each = 32 // fmt.bits
-        last = (torch.arange(codes.shape[axis]) % each == each - 1).view([-1 if d == axis % codes.ndim else 1 for d in range(codes.ndim)])
+        last = (torch.arange(codes.shape[axis]) % each == each - 1).view(
+            [-1 if d == axis % codes.ndim else 1 for d in range(codes.ndim)]
+        )
         return torch.where(last & (codes >> (fmt.bits - 1) > 0), codes | (256 - fmt.num_codes), codes)
 
 

@@ -41,7 +41,11 @@ class Scale(Kernel):
             blocks = blocks.movedim(d + 1, -1)
         blocks = blocks.flatten(flat.ndim)
         found = self.ends_of(blocks) if blocks.numel() else blocks.new_zeros(*blocks.shape[:-1], 2)
-        return found.reshape(*granularity.scale_shape(x.shape), 2)
+        return (
+            found.reshape(*granularity.scale_shape(x.shape), 2)
+            if x.numel()
+            else x.new_zeros(*granularity.scale_shape(x.shape), 2)
+        )
 
     def fill(self, x: Tensor, extents: tuple[int, ...]) -> Tensor:
         return x
@@ -196,7 +200,10 @@ class LimitOffByOne(_Changed):
         self, scale: Tensor, x: Tensor, fmt: str, granularity: Granularity, options: dict[str, object]
     ) -> Tensor:
         to = get_format(fmt)
-        if not isinstance(to, IntFormat) or options.get("symmetric_scale", SymmetricScale.QMAX) is not SymmetricScale.QMAX:
+        if (
+            not isinstance(to, IntFormat)
+            or options.get("symmetric_scale", SymmetricScale.QMAX) is not SymmetricScale.QMAX
+        ):
             return scale
         return torch.where(scale == 1, scale, scale * (to.max_code / (to.max_code + 1)))
 
@@ -348,7 +355,7 @@ class NanBlockHasLargestScale(_Changed):
 
 
 class RangeWithoutZero(_Changed):
-    """The range of an asymmetric scale does not take in zero: a block far from it has a finer scale, and zero no code."""
+    """The range of an asymmetric scale leaves zero out: blocks far from it have finer scales, and zero no code."""
 
     def asymmetric(
         self, scale: Tensor, zero: Tensor, x: Tensor, fmt: str, granularity: Granularity

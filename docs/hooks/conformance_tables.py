@@ -8,6 +8,7 @@ from typing import Any
 
 from markdown_cells import code, table
 
+from conformance.faults.table import FAULTS
 from conformance.known_differences import KNOWN_DIFFERENCES
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "conformance_scales",
     "conformance_sweeps",
     "conformance_triton",
+    "fault_score",
+    "planted_faults",
     "witness_differences",
 ]
 
@@ -27,6 +30,31 @@ def conformance_sweeps() -> str:
     """Every float32 pattern through `encode`."""
     header = ["format", "options", "patterns compared", "mismatches"]
     return table(header, [_patterns(key, result) for key, result in _load("sweep").items()])
+
+
+def fault_score() -> str:
+    """How many planted faults the suite finds, by operation."""
+    found = _load("faults")
+    levels = range(len(found["killed"]))
+    header = [
+        "operation",
+        "faults planted",
+        *(f"found at level {level}" for level in levels),
+        "right controls",
+        "alarms",
+    ]
+    rows = [
+        [code(op), f"{row['planted']}", *(f"{killed}" for killed in row["killed"]), f"{row['controls']}", ""]
+        for op, row in found["by_op"].items()
+    ]
+    total = ["all", f"{found['planted']}", *(f"{killed}" for killed in found["killed"])]
+    rows.append([*total, f"{found['controls']}, {found['seeds']} seeds each", f"{len(found['alarms'])}"])
+    return table(header, rows)
+
+
+def planted_faults() -> str:
+    """Every planted fault, its story and the public bug that it is modelled on."""
+    return table(["fault", "what is wrong", "modelled on"], [[code(one.name), one.story, one.source] for one in FAULTS])
 
 
 def conformance_devices() -> str:

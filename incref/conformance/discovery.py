@@ -6,10 +6,12 @@ from importlib.metadata import entry_points
 
 from incref.backends.discovery import available_backends, find_backend
 from incref.conformance.implementation import Candidate, Implementation, Registry
+from incref.conformance.pipe import pipe_implementation
 from incref.errors import UnsupportedError
 
 __all__ = ["GROUP", "find_implementations", "installed_implementations"]
 
+_PROGRAM = "cmd:"
 GROUP = "incref.kernels"
 """The entry point group; each entry is a function that is called with a `Registry`."""
 
@@ -18,14 +20,17 @@ def find_implementations(name: str) -> tuple[Implementation, ...]:
     """Find what `name` stands for.
 
     Args:
-        name: `reference`; a backend such as `triton`; an entry point of `incref.kernels`; or `package.module:thing`, a
-            register function, a candidate or an implementation. Without `:thing`, all candidates of the module.
+        name: `reference`; a backend such as `triton`; an entry point of `incref.kernels`; `cmd:` and a program that
+            speaks the protocol of `incref.conformance.pipe`; or `package.module:thing`, a register function, a
+            candidate or an implementation. Without `:thing`, all candidates of the module.
 
     Raises:
         UnsupportedError: if there is nothing, or a backend can't run here. What importing raises is not caught.
     """
     if name == "reference":
         return (Implementation.reference(),)
+    if name.startswith(_PROGRAM):
+        return (pipe_implementation(name.removeprefix(_PROGRAM))[0],)
     if ":" in name or "." in name:
         module, _, thing = name.partition(":")
         return _implementations_of(name, module, thing)

@@ -21,6 +21,7 @@ from incref.conformance.plan import Plan, kept_bits
 from incref.conformance.profiles import Profile
 from incref.conformance.result import Outcome, Result, Status
 from incref.conformance.suite import SUITE
+from incref.errors import UnsupportedError
 from incref.ops.contract import Exactness
 from incref.ops.table import OPS
 
@@ -153,6 +154,8 @@ def run_case(candidate: Candidate, case: Case, answers: Answers, *, device: torc
     begun = time.perf_counter()
     try:
         got, found = _ask(candidate, case, want, device or torch.device("cpu"))
+    except UnsupportedError as error:
+        return _result(case, Status.NOT_SUPPORTED, str(error))
     except Exception as error:  # noqa: BLE001  # a kernel may raise anything
         return _result(case, Status.ERROR, f"{type(error).__name__}: {error}"[:2000], time.perf_counter() - begun)
     seconds = time.perf_counter() - begun

@@ -2,8 +2,12 @@
 
 import typer
 
+from incref.cli.conform.compare import compare
+from incref.cli.conform.faults import faults
 from incref.cli.conform.listing import list_
+from incref.cli.conform.replay import replay
 from incref.cli.conform.run import run_
+from incref.cli.conform.statement import app as statement
 
 __all__ = ["app"]
 
@@ -15,3 +19,7 @@ app = typer.Typer(
 )
 app.command("list")(list_)
 app.command("run")(run_)
+app.command("replay")(replay)
+app.command("faults")(faults)
+app.command("compare")(compare)
+app.add_typer(statement)

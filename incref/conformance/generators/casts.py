@@ -31,10 +31,10 @@ def encode_cases(plan: Plan) -> Iterator[Case]:
                 yield _case(fmt, 0, "boundaries", torch.float32)
             yield from _placements(0, (Placement.REUSED, Placement.TRANSPOSED))
         case 1:
-            yield from _directed()
             yield from _stochastic(plan)
             yield from _placements(1, tuple(Placement))
             yield from _shapes()
+            yield from _directed()
             yield from _exhaustive()
             yield from _random(plan)
         case _:

@@ -26,7 +26,7 @@ _FORMATS = (
     "float6_e3m2fn",
     "float4_e2m1fn",
 )
-_SCALES = (1.0, 0.25, 8.0, 2.0**-20, 2.0**-100)
+_SCALES = (1.0, 0.25, 8.0, 2.0**-20, 2.0**-100, 0.1, 1 / 3, 0.0371, 1.7e-5, 23.0)
 
 
 def quantize_float_cases(plan: Plan) -> Iterator[Case]:

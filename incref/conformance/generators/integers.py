@@ -26,7 +26,7 @@ from incref.numerics.granularity import PER_TOKEN
 __all__ = ["dequantize_affine_cases", "quantize_affine_cases", "scales_of_every_size"]
 
 _FORMATS = ("int8", "uint8", "int4", "uint4", "int3", "int2", "uint2", "uint1")
-_SCALES = (1.0, 0.25, 8.0, 2.0**-20, 2.0**-100)
+_SCALES = (1.0, 0.25, 8.0, 2.0**-20, 2.0**-100, 0.1, 1 / 3, 0.0371, 1.7e-5, 23.0)
 
 
 def _int(name: str) -> IntFormat:
@@ -83,7 +83,7 @@ def _ties(
         special = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -0.0, 3e38, -3e38], dtype=dtype)
         x = torch.cat([x, special.expand(len(_SCALES), -1)], 1)
         middle = (target.min_code + target.max_code) // 2
-        zero = torch.tensor([0, middle, target.min_code, target.max_code, middle + 1], dtype=torch.int32)
+        zero = torch.tensor([0, middle, target.min_code, target.max_code, middle + 1] * 2, dtype=torch.int32)
         found: dict[str, object] = {
             "x": x,
             "fmt": fmt,

@@ -61,6 +61,7 @@ def _covering(plan: Plan, salt: int) -> Iterator[Case]:
                 for k in range(3):
                     yield _rows(plan, salt + k, fmt, dtypes[k], axis=-1 - (j + k) % 2, arithmetic=arithmetic)
                     yield _rows(plan, salt + k, fmt, dtypes[k], arithmetic=arithmetic, tensor_scale=0.037 * 2.0**k)
+                yield _scaled_ties(plan, salt, fmt, arithmetic)
             continue
         for j, rule in enumerate(_RULES):
             for k in range(3):
@@ -151,6 +152,33 @@ def _rows(
     kind = f"{fmt}/{str(dtype).removeprefix('torch.')}/axis{axis}"
     name = f"{kind}/{modes}/{tensor_scale}/{salt}/{plan.seed}"
     return Case(op="quantize_mx", generator="blocks", name=name, level=plan.level, draw=draw, placement=placement)
+
+
+def _scaled_ties(plan: Plan, salt: int, fmt: str, arithmetic: ScaleArithmetic) -> Case:
+    """Elements at, just below and just above midpoints times scales that are no powers of two.
+
+    Here a division and a product with a reciprocal round to different sides. The first element of a block is the
+    largest value times the scale of the block, for every finite scale.
+    """
+
+    def draw() -> Arguments:
+        source = _block(fmt)
+        generator = plan.generator(salt + 77)
+        element = torch.tensor(source.element.values, dtype=torch.float64).abs().unique()
+        middle = (element[1:] + element[:-1]) / 2
+        scales = torch.tensor(source.scale.values, dtype=torch.float64)
+        scales = scales[scales.isfinite() & (scales > 0)].repeat(8)
+        whole = torch.tensor(0.0371).to(torch.float64)
+        picked = middle[torch.randint(0, middle.numel(), (scales.numel(), source.block_size), generator=generator)]
+        picked[:, 0] = element[-1]
+        x = (picked * scales.unsqueeze(1) * whole).to(torch.float32)
+        step = torch.randint(-1, 2, x.shape, generator=generator, dtype=torch.int32)
+        step[:, 0] = 0
+        x = (x.view(torch.int32) + step).view(torch.float32)
+        return {"x": x, "fmt": fmt, "arithmetic": arithmetic, "tensor_scale": whole.to(torch.float32)}
+
+    name = f"{fmt}/{arithmetic.value}/{salt}/{plan.seed}"
+    return Case(op="quantize_mx", generator="ties", name=name, level=plan.level, draw=draw)
 
 
 def _shaped(plan: Plan, salt: int, fmt: str, shape: tuple[int, ...], axis: int) -> Case:

@@ -75,11 +75,14 @@ def hard_rows(
 
 
 def tie_rows(fmt: ElementFormat, scales: Sequence[float], dtype: torch.dtype, reach: int = 3) -> tuple[Tensor, Tensor]:
-    """List values that lie on and midway between codes, scaled by powers of two, and the neighbours of these.
+    """List values that lie on and midway between codes, times scales, and the neighbours of these.
+
+    Times a power of two they lie there exactly; times another scale, just where a division and a product with a
+    reciprocal may round to different sides.
 
     Args:
         fmt: an integer format, or a float of few bits.
-        scales: powers of two.
+        scales: values that float32 has, or is the next to.
         dtype: of the values.
         reach: how many codes beyond the ends of an integer format are also taken.
 
@@ -93,7 +96,7 @@ def tie_rows(fmt: ElementFormat, scales: Sequence[float], dtype: torch.dtype, re
         finite = torch.tensor(values, dtype=torch.float64)
         ladder = finite[finite.isfinite()].unique()
         codes = torch.cat([ladder, (ladder[1:] + ladder[:-1]) / 2, 2 * ladder[-1:], 2 * ladder[:1]])
-    column = torch.tensor(scales, dtype=torch.float64).unsqueeze(1)
+    column = torch.tensor(scales, dtype=torch.float32).to(torch.float64).unsqueeze(1)
     points = (codes * column).to(dtype)
     infinity = torch.full_like(points, torch.inf)
     x = torch.cat([points, torch.nextafter(points, infinity), torch.nextafter(points, -infinity)], 1)

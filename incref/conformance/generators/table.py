@@ -7,6 +7,12 @@ from incref.conformance.case import Case
 from incref.conformance.generators.casts import decode_cases, encode_cases
 from incref.conformance.generators.floats import dequantize_float_cases, quantize_float_cases
 from incref.conformance.generators.integers import dequantize_affine_cases, quantize_affine_cases
+from incref.conformance.generators.matmuls import (
+    fp8_matmul_cases,
+    int8_matmul_cases,
+    mx_matmul_cases,
+    weight_only_matmul_cases,
+)
 from incref.conformance.generators.mx import dequantize_mx_cases, quantize_mx_cases
 from incref.conformance.generators.packing import pack_cases, unpack_cases
 from incref.conformance.generators.scales import compute_scale_cases
@@ -30,6 +36,10 @@ GENERATORS: Mapping[str, tuple[Generator, ...]] = MappingProxyType(
         "dequantize_mx": (dequantize_mx_cases,),
         "pack": (pack_cases,),
         "unpack": (unpack_cases,),
+        "int8_matmul": (int8_matmul_cases,),
+        "weight_only_matmul": (weight_only_matmul_cases,),
+        "fp8_matmul": (fp8_matmul_cases,),
+        "mx_matmul": (mx_matmul_cases,),
     }
 )
 """An operation without generators can't be judged."""

@@ -1,0 +1,240 @@
+"""Faults of scaled floats: `quantize_float` and `dequantize_float`."""
+
+import torch
+from torch import Tensor
+
+from conformance.faults.integers import spread
+from conformance.faults.kernel import Kernel
+from incref.formats import NanRule, Overflow, Rounding, ScaleArithmetic, ScaleRule
+from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.numerics.patterns import widen
+from incref.ops import compute_scale, decode, dequantize_affine, encode, quantize_float
+
+
+class Scaled(Kernel):
+    """Spreads scales over the elements, divides whole tensors, and encodes."""
+
+    op = "quantize_float"
+    is_right = True
+
+    def __call__(
+        self,
+        x: Tensor,
+        fmt: str,
+        scale: Tensor | None = None,
+        *,
+        granularity: Granularity = PER_TENSOR,
+        rule: ScaleRule = ScaleRule.DIVIDE,
+        arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+        rounding: Rounding = Rounding.NEAREST_EVEN,
+        overflow: Overflow = Overflow.SATURATE,
+        nan: NanRule = NanRule.ERROR,
+        random_bits: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Quantize."""
+        if scale is None:
+            scale = compute_scale(x, fmt, granularity, rule=rule)
+        compute = torch.float64 if x.dtype is torch.float64 else torch.float32
+        values = decode(scale, "float8_e8m0fnu", dtype=compute) if scale.dtype is torch.uint8 else scale
+        factor = self.spread(values, x.shape, granularity)
+        # A conversion from float16 by PyTorch may drop the sign of a NaN.
+        wide = widen(x).to(compute)
+        quotient = self.divide(wide, factor, arithmetic)
+        if overflow is Overflow.SATURATE_FINITE:
+            most = torch.finfo(compute).max
+            quotient = torch.where(wide.isfinite() & quotient.isinf(), quotient.clamp(-most, most), quotient)
+        # NaNs that are made have sign bit 0; one in x stays as it is, one in a scale too.
+        new = torch.where(factor.isnan(), factor, torch.nan)
+        quotient = torch.where(wide.isnan(), wide, torch.where(quotient.isnan(), new, quotient))
+        codes = self.encode(quotient, fmt, rounding, overflow, nan, random_bits)
+        return codes, scale
+
+    def spread(self, scale: Tensor, shape: torch.Size, granularity: Granularity) -> Tensor:
+        return spread(scale, shape, granularity)
+
+    def divide(self, x: Tensor, scale: Tensor, arithmetic: ScaleArithmetic) -> Tensor:
+        return x / scale if arithmetic is ScaleArithmetic.DIVIDE else x * (1 / scale)
+
+    def encode(
+        self,
+        x: Tensor,
+        fmt: str,
+        rounding: Rounding,
+        overflow: Overflow,
+        nan: NanRule,
+        random_bits: Tensor | None,
+    ) -> Tensor:
+        return encode(x, fmt, rounding=rounding, overflow=overflow, nan=nan, random_bits=random_bits)
+
+
+class ReciprocalForDivision(Scaled):
+    """The product with the reciprocal of the scale stands for the division."""
+
+    source = "https://github.com/vllm-project/vllm: scaled FP8 conversion by inverted scales"
+
+    def divide(self, x: Tensor, scale: Tensor, arithmetic: ScaleArithmetic) -> Tensor:
+        return x * (1 / scale)
+
+
+class MultipliedByScale(Scaled):
+    """The scale is taken for its inverse."""
+
+    def divide(self, x: Tensor, scale: Tensor, arithmetic: ScaleArithmetic) -> Tensor:
+        return x * scale
+
+
+class QuotientInHalf(Scaled):
+    """The quotient is rounded to bfloat16 before it is encoded."""
+
+    def divide(self, x: Tensor, scale: Tensor, arithmetic: ScaleArithmetic) -> Tensor:
+        return super().divide(x, scale, arithmetic).to(torch.bfloat16).to(x.dtype)
+
+
+class QuotientBeyondFloatIsInf(Scaled):
+    """A finite value whose quotient is beyond float32 counts as Inf, which does not saturate."""
+
+    def encode(
+        self,
+        x: Tensor,
+        fmt: str,
+        rounding: Rounding,
+        overflow: Overflow,
+        nan: NanRule,
+        random_bits: Tensor | None,
+    ) -> Tensor:
+        most = torch.finfo(x.dtype).max
+        lost = torch.where(x.abs() == most, x * 2, x) if overflow is Overflow.SATURATE_FINITE else x
+        return super().encode(lost, fmt, rounding, overflow, nan, random_bits)
+
+
+class ClampLosesNan(Scaled):
+    """The quotient is clamped by functions that give the limit for a NaN."""
+
+    def encode(
+        self,
+        x: Tensor,
+        fmt: str,
+        rounding: Rounding,
+        overflow: Overflow,
+        nan: NanRule,
+        random_bits: Tensor | None,
+    ) -> Tensor:
+        return super().encode(x.nan_to_num(torch.finfo(x.dtype).max), fmt, rounding, overflow, nan, random_bits)
+
+
+class ScaleOfGroupBefore(Scaled):
+    """The first element of a group still gets the scale of the group before."""
+
+    def spread(self, scale: Tensor, shape: torch.Size, granularity: Granularity) -> Tensor:
+        found = spread(scale, shape, granularity)
+        return torch.cat([found[..., :1], found[..., :-1]], -1) if shape and found.numel() else found
+
+
+class RoundingIgnored(Scaled):
+    """Elements are rounded to nearest, whichever rounding was asked for."""
+
+    def encode(
+        self,
+        x: Tensor,
+        fmt: str,
+        rounding: Rounding,
+        overflow: Overflow,
+        nan: NanRule,
+        random_bits: Tensor | None,
+    ) -> Tensor:
+        return super().encode(x, fmt, Rounding.NEAREST_EVEN, overflow, nan, None)
+
+
+class ScaleIsAmax(Kernel):
+    """The scale is taken of the first block for all."""
+
+    op = "quantize_float"
+
+    def __call__(self, x: Tensor, fmt: str, scale: Tensor | None = None, **options: object) -> tuple[Tensor, Tensor]:
+        """Quantize."""
+        codes, found = quantize_float(x, fmt, scale, **options)
+        if scale is not None or found.numel() < 2 or found.dtype is torch.uint8:
+            return codes, found
+        first = found.flatten()[:1].expand(found.numel()).view(found.shape).clone()
+        return quantize_float(x, fmt, first, **options)
+
+
+class Dequantize(Kernel):
+    """Decodes, spreads the scales, and multiplies."""
+
+    op = "dequantize_float"
+    is_right = True
+
+    def __call__(
+        self,
+        codes: Tensor,
+        scale: Tensor,
+        fmt: str,
+        *,
+        granularity: Granularity = PER_TENSOR,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Dequantize."""
+        compute = torch.float64 if torch.float64 in (scale.dtype, dtype) else torch.float32
+        values = decode(scale, "float8_e8m0fnu", dtype=compute) if scale.dtype is torch.uint8 else scale.to(compute)
+        factor = self.spread(values, codes.shape, granularity)
+        return self.to_dtype(self.multiply(self.decode(codes, fmt, compute), factor), dtype)
+
+    def decode(self, codes: Tensor, fmt: str, dtype: torch.dtype) -> Tensor:
+        return decode(codes, fmt, dtype=dtype)
+
+    def spread(self, scale: Tensor, shape: torch.Size, granularity: Granularity) -> Tensor:
+        return spread(scale, shape, granularity)
+
+    def multiply(self, x: Tensor, factor: Tensor) -> Tensor:
+        return x * factor
+
+    def to_dtype(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        if x.dtype is torch.float64 and dtype.itemsize == 2:
+            ones = torch.ones_like(x, dtype=torch.int8)
+            return dequantize_affine(ones, x, granularity=Granularity((1,)), dtype=dtype)
+        return x.to(dtype)
+
+
+class DecodedInBfloat16(Dequantize):
+    """Product and value are bfloat16, which is rounded once more."""
+
+    def multiply(self, x: Tensor, factor: Tensor) -> Tensor:
+        return (x * factor).to(torch.bfloat16).to(x.dtype)
+
+
+class Divided(Dequantize):
+    """The scale is taken for its inverse."""
+
+    def multiply(self, x: Tensor, factor: Tensor) -> Tensor:
+        return x / factor
+
+
+class SubnormalCodesFlushed(Dequantize):
+    """Subnormal codes count as zero."""
+
+    def decode(self, codes: Tensor, fmt: str, dtype: torch.dtype) -> Tensor:
+        found = super().decode(codes, fmt, dtype)
+        return torch.where((codes & 0x7F) < 4, 0 * found, found)
+
+
+class NanCodeScaled(Dequantize):
+    """The code of NaN is read as the number that would follow the largest value."""
+
+    def decode(self, codes: Tensor, fmt: str, dtype: torch.dtype) -> Tensor:
+        found = super().decode(codes, fmt, dtype)
+        return torch.where(found.isnan(), 480.0, found)
+
+
+class ScalesInOrderOfColumns(Dequantize):
+    """Scales are read with the strides of their transpose."""
+
+    def spread(self, scale: Tensor, shape: torch.Size, granularity: Granularity) -> Tensor:
+        return spread(scale.reshape(scale.shape[::-1]).T if scale.ndim == 2 else scale, shape, granularity)
+
+
+class FmaOfZero(Dequantize):
+    """Multiplies with a fused addition of zero, which changes the sign of -0."""
+
+    def multiply(self, x: Tensor, factor: Tensor) -> Tensor:
+        return x * factor + 0.0

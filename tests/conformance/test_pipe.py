@@ -1,0 +1,68 @@
+"""A program in C, compiled here, is judged over a pipe; what it does to itself does not end the run."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from incref.conformance.pipe import PipeError, Program, pipe_implementation
+from incref.conformance.result import Outcome, Status
+from incref.conformance.run import run
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("program") / "decode"
+    source = Path(__file__).parent / "programs" / "decode.c"
+    subprocess.run(["gcc", "-O1", "-Wall", "-Werror", "-o", path, source], check=True)
+    return str(path)
+
+
+@pytest.fixture
+def judge(program: str) -> Iterator[Callable[..., Outcome]]:
+    opened: list[Program] = []
+
+    def judged(mode: str = "", *, seconds: float = 10.0, match: str = "*") -> Outcome:
+        implementation, process = pipe_implementation(f"{program} {mode}", seconds=seconds)
+        opened.append(process)
+        return run(implementation, level=1, match=match)
+
+    yield judged
+    for process in opened:
+        process.close()
+
+
+def test_a_right_program_passes_and_the_rest_is_not_supported(judge: Callable[..., Outcome]) -> None:
+    counts = judge().counts
+    assert counts[Status.PASS] > 5
+    assert counts[Status.NOT_SUPPORTED] > 100
+    assert counts[Status.FAIL] == counts[Status.ERROR] == 0
+
+
+def test_a_wrong_program_fails(judge: Callable[..., Outcome]) -> None:
+    outcome = judge("wrong", match="*/float8_e4m3fn/float32")
+    assert outcome.counts[Status.FAIL] == len(outcome.results) == 1
+    assert "factor of two" in outcome.results[0].hint
+
+
+def test_a_crash_is_an_error_of_one_case(judge: Callable[..., Outcome]) -> None:
+    outcome = judge("crash", match="*/float8_e4m3fn*")
+    errors = [result for result in outcome.results if result.status is Status.ERROR]
+    assert len(errors) > 2
+    assert all("exit code -6" in result.reason for result in errors)
+
+
+def test_a_hang_is_an_error_after_its_time(judge: Callable[..., Outcome]) -> None:
+    outcome = judge("hang", seconds=0.2, match="*/float8_e4m3fn/float32")
+    assert "gave no answer in 0.2 s" in outcome.results[0].reason
+
+
+def test_what_does_not_speak_the_protocol_is_refused() -> None:
+    with pytest.raises(PipeError, match="ended with exit code"):
+        pipe_implementation("false")
+    with pytest.raises(PipeError, match=r"no safetensors message|must give ops|gave no answer|ended with"):
+        pipe_implementation("echo nothing of use, but more than eight bytes", seconds=1.0)

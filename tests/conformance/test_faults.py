@@ -17,7 +17,7 @@ def test_there_are_enough_and_each_says_what_it_is() -> None:
     assert len(CONTROLS) >= 25
     names = [one.name for one in (*FAULTS, *CONTROLS)]
     assert len(set(names)) == len(names)
-    assert all(len(one.story) > 20 for one in (*FAULTS, *CONTROLS))
+    assert all(len(one.story) > 10 for one in (*FAULTS, *CONTROLS))
 
 
 def test_the_record_is_of_these_faults() -> None:
@@ -44,7 +44,7 @@ def test_what_is_right_is_not_taken_for_wrong(control: Control) -> None:
 
 
 def test_a_fault_that_is_right_survives_and_a_wrong_control_is_an_alarm() -> None:
-    right, wrong = CONTROLS[-1], FAULTS[-1]
+    right, wrong = CONTROLS[-1], FAULTS[0]
     as_fault = Fault(name="right", story="nothing is wrong", candidate=right.candidate)
     as_control = Control(name="wrong", story="something is", candidate=wrong.candidate)
     found = score([as_fault], [as_control], level=0)

@@ -26,7 +26,13 @@ def pytest_in(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / "kernels.py").write_text(MODULE)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "incref.conformance.pytest_plugin"]
     root = Path(__file__).parents[2]
-    environment = {"PYTHONPATH": f"{folder}:{root}", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    environment = {
+        "PYTHONPATH": f"{folder}:{root}",
+        "PATH": "/usr/bin:/bin",
+        "OMP_NUM_THREADS": "1",
+        # Where the package is installed, the plugin is loaded by its entry point already.
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
     return subprocess.run(
         [*command, "--rootdir", str(folder), "--incref-level", "0", *options],
         cwd=folder,

@@ -4,7 +4,9 @@ import typer
 
 from incref.cli.conform.compare import compare
 from incref.cli.conform.faults import faults
+from incref.cli.conform.identify import identify_
 from incref.cli.conform.listing import list_
+from incref.cli.conform.probe_acc import probe_acc
 from incref.cli.conform.replay import replay
 from incref.cli.conform.run import run_
 from incref.cli.conform.statement import app as statement
@@ -20,6 +22,8 @@ app = typer.Typer(
 app.command("list")(list_)
 app.command("run")(run_)
 app.command("replay")(replay)
+app.command("identify")(identify_)
+app.command("probe-acc")(probe_acc)
 app.command("faults")(faults)
 app.command("compare")(compare)
 app.add_typer(statement)

@@ -56,13 +56,8 @@ readme: env ## bring the tables of README.md up to date
 demo: env ## compare formats on a small model, in a few minutes
 	$(BIN)/python -m benchmarks.demo
 
-# Apart from .venv: transformers would import this peer wherever it is installed.
-build/peers: $(CONSTRAINTS) | env
-	$(BIN)/python -m pip install -qq --constraint $(CONSTRAINTS) --no-deps --upgrade --target $@ torchao
-	touch $@
-
-bench: env build/peers ## measure the speed of the operations, after checking that they are right
-	THP_MEM_ALLOC_ENABLE=1 PYTHONPATH=build/peers $(BIN)/python -m benchmarks.speed --json benchmarks/results
+bench: env ## measure the speed of the operations, after checking that they are right
+	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m benchmarks.speed --json benchmarks/results
 
 aot: env ## compile the Triton kernels for every GPU, without one, and check their machine code
 	$(BIN)/python -m conformance.aot --json conformance/results/aot.json

@@ -10,6 +10,7 @@ __all__ = [
     "FlushDenormalError",
     "IncrefError",
     "LayerError",
+    "LoweringWarning",
     "NanError",
     "TuningError",
     "UnsupportedError",
@@ -22,6 +23,10 @@ class IncrefError(Exception):
 
 class CalibrationWarning(UserWarning):
     """Calibration data left something open, and a documented choice was made; the message names the layer."""
+
+
+class LoweringWarning(UserWarning):
+    """What a compiler would make of a model is not right here, and something slower was made; the message says why."""
 
 
 class UnsupportedError(IncrefError):

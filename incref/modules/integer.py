@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from incref.formats import IntFormat
+from incref.formats import IntFormat, ScaleOrder
 from incref.modules.geometry import Geometry, border
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_channel
 from incref.ops.int8_matmul import int8_matmul
@@ -31,7 +31,13 @@ def multiplies_integers(weight: QuantSpec, activation: QuantSpec | None, ndim: i
 
 
 def integer_linear(
-    x: Parts, w: Parts, *, x_granularity: Granularity, bias: Tensor | None, dtype: torch.dtype
+    x: Parts,
+    w: Parts,
+    *,
+    x_granularity: Granularity,
+    bias: Tensor | None,
+    dtype: torch.dtype,
+    order: ScaleOrder = ScaleOrder.X_THEN_W,
 ) -> Tensor:
     """Compute `int8_matmul(x, w) + bias`, with its roundings.
 
@@ -41,6 +47,7 @@ def integer_linear(
         x_granularity: PER_TENSOR or PER_TOKEN.
         bias: [N], or None.
         dtype: of the result.
+        order: where scales enter.
 
     Returns:
         [..., N].
@@ -58,11 +65,19 @@ def integer_linear(
         w_granularity=PER_TOKEN if is_per_row else PER_TENSOR,
         bias=bias,
         dtype=dtype,
+        order=order,
     )
 
 
 def integer_conv2d(
-    x: Parts, w: Parts, bias: Tensor | None, kernel_size: tuple[int, ...], geometry: Geometry, *, dtype: torch.dtype
+    x: Parts,
+    w: Parts,
+    bias: Tensor | None,
+    kernel_size: tuple[int, ...],
+    geometry: Geometry,
+    *,
+    dtype: torch.dtype,
+    order: ScaleOrder = ScaleOrder.X_THEN_W,
 ) -> Tensor:
     """Convolve as `integer_linear` multiplies: each output is the product of the patch under the kernel.
 
@@ -73,6 +88,7 @@ def integer_conv2d(
         kernel_size: (kh, kw).
         geometry: where the convolution looks.
         dtype: of the result.
+        order: where scales enter.
 
     Returns:
         [B, N, H', W'] or [N, H', W'].
@@ -91,6 +107,7 @@ def integer_conv2d(
             x_granularity=PER_TENSOR,
             bias=one_bias,
             dtype=dtype,
+            order=order,
         )
         for part, rows, one_bias in zip(patches.chunk(g.groups, -1), _chunks(w, g.groups), biases, strict=True)
     ]

@@ -7,12 +7,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import fx, nn
 
 from incref.calibration.recorder import Call, CallRecorder
 from incref.checkpoints.layer_journal import LayerJournal
-from incref.config.resolve import QuantConfig
+from incref.config.resolve import QuantConfig, as_config
 from incref.errors import UnsupportedError
+from incref.export.capture import Stage, stage_of
+from incref.export.quantize import convert_exported, prepare_exported
 from incref.modules.replace import disable_fast_paths
 from incref.workflow.blockwise import replace_blockwise
 from incref.workflow.fingerprint import fingerprint
@@ -69,6 +71,10 @@ def convert(
     Warns:
         CalibrationWarning: if a layer that needs calibration was never called, or its Hessian had to be damped more.
     """
+    if stage_of(model) in (Stage.EXPORTED, Stage.PREPARED):
+        if calls is not None or journal is not None or group is not None:
+            raise UnsupportedError("a captured graph is converted at once, by calls of its own; leave the others out")
+        return _convert_graph(model, quant_config, inplace=inplace)
     plan = find_plan(model)
     if plan is not None and calls is not None:
         raise ValueError("a prepared model has calls of its own; leave calls out, or start from the float model")
@@ -81,6 +87,17 @@ def convert(
     finally:
         if plan is not None and find_plan(model) is plan:
             plan.attach(model)
+
+
+def _convert_graph(model: nn.Module, quant_config: QuantConfig | None, *, inplace: bool) -> nn.Module:
+    assert isinstance(model, fx.GraphModule)
+    if stage_of(model) is Stage.EXPORTED:
+        if quant_config is None:
+            raise ValueError("the model is not prepared; pass quant_config, or call prepare first")
+        model, inplace = prepare_exported(model, as_config(quant_config), inplace=inplace), True
+    elif quant_config is not None:
+        raise ValueError("a captured graph is prepared with its configuration; leave quant_config out")
+    return convert_exported(model, inplace=inplace)
 
 
 def _convert(

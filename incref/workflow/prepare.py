@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from incref.calibration.amax import AmaxCollector, input_keys
 from incref.calibration.blocks import find_blocks
@@ -16,6 +16,8 @@ from incref.config.resolve import QuantConfig, as_config
 from incref.config.resolve import plan as plan_of
 from incref.config.scheme import InputScheme, LayerScheme
 from incref.errors import CheckpointError
+from incref.export.capture import Stage, stage_of
+from incref.export.quantize import prepare_exported
 from incref.modules.trained import make_float, make_trained
 from incref.workflow.layers import needs_hessian
 from incref.workflow.lending import Lender
@@ -128,8 +130,11 @@ def prepare(
         ValueError: if a rule of the configuration matches no layer, or the model is prepared already.
         LayerError: if a layer can't become what the configuration says; the message names it.
     """
-    if find_plan(model) is not None:
+    if find_plan(model) is not None or stage_of(model) is Stage.PREPARED:
         raise ValueError("the model is prepared already; call convert, or start from the float model")
+    if stage_of(model) is Stage.EXPORTED:
+        assert isinstance(model, fx.GraphModule)
+        return prepare_exported(model, as_config(quant_config), inplace=inplace)
     plan = make_plan(model, quant_config, example_inputs)
     if not inplace:
         model = copy.deepcopy(model)

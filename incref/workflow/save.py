@@ -10,6 +10,8 @@ from incref.checkpoints.files import atomic_directory, file_digest
 from incref.checkpoints.foreign import CheckpointLayout
 from incref.checkpoints.manifest import MANIFEST_FILE, LayerRecord, Manifest
 from incref.checkpoints.shards import is_tensor_file, parse_size, write_shards
+from incref.errors import UnsupportedError
+from incref.export.capture import stage_of
 from incref.modules.cast import CastLayer
 from incref.modules.layer import QuantLayer
 from incref.modules.quant_inputs import QuantInputs
@@ -63,6 +65,10 @@ def save(
     shard_size = parse_size(max_shard_size)
     if is_foreign == (layout is None) or (scale_dtype is not None and not is_foreign):
         raise ValueError('layout is for format="huggingface", which needs one; scale_dtype is for that format too')
+    if stage_of(model) is not None:
+        raise UnsupportedError(
+            "a graph is saved by PyTorch: torch.export.save(torch.export.export(model, example_inputs), path)"
+        )
     if find_plan(model) is not None:
         raise ValueError("the model is prepared and not converted yet; call convert first")
     if is_foreign and _architecture(model) is None:

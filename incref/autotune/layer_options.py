@@ -11,6 +11,7 @@ from incref.autotune.assignment import Option
 from incref.autotune.sampler import Search
 from incref.config.base import BaseConfig
 from incref.config.resolve import QuantConfig
+from incref.config.rules import Layer
 from incref.config.scheme import LayerScheme
 from incref.modules.layer import QuantLayer
 
@@ -40,7 +41,8 @@ def measure_options(search: Search) -> LayerOptions:
         losses = _losses(search, {name: _quantized_layer(quantized, name) for name in schemes})
         for name, scheme in schemes.items():
             bits = 8 * _quantized_layer(quantized, name).qweight.nbytes
-            option = Option(config=_source(config, scheme), bits=bits, loss=losses[name])
+            source = _source(config, name, search.model.get_submodule(name), scheme)
+            option = Option(config=source, bits=bits, loss=losses[name])
             found.setdefault(name, {}).setdefault(repr(scheme), option)
     for name, choices in found.items():
         if any(name not in _as_config(given).resolve(search.model) for given in search.configs):
@@ -56,9 +58,11 @@ def _as_config(given: QuantConfig) -> BaseConfig:
     return given
 
 
-def _source(config: BaseConfig, scheme: LayerScheme) -> BaseConfig:
-    """The configuration, of this one and those of its rules, that gives a layer `scheme`."""
-    return next(one for one in (config, *(local for _, local in config.local_rules)) if one.scheme() == scheme)
+def _source(config: BaseConfig, name: str, layer: nn.Module, scheme: LayerScheme) -> BaseConfig:
+    """The configuration, of this one and those of its rules, that gives `layer`, called `name`, its `scheme`."""
+    assert isinstance(layer, Layer)
+    sources = (config, *(local for _, local in config.local_rules))
+    return next(one for one in sources if isinstance(layer, one.kinds) and one.scheme_for(name, layer) == scheme)
 
 
 def _quantized_layer(model: nn.Module, name: str) -> QuantLayer:
@@ -80,7 +84,7 @@ class _Comparison:
         """Compare one call; a forward hook."""
         del module
         y = output.to(torch.float64)
-        self._error += float((self._quantized(args[0]).to(torch.float64) - y).square().sum())
+        self._error += float((self._quantized(*args).to(torch.float64) - y).square().sum())
         self._total += float(y.square().sum())
 
     def loss(self, name: str) -> float:

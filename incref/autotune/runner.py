@@ -10,7 +10,7 @@ from incref.autotune.metric import Metric, evaluate
 from incref.autotune.trial import Measurement
 from incref.calibration.recorder import CallRecorder
 from incref.checkpoints.size import measure_size
-from incref.config.resolve import QuantConfig, resolve
+from incref.config.resolve import QuantConfig, plan
 from incref.workflow.arguments import Arguments, as_arguments
 from incref.workflow.convert import convert
 from incref.workflow.layers import needs_calibration
@@ -65,7 +65,7 @@ class Runner:
             ValueError: if that needs calibration data, and there is no function for it.
         """
         calls = None
-        if any(needs_calibration(scheme) for scheme in resolve(self._model, config).values()):
+        if any(needs_calibration(scheme) for scheme in plan(self._model, config).changes.values()):
             calls = self._recorded_calls()
         return convert(self._model, config, inplace=False, calls=calls)
 

@@ -10,13 +10,13 @@ from incref.autotune.metric import Metric
 from incref.autotune.trial import Measurement
 from incref.checkpoints.journal import Journal
 from incref.checkpoints.versions import versions
-from incref.config.scheme import LayerScheme
+from incref.config.scheme import InputScheme, LayerScheme
 from incref.qtensor.format_json import Json
 
 __all__ = ["Schemes", "TrialJournal", "model_digest"]
 
-Schemes = dict[str, LayerScheme]
-"""What every layer that changes becomes; nothing for the float model."""
+Schemes = dict[str, LayerScheme | InputScheme]
+"""What becomes of every layer, and every module without weights, that changes; nothing for the float model."""
 
 
 class TrialJournal:

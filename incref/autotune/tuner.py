@@ -12,7 +12,7 @@ from incref.autotune.sampler import Search
 from incref.autotune.trial import Measurement, Trial, rank
 from incref.autotune.trial_journal import Schemes, TrialJournal
 from incref.autotune.tuning_config import TuningConfig
-from incref.config.resolve import QuantConfig, resolve
+from incref.config.resolve import QuantConfig, plan
 from incref.errors import IncrefError, TuningError
 
 __all__ = ["Tuner"]
@@ -92,7 +92,7 @@ class Tuner:
     def _try(self, config: QuantConfig, objective: Objective) -> Trial | None:
         """Try `config`, unless a trial before gave the same model."""
         try:
-            schemes = resolve(self._model, config)
+            schemes = plan(self._model, config).changes
         except (ValueError, IncrefError) as error:
             return self._add(config, objective, Measurement(failure=f"{type(error).__name__}: {error}"), None)
         if schemes in self._seen:

@@ -72,6 +72,11 @@ class Plan:
         return {one.name: one.scheme for one in self.decisions if isinstance(one.scheme, InputScheme)}
 
     @property
+    def changes(self) -> dict[str, LayerScheme | InputScheme]:
+        """Both of these: all that makes a quantized model another one than the float model."""
+        return {one.name: one.scheme for one in self.decisions if one.scheme is not None}
+
+    @property
     def stored_bytes(self) -> int:
         """Bytes of all their weights afterwards."""
         return sum(one.stored_bytes for one in self.decisions)

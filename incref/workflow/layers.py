@@ -16,7 +16,7 @@ from incref.checkpoints.layer_journal import LayerJournal
 from incref.config.maxabs import MaxAbsScale
 from incref.config.method import GPTQ, Cast
 from incref.config.rules import Layer
-from incref.config.scheme import CAST_DTYPES, LayerScheme
+from incref.config.scheme import CAST_DTYPES, InputScheme, LayerScheme
 from incref.config.stored_weight import stored_weight
 from incref.errors import CalibrationWarning, LayerError
 from incref.formats import FloatFormat
@@ -60,8 +60,10 @@ class Statistics:
     smoothed: Smoothed | None = None
 
 
-def needs_calibration(scheme: LayerScheme) -> bool:
+def needs_calibration(scheme: LayerScheme | InputScheme) -> bool:
     """Whether a layer, or what its scheme says of a whole model, is quantized with the help of calibration data."""
+    if isinstance(scheme, InputScheme):
+        return scheme.is_static
     if scheme.smoothing is not None:
         return True
     return needs_hessian(scheme) or scheme.is_static or (scheme.inputs is not None and scheme.inputs.is_static)

@@ -4,6 +4,8 @@ from torch import nn
 
 from incref.autotune.layer_options import measure_options
 from incref.autotune.sampler import Search
+from incref.config.base import BaseConfig
+from incref.config.fp8 import FP8Config
 from incref.config.mx import MXQuantConfig
 from incref.config.resolve import QuantConfig
 from incref.config.rtn import RTNConfig
@@ -18,8 +20,8 @@ def make() -> nn.Module:
     return nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 8)).eval()
 
 
-def search(*configs: QuantConfig, x: torch.Tensor = X) -> Search:
-    model = make()
+def search(*configs: QuantConfig, x: torch.Tensor = X, model: nn.Module | None = None) -> Search:
+    model = model or make()
 
     def feed(fed: nn.Module) -> None:
         assert fed is not model
@@ -61,6 +63,35 @@ def test_configurations_that_agree_on_a_layer_are_one_option() -> None:
     options = measure_options(search(first, second))
     assert [option.config for option in options["0"]] == [first]
     assert [option.config for option in options["2"]] == [first, RTNConfig(bits=4)]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [MXQuantConfig(w_dtype="fp4"), FP8Config(dynamic_quantization=True, scale_method="maxabs_pcs_pow2")],
+    ids=["mx", "fp8"],
+)
+def test_convolutions_have_schemes_of_their_own(config: BaseConfig) -> None:
+    model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Flatten(), nn.Linear(8 * 36, 5)).eval()
+    found = measure_options(search(config, model=model, x=X.view(32, 1, 8, 8).expand(32, 4, 8, 8)))
+    assert {name: [option.config for option in options] for name, options in found.items()} == {
+        "0": [config],
+        "2": [config],
+    }
+
+
+def test_bags_are_called_with_all_that_they_get() -> None:
+    class Bags(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bags = nn.EmbeddingBag(4, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = self.bags((x.flatten()[:6] > 0).long(), torch.tensor([0, 2]))
+            return result
+
+    config = FP8Config(dynamic_quantization=True)
+    (option,) = measure_options(search(config, model=Bags()))["bags"]
+    assert 0 < option.loss < 0.01
 
 
 def test_to_be_left_alone_is_an_option_without_loss() -> None:

@@ -13,12 +13,15 @@ from incref.autotune.result import TuningResult
 from incref.autotune.sampler import Sampler, Search
 from incref.autotune.tune import tune
 from incref.autotune.tuning_config import TuningConfig
+from incref.config.fp8 import FP8Config
 from incref.config.gptq import GPTQConfig
+from incref.config.mx import MXQuantConfig
 from incref.config.resolve import QuantConfig
 from incref.config.rtn import RTNConfig
 from incref.config.schemes import SCHEMES
 from incref.errors import TuningError
 from incref.modules.linear import QuantLinear
+from incref.nn.matmul import Matmul
 
 BITS = [2, 3, 4, 5, 6, 8]
 
@@ -245,3 +248,32 @@ def test_a_journal_serves_another_tolerance(journal: Callable[..., TuningResult]
     again = Evaluation(values)
     assert journal(again, tolerable_loss=0.125).best.number == 3
     assert again.seen == [4]
+
+
+def test_configurations_that_differ_in_products_alone_are_both_tried(tmp_path: Path) -> None:
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.product = Matmul()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = self.product(x, x.T)
+            return result
+
+    x = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
+
+    def energy(model: nn.Module) -> float:
+        return float(model(x).square().sum())
+
+    def feed(model: nn.Module) -> None:
+        model(x)
+
+    fp8 = FP8Config(scale_method=["maxabs_pow2", "maxabs_arbitrary"])  # type: ignore[arg-type]  # a search space
+    mx = MXQuantConfig(act_dtype=["fp4", "fp8_e4m3"])  # type: ignore[arg-type]  # likewise
+    config = TuningConfig([mx, fp8], stops_when_met=False, journal=tmp_path)
+    result = tune(Product(), config, energy, run_fn=feed)
+    assert len({trial.values for trial in result.trials}) == 4
+    assert not any(trial.failure for trial in result.trials)
+    again = tune(Product(), config, energy, run_fn=feed)
+    assert [trial.values for trial in again.trials] == [trial.values for trial in result.trials]
+    assert all(trial.is_recalled for trial in again.trials)

@@ -9,7 +9,7 @@ WORKERS ?= 2
 # One thread a worker: the tests run side by side.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help env test triton check format lint types imports doctest docs demo bench aot readme clean
+.PHONY: help env test triton check format lint types imports doctest docs demo checkpoints bench aot readme clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -55,6 +55,13 @@ readme: env ## bring the tables of README.md up to date
 
 demo: env ## compare formats on a small model, in a few minutes
 	$(BIN)/python -m benchmarks.demo
+
+# Its wheel is only unpacked: the package can't be installed without CUDA, and its layers need nothing of it.
+build/autogptq: | env
+	$(BIN)/python -m pip install -qq --no-deps --no-compile --target $@ auto-gptq==0.7.1
+
+checkpoints: env build/autogptq ## compare GPTQ checkpoints with the layers of AutoGPTQ (23 MB)
+	$(PYTEST) tests/checkpoints/test_autogptq.py
 
 bench: env ## measure the speed of the operations, after checking that they are right
 	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m benchmarks.speed --json benchmarks/results

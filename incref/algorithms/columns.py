@@ -280,10 +280,12 @@ def column_quantizer(weight: Tensor, spec: QuantSpec, *, use_mse_search: bool = 
 
     Raises:
         UnsupportedError: for stochastic rounding, for integers that are not rounded to nearest even, for a search in a
-            block format, and for scales that are quantized row by row.
+            block format, for scales that are quantized row by row, and for a scale of the tensor that divides others.
     """
     fmt = spec.fmt
     rows, columns = weight.shape
+    if spec.tensor_scale_divides:
+        raise UnsupportedError("a scale of the tensor that divides others is for weights that were quantized elsewhere")
     if spec.rounding is Rounding.STOCHASTIC:
         raise UnsupportedError("columns are rounded in an order of their own and take no random bits; round to nearest")
     if isinstance(fmt, BlockFormat):

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from incref.formats import BlockFormat, IntFormat, Rounding
+from incref.numerics.granularity import per_group
 from incref.numerics.scaled import round_to_half
 from incref.ops.compute_scale import compute_scale
+from incref.ops.decode import decode
 from incref.ops.dequantize_affine import dequantize_affine
 from incref.ops.dequantize_float import dequantize_float
 from incref.ops.dequantize_mx import dequantize_mx
@@ -86,6 +88,8 @@ def quantize_parts(
     if isinstance(fmt, BlockFormat):
         if scale is not None or zero_point is not None:
             raise ValueError(f"the scales of {fmt.name} follow from its values; leave scale and zero_point out")
+        if spec.tensor_scale_divides:
+            raise ValueError("a scale of the tensor that divides others is for weights that were quantized elsewhere")
         codes, scale, *rest = quantize_mx(
             x,
             fmt,
@@ -160,12 +164,23 @@ def dequantize_parts(parts: Parts, spec: QuantSpec, dtype: torch.dtype) -> Tenso
     """Turn `parts` back into values of `dtype`, with the roundings of the operation that `spec` names."""
     fmt = spec.fmt
     if isinstance(fmt, BlockFormat):
+        if spec.tensor_scale_divides:
+            return _dequantize_divided(parts, spec, fmt, dtype)
         return dequantize_mx(
             parts.codes, parts.scale, fmt, axis=spec.axis, tensor_scale=parts.tensor_scale, dtype=dtype
         )
     if isinstance(fmt, IntFormat):
         return dequantize_affine(parts.codes, parts.scale, parts.zero_point, granularity=spec.granularity, dtype=dtype)
     return dequantize_float(parts.codes, parts.scale, fmt, granularity=spec.granularity, dtype=dtype)
+
+
+def _dequantize_divided(parts: Parts, spec: QuantSpec, fmt: BlockFormat, dtype: torch.dtype) -> Tensor:
+    """Multiply elements with the scales of their blocks, divided by that of the tensor first."""
+    assert parts.tensor_scale is not None
+    factor = decode(parts.scale, fmt.scale, dtype=torch.float32) / parts.tensor_scale
+    axis = spec.axis if spec.axis < 0 else spec.axis - parts.codes.ndim
+    granularity = per_group(fmt.block_size, axis)
+    return dequantize_float(parts.codes, factor, fmt.element, granularity=granularity, dtype=dtype)
 
 
 def fake_quantize(

@@ -56,6 +56,9 @@ class QuantSpec:
         scale_dtype: what scales that are floats are rounded to, to nearest even, before codes are chosen, for files
             that hold them in that dtype; None where they stay as the rule gives them. Zero points are those of the
             scales before.
+        tensor_scale_divides: whether the scale of the tensor divides those of blocks, `value * (scale / tensor_scale)`
+            with both results rounded to float32, instead of multiplying `value * scale`. Weights of some checkpoints
+            are so; nothing is quantized so.
     """
 
     fmt: Format
@@ -73,6 +76,7 @@ class QuantSpec:
     inf_block: BlockRule = BlockRule.NAN_BLOCK
     scales: ScaleSpec | None = None
     scale_dtype: torch.dtype | None = None
+    tensor_scale_divides: bool = False
 
     def __post_init__(self) -> None:
         """Fill in what follows from the format, and refuse choices that it does not have."""
@@ -96,6 +100,8 @@ class QuantSpec:
             self._check_scales(self.scales)
         if self.scale_dtype is not None:
             self._check_scale_dtype(self.scale_dtype)
+        if self.tensor_scale_divides and not (isinstance(fmt, BlockFormat) and fmt.has_tensor_scale):
+            raise ValueError(f"{fmt.name} has no scale of the tensor; leave tensor_scale_divides out")
 
     @property
     def element(self) -> ElementFormat:
@@ -244,6 +250,6 @@ def _value(name: str, described: Json) -> object:
         block, lead = described.get("block"), described.get("lead")
         if isinstance(block, list) and all(type(extent) is int for extent in block) and type(lead) is int:
             return Granularity(tuple(extent for extent in block if isinstance(extent, int)), lead)
-    elif type(described) is {"axis": int, "symmetric": bool}.get(name):
+    elif type(described) is {"axis": int, "symmetric": bool, "tensor_scale_divides": bool}.get(name):
         return described
     raise ValueError(f"{name} of a QuantSpec can't be {described!r}")

@@ -7,6 +7,7 @@ from incref.config.schemes import SCHEMES
 from incref.formats import FORMATS, Rounding, ScaleRule, SymmetricScale
 from incref.numerics.granularity import per_group
 from incref.numerics.scaled import round_to_half
+from incref.ops.decode import decode
 from incref.ops.dequantize_affine import dequantize_affine
 from incref.ops.dequantize_float import dequantize_float
 from incref.ops.dequantize_mx import dequantize_mx
@@ -146,3 +147,19 @@ def test_scales_beyond_the_range_of_their_dtype_are_refused(size: float) -> None
 def test_a_group_of_zeros_keeps_its_scale() -> None:
     spec = QuantSpec(fmt=FORMATS["int4"], granularity=per_group(32), scale_dtype=torch.float16)
     assert not quantize_parts(torch.zeros(1, 32), spec).codes.any()
+
+
+def test_a_scale_of_the_tensor_that_divides_those_of_blocks() -> None:
+    parts = quantize_parts(X[:, :64], QuantSpec(fmt=FORMATS["nvfp4"]))
+    divided = replace(parts, tensor_scale=torch.tensor(3.0))
+    values = decode(parts.codes, "e2m1").unflatten(1, (4, 16))
+    factor = decode(parts.scale, "e4m3fn") / 3.0
+    spec = QuantSpec(fmt=FORMATS["nvfp4"], tensor_scale_divides=True)
+    for dtype in (torch.float32, torch.bfloat16):
+        assert torch.equal(dequantize_parts(divided, spec, dtype), (values * factor[..., None]).flatten(1).to(dtype))
+    lengthwise = replace(divided, codes=parts.codes.T.contiguous(), scale=parts.scale.T.contiguous())
+    for axis in (0, -2):
+        turned = dequantize_parts(lengthwise, replace(spec, axis=axis), torch.float32)
+        assert torch.equal(turned.T, dequantize_parts(divided, spec, torch.float32))
+    with pytest.raises(ValueError, match="is for weights that were quantized elsewhere"):
+        quantize_parts(X, spec)

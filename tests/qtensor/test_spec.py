@@ -136,3 +136,10 @@ def test_scales_are_rounded_to_floats_that_files_hold() -> None:
     ):
         with pytest.raises(ValueError, match="are codes here; leave scale_dtype out"):
             QuantSpec(**codes, scale_dtype=torch.float16)
+
+
+def test_only_formats_with_a_scale_of_the_tensor_divide_by_it() -> None:
+    spec = QuantSpec(fmt=FORMATS["nvfp4"], tensor_scale_divides=True)
+    assert QuantSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    with pytest.raises(ValueError, match="mxfp4 has no scale of the tensor; leave tensor_scale_divides out"):
+        QuantSpec(fmt=FORMATS["mxfp4"], tensor_scale_divides=True)

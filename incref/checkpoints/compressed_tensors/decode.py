@@ -43,10 +43,7 @@ class CompressedTensorsCodec(Codec):
     """Reads layers of compressed-tensors checkpoints.
 
     Weights are what the library decompresses them to: `(code - zero_point) * scale`, the product rounded to the dtype
-    of the scales; to bfloat16 where scales are codes. It divides the scales of NVFP4 by weight_global_scale and
-    multiplies with the elements then, each rounded to float32; here the exact product of element and scale is
-    multiplied with the reciprocal of weight_global_scale, so the two differ in the last bits of float32 where that is
-    no power of two.
+    of the scales; to bfloat16 where scales are codes. The scale of a tensor in NVFP4 divides those of its blocks.
 
     Attributes:
         groups: of layers that are quantized alike.
@@ -271,16 +268,14 @@ def _decode_blocks(layer: str, parts: Mapping[str, Tensor], shape: tuple[int, in
     tensor_scale = None
     if fmt.has_tensor_scale:
         divisor = require_part(layer, parts, "weight_global_scale", (torch.float32,), (1,))
-        tensor_scale = (1.0 / divisor).reshape(())
-        if not bool((divisor > 0) & (tensor_scale > 0) & tensor_scale.isfinite()):
-            raise CheckpointError(
-                f"{layer}: weight_global_scale must be positive and have a reciprocal, got {divisor.item()}"
-            )
+        tensor_scale = divisor.reshape(())
+        if not bool((divisor > 0) & divisor.isfinite()):
+            raise CheckpointError(f"{layer}: weight_global_scale must be positive and finite, got {divisor.item()}")
     return QTensor(
         packed=codes,
         scale=scale.view(torch.uint8),
         tensor_scale=tensor_scale,
-        spec=QuantSpec(fmt=fmt),
+        spec=QuantSpec(fmt=fmt, tensor_scale_divides=fmt.has_tensor_scale),
         shape=shape,
         dtype=torch.bfloat16,
     )

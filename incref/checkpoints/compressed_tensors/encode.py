@@ -177,7 +177,7 @@ def _encode_blocks(name: str, weight: QTensor, fmt: BlockFormat) -> tuple[str, d
     tensors = {"weight_packed": weight.packed} if is_packed else {"weight": weight.packed.view(torch.float8_e4m3fn)}
     tensors["weight_scale"] = weight.scale.view(torch.float8_e4m3fn) if fmt.has_tensor_scale else weight.scale
     if weight.tensor_scale is not None:
-        divisor = 1.0 / weight.tensor_scale
+        divisor = weight.tensor_scale if weight.spec.tensor_scale_divides else 1.0 / weight.tensor_scale
         if not bool(divisor.isfinite() & (divisor > 0)):
             raise CheckpointError(f"{name}: the scale of the tensor has no reciprocal: {weight.tensor_scale.item()}")
         tensors["weight_global_scale"] = divisor.reshape(1)

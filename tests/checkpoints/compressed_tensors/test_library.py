@@ -59,6 +59,7 @@ def encode(qweight: QTensor, scale_dtype: torch.dtype | None) -> tuple[dict[str,
 def test_decompresses_our_weights_bit_for_bit(name: str, scale_dtype: torch.dtype | None) -> None:
     qweight = QTensor.quantize(weight(), SPECS[name])
     if qweight.tensor_scale is not None:
+        # A power of two means the same as a factor and, its reciprocal, as a divisor.
         qweight.tensor_scale.fill_(2**-10)
     tensors, scheme, config = encode(qweight, scale_dtype)
     theirs = compressors.BaseCompressor.get_value_from_registry(scheme.format).decompress(tensors, scheme)["weight"]
@@ -77,8 +78,7 @@ def test_reads_what_the_library_compressed(name: str, dtype: torch.dtype) -> Non
     arguments = scheme.weights
     x = weight(dtype)
     low, high = _extremes(x, arguments)
-    # So that the library's NVFP4 and this one have the same meaning; see the test below.
-    global_scale = torch.tensor([1024.0]) if name == "nvfp4" else None
+    global_scale = torch.tensor([1000.0]) if name == "nvfp4" else None
     scale, zero = quantization.utils.calculate_qparams(low, high, arguments, global_scale=global_scale)
     given = {"weight": x, "weight_scale": scale, "weight_zero_point": zero.to(torch.int8)}
     if global_scale is not None:
@@ -107,14 +107,26 @@ def _extremes(x: Tensor, arguments: object) -> tuple[Tensor, Tensor]:
     return groups.amin(2), groups.amax(2)
 
 
-def test_nvfp4_by_any_scale_of_the_tensor_differs_in_the_last_bits_only() -> None:
+def test_nvfp4_is_read_bit_for_bit_whatever_the_scale_of_the_tensor_is() -> None:
     qweight = QTensor.quantize(weight(), SPECS["nvfp4"])
     tensors, scheme, config = encode(qweight, None)
     compressor = compressors.BaseCompressor.get_value_from_registry(scheme.format)
-    theirs = compressor.decompress(tensors, scheme)["weight"]
-    ours = CompressedTensorsCodec.parse(config).decode("fc", tensors, SHAPE).weight.dequantize()
+    for divisor in (tensors["weight_global_scale"], torch.tensor([3.0]), torch.tensor([1e-30]), torch.tensor([1e30])):
+        stored = {**tensors, "weight_global_scale": divisor}
+        theirs = compressor.decompress(stored, scheme)["weight"]
+        ours = CompressedTensorsCodec.parse(config).decode("fc", stored, SHAPE).weight
+        assert torch.equal(ours.dequantize(), theirs)
+        # Written again it is the same file.
+        again, _, _ = encode(ours, None)
+        assert all(torch.equal(again[name].view(torch.uint8), stored[name].view(torch.uint8)) for name in stored)
+
+
+def test_nvfp4_quantized_here_differs_in_the_last_bits_of_float32_once_it_is_stored() -> None:
+    qweight = QTensor.quantize(weight(), SPECS["nvfp4"])
+    tensors, _, config = encode(qweight, None)
+    stored = CompressedTensorsCodec.parse(config).decode("fc", tensors, SHAPE).weight.dequantize(torch.float64)
     exact = qweight.dequantize(torch.float64)
-    # Each takes at most three roundings to float32 and one to bfloat16, of half a unit in the last place each.
-    bound = 3 * 2.0**-24 + 2.0**-8
-    for found in (ours, theirs):
-        assert bool(((found.double() - exact).abs() <= bound * exact.abs()).all())
+    # The reciprocal, and the quotient by it, are each rounded to float32; the element is multiplied in float64.
+    bound = 2 * 2.0**-24 + 2.0**-48
+    assert bool(((stored - exact).abs() <= bound * exact.abs()).all())
+    assert not torch.equal(stored, exact)

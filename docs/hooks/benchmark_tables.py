@@ -6,7 +6,15 @@ from typing import Any
 
 from markdown_cells import code, table
 
-__all__ = ["demo_results", "gptq_results", "public_kernels", "speed_machine", "speed_results", "triton_speed"]
+__all__ = [
+    "demo_results",
+    "gptq_peer_results",
+    "gptq_results",
+    "public_kernels",
+    "speed_machine",
+    "speed_results",
+    "triton_speed",
+]
 
 _RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 _COLUMNS = ("clone", "encode", "incref", "ml_dtypes", "torchao")
@@ -24,6 +32,17 @@ def gptq_results() -> str:
     rows = json.loads((_RESULTS / "gptq.json").read_text())["rows"]
     header = ["scheme", "bits per weight", "file, MB", "perplexity", "loss against float32, nats a token"]
     return table(header, map(_demo_row, rows))
+
+
+def gptq_peer_results() -> str:
+    """Errors of a layer's output by GPTQ, beside other libraries."""
+    found = json.loads((_RESULTS / "gptq_peers.json").read_text())
+    libraries = ["incref", *found["versions"]]
+    header = ["", "incref", *(f"{name} {version}" for name, version in found["versions"].items())]
+    rows = [
+        [name, *(f"{row[one]:.6f}" if one in row else "" for one in libraries)] for name, row in found["errors"].items()
+    ]
+    return table(header, rows)
 
 
 def triton_speed() -> str:

@@ -75,6 +75,10 @@ def quantize(  # noqa: PLR0917  # typer takes options by annotation
         ScaleName | None, typer.Option(help="What float scales are rounded to, before codes are chosen.")
     ] = None,
     max_shard_size: MaxShardSize = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(help="A directory that keeps layers, so that the command goes on after a stop."),
+    ] = None,
     json_: AsJson = False,  # noqa: FBT002  # typer makes a flag of it
     quiet: Quiet = False,  # noqa: FBT002  # likewise
 ) -> None:
@@ -87,7 +91,8 @@ def quantize(  # noqa: PLR0917  # typer takes options by annotation
         raise typer.BadParameter(f"the directory to make must not be there yet, and {out} is", param_hint="OUT")
     layout = _layout(format_, layout)
     wanted = _with_scales(SCHEMES[scheme], scale_dtype)
-    with reporting_failures(on_interrupt="Nothing was written."):
+    kept = "Nothing was written." if journal is None else f"The same command goes on with the layers in {journal}."
+    with reporting_failures(on_interrupt=kept):
         model = load_model(directory)
         before = file_bytes(directory)
         with bars(quiet=quiet) as progress:
@@ -99,7 +104,7 @@ def quantize(  # noqa: PLR0917  # typer takes options by annotation
             tokens = None
             if needs_calibration(wanted):
                 tokens = calibration_of(directory, text, window=window, windows=calibration_windows)
-            convert_with_text(model, wanted, tokens, inplace=True, progress=show)
+            convert_with_text(model, wanted, tokens, inplace=True, progress=show, journal=journal)
             writing = progress.add_task("writing", total=1)
             with atomic_directory(out, last=MANIFEST_FILE) as unfinished:
                 save(

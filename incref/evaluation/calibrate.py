@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ def convert_with_text(
     inplace: bool,
     progress: Progress | None = None,
     on_window: Callable[[], None] | None = None,
+    journal: Path | None = None,
 ) -> nn.Module:
     """Quantize all linear layers of a causal language model but its output heads, and attention if the scheme says so.
 
@@ -34,6 +36,7 @@ def convert_with_text(
         inplace: whether `model` itself is changed; if not, a copy is.
         progress: called after every layer that was converted.
         on_window: called after every window of text.
+        journal: see `convert`.
 
     Raises:
         UnsupportedError: if the scheme needs text and there is none, or speaks of attention that can't be exposed.
@@ -44,7 +47,7 @@ def convert_with_text(
             model, inplace = copy.deepcopy(model), True
         expose_attention(model)
     if not needs_calibration(scheme):
-        return convert(model, scheme, inplace=inplace, progress=progress)
+        return convert(model, scheme, inplace=inplace, progress=progress, journal=journal)
     if tokens is None or not len(tokens):
         raise UnsupportedError("this scheme is calibrated with text; give at least one window")
     prepared = prepare(model, scheme)
@@ -54,6 +57,6 @@ def convert_with_text(
                 prepared(input_ids=window[None])
                 if on_window is not None:
                     on_window()
-        return convert(prepared, inplace=inplace, progress=progress)
+        return convert(prepared, inplace=inplace, progress=progress, journal=journal)
     finally:
         drop_plan(model)

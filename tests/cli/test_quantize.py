@@ -139,3 +139,24 @@ def test_a_layout_that_does_not_hold_the_scheme(tiny_llama: Path, tmp_path: Path
     assert result.exit_code == 1
     assert "compressed-tensors has no mxint8" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_journal_lets_the_same_command_go_on(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    options = ("--scheme", "mxfp4", "--quiet", "--journal", str(tmp_path / "journal"))
+    with monkeypatch.context() as context:
+        context.setattr(module, "copy_tokenizer", stop)
+        result = run(tiny_llama, tmp_path / "out", *options)
+    assert result.exit_code == 130
+    assert "The same command goes on with the layers in" in result.stderr.replace("\n", " ")
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "journal").iterdir()}
+    assert len(files) > 1
+    assert run(tiny_llama, tmp_path / "out", *options).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "journal").iterdir()} == files
+    assert run(tiny_llama, tmp_path / "plain", *options[:3]).exit_code == 0
+    file = "model.safetensors"
+    assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()

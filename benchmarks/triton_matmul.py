@@ -129,10 +129,9 @@ def _tiles(*sizes: tuple[int, int, int, int, int], is_transposed: bool = False) 
 
 
 _TILES = {
-    "int8_matmul": _tiles((128, 128, 128, 4, 4), (128, 128, 128, 8, 4)),
-    "fp8_matmul": _tiles((128, 128, 128, 8, 3), (64, 256, 128, 8, 3), (128, 256, 128, 8, 3)),
-    "weight_only_matmul": _tiles((128, 256, 64, 8, 3), (128, 128, 128, 8, 3), (64, 256, 64, 4, 3), is_transposed=True),
-    "mx_matmul": _tiles((128, 128, 128, 4, 4), (128, 64, 128, 4, 4), (64, 128, 128, 4, 4)),
+    "fp8_matmul": _tiles((64, 128, 128, 4, 4), (64, 128, 128, 4, 3), (128, 64, 128, 4, 4), (64, 256, 128, 8, 4)),
+    "weight_only_matmul": _tiles((64, 256, 64, 4, 4), (64, 256, 32, 4, 4), (64, 256, 128, 8, 3), is_transposed=True),
+    "mx_matmul": _tiles((128, 256, 64, 8, 4), (128, 128, 64, 4, 4), (256, 128, 64, 8, 3), is_transposed=True),
 }
 """Tiles to try beside those that kernels choose for many rows."""
 
@@ -156,7 +155,6 @@ def _rows() -> Iterator[Row]:
             peak="int8",
             guard=Int8MatmulCase(shape=guard, dtype=torch.bfloat16),
             make=_int8,
-            tiles=_TILES["int8_matmul"] if is_large else (),
         )
         for name, (left, right) in scales.items():
             yield Row(

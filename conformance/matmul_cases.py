@@ -34,6 +34,8 @@ from incref.ops import (
     quantize_mx,
     weight_only_matmul,
 )
+from incref_kernels.triton.mx_matmul import folded_codes
+from incref_kernels.triton.mx_matmul import plan as mx_matmul_plan
 from incref_kernels.triton.targets import Factors, accumulator, factors_for
 from incref_kernels.triton.weight_only_matmul import plan
 
@@ -497,7 +499,8 @@ class MxMatmulCase:
             dequantize_mx(codes, scale, fmt, tensor_scale=None if tensor is None else one, dtype=torch.float64)
             for (codes, scale, tensor), fmt in zip(sides, formats, strict=True)
         ]
-        sums = allowed_sums(*values, _FLOAT32, _FLOAT32, self._declared(where, formats))
+        declared = self._declared(where, formats, [scale for _, scale, _ in sides])
+        sums = allowed_sums(*values, _FLOAT32, _FLOAT32, declared)
         left, right = (None if scale is None else scale.view(1, 1) for scale in whole)
         total = _scaled(sums, left, right, self.order, left is not None or right is not None)
         _judge(finding, got, _finished(total, bias, self.dtype), "random values")
@@ -511,13 +514,21 @@ class MxMatmulCase:
         shift = torch.randint(-self.spread, self.spread + 1, parts[1].shape, generator=generator)
         return parts[0], (parts[1].int() + shift).clamp(0, 254).to(torch.uint8), None
 
-    def _declared(self, where: Where, formats: Sequence[Format]) -> Declared:
+    def _declared(self, where: Where, formats: Sequence[Format], scales: Sequence[Tensor]) -> Declared:
+        shape = self.shape
         declared = accumulator(where.device, Factors.BFLOAT16)
-        sizes = {fmt.block_size for fmt in formats if isinstance(fmt, BlockFormat) and not fmt.has_tensor_scale}
-        if not sizes:
-            return declared
+        assert isinstance(declared, Sequential | Aligned)
+        powers = [
+            (fmt, scale)
+            for fmt, scale in zip(formats, scales, strict=True)
+            if isinstance(fmt, BlockFormat) and not fmt.has_tensor_scale
+        ]
+        ranges = [(*folded_codes(fmt), scale) for fmt, scale in powers]
+        if all(bool(((scale >= least) & (scale <= most)).all()) for least, most, scale in ranges):
+            tile, parts, _ = mx_matmul_plan(shape.rows, shape.columns, shape.length, where.device)
+            return SplitK(inner=declared, parts=parts, tile=tile.block_k) if parts > 1 else declared
         if isinstance(declared, Aligned):
-            return Promoted(inner=declared, every=sizes.pop())
+            return Promoted(inner=declared, every=powers[0][0].block_size)
         # Whatever is added first, it is one sum of two terms after the other.
         return AnyOrder()
 
@@ -641,7 +652,9 @@ def mx_cases() -> Iterator[DeviceCase]:
         ("mxfp4", "nvfp4"),
     ):
         yield MxMatmulCase(shape=_SOME, x_fmt=x_fmt, w_fmt=w_fmt, dtype=torch.bfloat16, has_bias=True)
-    yield MxMatmulCase(shape=_SOME, spread=110)
+    for shape in (_FEW, _SOME, _MANY):
+        for x_fmt, w_fmt in (("mxfp8_e4m3", "mxfp8_e4m3"), ("mxfp4", "nvfp4")):
+            yield MxMatmulCase(shape=shape, x_fmt=x_fmt, w_fmt=w_fmt, spread=140)
 
 
 MATMUL_SECTIONS = {

@@ -1,7 +1,9 @@
-"""`mx_matmul` on tensor cores: exact products of elements, summed block by block, and the scales in float32.
+"""`mx_matmul` on tensor cores: exact products of elements with their scales, in one of two ways.
 
-Elements, with the scales of NVFP4, are values of bfloat16. Where a scale is a power of two the sum of a block is
-multiplied by it, which is exact within the range of float32; so no scale, however large or small, loses a bit.
+Elements times their scales are values of bfloat16, but for the largest and smallest powers of two. So both factors are
+dequantized to it, the weight where few rows meet it in the kernel that multiplies, and the product is one of bfloat16.
+Where a scale is beyond that range, which a flag on the device says, another kernel multiplies elements alone, and the
+sum of each block by the scales, in float32: no scale, however large or small, loses a bit.
 """
 
 import math
@@ -16,26 +18,39 @@ from torch import Tensor
 from incref.backends.backend import Kernel
 from incref.formats import BlockFormat, Format, ScaleOrder
 from incref.numerics.codes import code_dtype
+from incref.numerics.granularity import PER_TENSOR
 from incref.numerics.patterns import float_format_of
 from incref.numerics.scaled_matmul import as_rows, require_matrices, require_output
 from incref.ops.quantize_mx import get_block_format
+from incref_kernels.triton.dequantize_mx import dequantize_mx
 from incref_kernels.triton.device.decode import decode_patterns
 from incref_kernels.triton.device.divide import value_of
 from incref_kernels.triton.device.facts import bfloat16, layout_of_width, power_of_two
 from incref_kernels.triton.device.matmul import apply_scales, load_factors, store_tile, tile_place
 from incref_kernels.triton.device.scaled import scale_values
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
-from incref_kernels.triton.matmul import LEAST_K, swapped, why_not_order
+from incref_kernels.triton.matmul import LEAST_K, RowScale, swapped, why_not_order
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
+from incref_kernels.triton.split_k import parts_for
+from incref_kernels.triton.tiles import Tile, choose
+from incref_kernels.triton.weight_only_matmul import TILES_OF_FLOATS, Weight, blocks_of_weight, multiply
 
-__all__ = ["KERNEL", "TILES", "mx_matmul", "mx_matmul_kernel"]
+__all__ = ["KERNEL", "TILES", "folded_codes", "mx_matmul", "mx_matmul_kernel", "plan"]
 
 TILES = (
     MatmulTile(block_m=64, block_n=16, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
     MatmulTile(block_m=64, block_n=64, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
     MatmulTile(block_m=128, block_n=128, block_k=128, num_warps=8, num_stages=3),
 )
-"""Tiles by the rows of `x`; along K they have as much as shares a scale, if that is a power of two."""
+"""Tiles by the rows of `x` for sums of blocks; along K they have as much as shares a scale."""
+FUSED_TILES = (
+    MatmulTile(block_m=64, block_n=16, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
+    MatmulTile(block_m=64, block_n=64, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
+)
+"""Tiles for few rows, in whose kernel the weight is dequantized."""
+FIND_TILE = Tile(elements=4096)
+_FEW_ROWS = FUSED_TILES[-1].rows
+_MOST_PARTS = 16
 
 
 @triton.jit
@@ -104,6 +119,23 @@ def _scale_block(
 
 
 @triton.jit
+def find_beyond_kernel(
+    scale_ptr: tl.tensor,
+    found_ptr: tl.tensor,
+    numel: tl.tensor,
+    LEAST: tl.constexpr,
+    MOST: tl.constexpr,
+    NAN: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    """Note in `found_ptr` whether a code is below LEAST or above MOST, and not NAN."""
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    code = tl.load(scale_ptr + place, mask=place < numel, other=NAN).to(tl.int32)
+    is_beyond = (code != NAN) & ((code < LEAST) | (code > MOST))
+    tl.store(found_ptr, 1, mask=tl.max(is_beyond.to(tl.int32), axis=0) != 0)
+
+
+@triton.jit
 def mx_matmul_kernel(
     x_ptr: tl.tensor,
     w_ptr: tl.tensor,
@@ -111,6 +143,7 @@ def mx_matmul_kernel(
     w_scale_ptr: tl.tensor,
     x_tensor_scale_ptr: tl.tensor,
     w_tensor_scale_ptr: tl.tensor,
+    where_ptr: tl.tensor,
     bias_ptr: tl.tensor,
     out_ptr: tl.tensor,
     M: tl.tensor,
@@ -135,7 +168,12 @@ def mx_matmul_kernel(
     BLOCK_K: tl.constexpr,
     GROUP_M: tl.constexpr,
 ) -> None:
-    """Compute a tile of `x @ w.T`; all elements of a row in BLOCK_K share a scale that is a power of two, if any."""
+    """Compute a tile of `x @ w.T`; all elements of a row in BLOCK_K share a scale that is a power of two, if any.
+
+    Nothing is done unless `where_ptr` is set.
+    """
+    if tl.load(where_ptr) == 0:
+        return
     rows, columns = tile_place(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP_M)
     # Rows beyond the end repeat the last one, and are not stored.
     x_at = tl.minimum(rows, M - 1).to(tl.int64)[:, None]
@@ -146,11 +184,8 @@ def mx_matmul_kernel(
     for start in range(0, K, BLOCK_K):
         x = _factor(x_ptr + x_at * x_row, x_scale_base, start, x_k, K, x_fmt, 1, EVEN_K, BLOCK_K)
         w = _factor(w_ptr + w_at * w_row, w_scale_base, start, w_k, K, w_fmt, 0, EVEN_K, BLOCK_K)
-        if x_fmt.has_tensor_scale and w_fmt.has_tensor_scale:
-            total = tl.dot(x, w, total, input_precision="ieee")
-        else:
-            acc = tl.dot(x, w, input_precision="ieee")
-            total += _scale_block(acc, x_scale_base, w_scale_base, start // BLOCK_K, x_fmt, w_fmt, LOW, HIGH)
+        acc = tl.dot(x, w, input_precision="ieee")
+        total += _scale_block(acc, x_scale_base, w_scale_base, start // BLOCK_K, x_fmt, w_fmt, LOW, HIGH)
     total = apply_scales(total, x_tensor_scale_ptr, w_tensor_scale_ptr, rows, columns, M, N, 0, 1, 1, order, 0, 0)
     store_tile(total, bias_ptr, out_ptr, rows, columns, M, N, out_row, out_column, layout, BIAS_AXIS)
 
@@ -182,34 +217,136 @@ def mx_matmul(
 ) -> Tensor:
     """Run `incref.ops.mx_matmul` in a kernel; codes are read where they are, with any strides.
 
-    `targets.accumulator` adds the products of a block; the sums of blocks are added in float32, in the order of K.
-    Without a scale that is a power of two, all of K is one block.
+    `targets.accumulator` adds the products of bfloat16, in as many parts of K as `plan` says. With a scale that is
+    beyond `folded_codes` it adds those of a block, and the sums of blocks are added in float32, in the order of K.
     """
     require_matrices(x, w)
     require_output(dtype, bias, w.shape[0])
-    sides = [
-        _side("x", x, x_scale, get_block_format(x_fmt), x_tensor_scale),
-        _side("w", w, w_scale, get_block_format(w_fmt), w_tensor_scale),
-    ]
-    (rows, length), columns = sides[0].codes.shape, w.shape[0]
+    left = _side("x", x, x_scale, get_block_format(x_fmt), x_tensor_scale)
+    right = _side("w", w, w_scale, get_block_format(w_fmt), w_tensor_scale)
+    rows, columns = left.codes.shape[0], w.shape[0]
     out = torch.empty(rows, columns, dtype=dtype, device=x.device)
-    patterns = out.view(pattern_dtype(dtype))
-    tile = tile or fit_tile(tile_for(TILES, rows), x.device, x_bytes=2, w_bytes=2)
-    block = _block(sides[0].fmt, sides[1].fmt)
-    tile = tile if block is None else replace(tile, block_k=block)
+    beyond = _find_beyond(left, right)
+    _multiply_folded(left, right, out, bias, order, tile if tile is not None and tile.is_transposed else None, beyond)
+    block = _block(left.fmt, right.fmt)
+    if block is not None:
+        assert beyond is not None
+        tile = tile or fit_tile(tile_for(TILES, rows), x.device, x_bytes=2, w_bytes=2)
+        _multiply_blocks(left, right, out, bias, order, replace(tile, block_k=block), beyond)
+    return out.view(*x.shape[:-1], columns)
+
+
+def folded_codes(fmt: BlockFormat) -> tuple[int, int]:
+    """The least and the greatest code of a power of two that bfloat16 holds every element with."""
+    half = float_format_of(torch.bfloat16)
+    assert half.smallest_subnormal is not None
+    least = math.ceil(math.log2(half.smallest_subnormal / fmt.element.smallest_positive))
+    most = half.emax - math.frexp(fmt.element.qmax)[1] + 1
+    return max(least + fmt.scale.bias, 0), min(most + fmt.scale.bias, fmt.scale.max_code)
+
+
+def _find_beyond(*sides: "_Side") -> Tensor | None:
+    """Make the flag that says whether some scale is beyond `folded_codes`; None if no format has such scales."""
+    powers = [side for side in sides if not side.fmt.has_tensor_scale]
+    if not powers:
+        return None
+    found = torch.zeros(1, dtype=torch.int32, device=sides[0].codes.device)
+    tile = choose(FIND_TILE)
+    for side in powers:
+        least, most = folded_codes(side.fmt)
+        launch(
+            find_beyond_kernel,
+            triton.cdiv(side.scale.numel(), tile.elements),
+            side.scale,
+            found,
+            side.scale.numel(),
+            device=found.device,
+            tile=tile,
+            LEAST=least,
+            MOST=most,
+            NAN=side.fmt.scale.nan_code,
+            BLOCK=tile.elements,
+        )
+    return found
+
+
+def plan(
+    rows: int, columns: int, length: int, device: torch.device, tile: MatmulTile | None = None
+) -> tuple[MatmulTile, int, bool]:
+    """Choose the tile, the parts of K, and whether the weight is dequantized in the kernel that multiplies.
+
+    That is so where few rows meet it: its codes take fewer bytes than bfloat16.
+    """
+    is_fused = rows <= _FEW_ROWS
+    if tile is None:
+        table = FUSED_TILES if is_fused else TILES_OF_FLOATS
+        tile = fit_tile(tile_for(table, rows), device, x_bytes=2, w_bytes=1 if is_fused else 2)
+    steps = max(1, triton.cdiv(length, tile.block_k))
+    return tile, parts_for(device, tile.programs(rows, columns), steps, _MOST_PARTS) if is_fused else 1, is_fused
+
+
+def _multiply_folded(
+    x: "_Side",
+    w: "_Side",
+    out: Tensor,
+    bias: Tensor | None,
+    order: ScaleOrder,
+    tile: MatmulTile | None,
+    beyond: Tensor | None,
+) -> None:
+    """Multiply factors in bfloat16, unless `beyond` is set."""
+    (rows, length), columns = x.codes.shape, w.codes.shape[0]
+    tile, parts, is_fused = plan(rows, columns, length, out.device, tile)
+    one = torch.ones((), dtype=torch.float32, device=out.device)
+    values = _fold(x, one)
+    if is_fused:
+        codes = w.codes.view(torch.uint8)
+        own = one if w.fmt.has_tensor_scale else None
+        weight = blocks_of_weight((columns, length), w.scale, w.fmt, None, PER_TENSOR, None, own)
+    else:
+        codes, own, weight = _fold(w, one), None, Weight(fmt=None, scale=RowScale(scale=None))
+    multiply(
+        values,
+        codes,
+        weight,
+        out,
+        tensor_scale=own,
+        bias=bias,
+        weight_dtype=torch.bfloat16,
+        tile=tile,
+        parts=parts,
+        scales=(x.tensor_scale, w.tensor_scale),
+        order=order,
+        unless=beyond,
+    )
+
+
+def _fold(side: "_Side", one: Tensor) -> Tensor:
+    """Elements times the scales of their blocks."""
+    whole = one if side.fmt.has_tensor_scale else None
+    return dequantize_mx(side.codes, side.scale, side.fmt, tensor_scale=whole, dtype=torch.bfloat16)
+
+
+def _multiply_blocks(
+    x: "_Side", w: "_Side", out: Tensor, bias: Tensor | None, order: ScaleOrder, tile: MatmulTile, beyond: Tensor
+) -> None:
+    """Multiply elements block by block, if `beyond` is set."""
+    sides, patterns = [x, w], out.view(pattern_dtype(out.dtype))
     if tile.is_transposed:
         sides, patterns, order = sides[::-1], patterns.T, swapped(order)
     one, other = sides
+    length = x.codes.shape[1]
     low, high = _exact_exponents(one.fmt, other.fmt, tile.block_k)
     launch(
         mx_matmul_kernel,
-        tile.programs(rows, columns),
+        tile.programs(*out.shape),
         one.codes,
         other.codes,
         one.scale,
         other.scale,
         one.tensor_scale,
         other.tensor_scale,
+        beyond,
         None if bias is None else bias.contiguous(),
         patterns,
         *patterns.shape,
@@ -217,19 +354,18 @@ def mx_matmul(
         *one.codes.stride(),
         *other.codes.stride(),
         *patterns.stride(),
-        device=x.device,
+        device=out.device,
         tile=tile,
         x_fmt=one.fmt,
         w_fmt=other.fmt,
         order=order,
-        layout=float_format_of(dtype),
+        layout=float_format_of(out.dtype),
         LOW=low,
         HIGH=high,
         BIAS_AXIS=0 if tile.is_transposed else 1,
         EVEN_K=length % tile.block_k == 0,
         **tile.constants(),
     )
-    return out.view(*x.shape[:-1], columns)
 
 
 def _side(name: str, codes: Tensor, scale: Tensor, fmt: BlockFormat, tensor_scale: Tensor | None) -> _Side:

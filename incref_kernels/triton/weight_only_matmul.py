@@ -8,7 +8,17 @@ import triton.language as tl
 from torch import Tensor
 
 from incref.backends.backend import Kernel
-from incref.formats import E8M0, BlockFormat, CodebookFormat, ElementFormat, FloatFormat, Format, IntFormat, get_format
+from incref.formats import (
+    E8M0,
+    BlockFormat,
+    CodebookFormat,
+    ElementFormat,
+    FloatFormat,
+    Format,
+    IntFormat,
+    ScaleOrder,
+    get_format,
+)
 from incref.formats.layouts import LAYOUTS, PackLayout
 from incref.numerics.codes import code_dtype
 from incref.numerics.decode import value_table
@@ -19,21 +29,30 @@ from incref.numerics.scaled_matmul import as_rows, require_output
 from incref.ops.quantize_affine import get_int_format
 from incref.ops.quantize_float import get_float_format
 from incref.ops.weight_only_matmul import require_group_index
-from incref_kernels.triton.device.matmul import load_factors, store_tile, tile_place
+from incref_kernels.triton.device.matmul import apply_scales, load_factors, store_tile, tile_place
 from incref_kernels.triton.device.weights import dequantize_tile, load_codes
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
-from incref_kernels.triton.matmul import RowScale, row_scale, row_values
+from incref_kernels.triton.matmul import RowScale, row_scale, row_values, swapped
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
 from incref_kernels.triton.split_k import add_parts_kernel, parts_for
 from incref_kernels.triton.tiles import Tile, choose
 
-__all__ = ["KERNEL", "TILES", "plan", "weight_only_matmul", "weight_only_matmul_kernel"]
+__all__ = [
+    "KERNEL",
+    "TILES",
+    "Weight",
+    "blocks_of_weight",
+    "multiply",
+    "plan",
+    "weight_only_matmul",
+    "weight_only_matmul_kernel",
+]
 
 # The tile of the weight is the first factor, from registers, so every tile is of the transposed product.
 TILES = (
     MatmulTile(block_m=64, block_n=16, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
     MatmulTile(block_m=64, block_n=64, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
-    MatmulTile(block_m=128, block_n=128, block_k=64, num_warps=8, num_stages=4, is_transposed=True),
+    MatmulTile(block_m=64, block_n=256, block_k=64, num_warps=4, num_stages=3, is_transposed=True),
 )
 """Tiles of `w @ x.T`, by the rows of `x`."""
 TILES_OF_FLOAT32 = (
@@ -41,8 +60,65 @@ TILES_OF_FLOAT32 = (
     MatmulTile(block_m=64, block_n=64, block_k=32, num_warps=4, num_stages=2, is_transposed=True),
 )
 """The same for products in float32, which no matrix unit computes exactly."""
+TILES_OF_FLOATS = (
+    MatmulTile(block_m=64, block_n=16, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
+    MatmulTile(block_m=64, block_n=64, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
+    MatmulTile(block_m=128, block_n=256, block_k=64, num_warps=8, num_stages=3, is_transposed=True),
+)
+"""The same for weights that are bfloat16 already."""
 ADD_TILE = Tile(elements=1024)
 _MOST_PARTS = 16
+
+
+@triton.jit
+def _weights(
+    base: tl.tensor,
+    scale_ptr: tl.tensor,
+    zero_ptr: tl.tensor,
+    table_ptr: tl.tensor,
+    tensor_scale_ptr: tl.tensor,
+    group_ptr: tl.tensor,
+    columns: tl.tensor,
+    start: tl.tensor,
+    N: tl.tensor,
+    K: tl.tensor,
+    stride: tl.tensor,
+    blocks: tl.tensor,
+    fmt: tl.constexpr,
+    scale_fmt: tl.constexpr,
+    EXTENT: tl.constexpr,
+    GROUP: tl.constexpr,
+    PACKED: tl.constexpr,
+    EVEN_K: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+) -> tl.tensor:
+    """Load a tile of the weight as floats; 0 beyond K, whatever the scale is there."""
+    k = start + tl.arange(0, BLOCK_K)
+    if fmt is None:
+        value = load_factors(base, k, stride, K, 1, EVEN_K)
+    else:
+        codes = load_codes(base, start, stride, K, fmt.bits, PACKED, EVEN_K, BLOCK_K)
+        value = dequantize_tile(
+            codes,
+            scale_ptr,
+            zero_ptr,
+            table_ptr,
+            tensor_scale_ptr,
+            group_ptr,
+            columns,
+            start,
+            N,
+            K,
+            blocks,
+            fmt,
+            scale_fmt,
+            EXTENT,
+            GROUP,
+            BLOCK_K,
+        )
+        if not EVEN_K:
+            value = tl.where((k < K)[None, :], value, 0.0)
+    return value
 
 
 @triton.jit
@@ -54,6 +130,9 @@ def weight_only_matmul_kernel(
     table_ptr: tl.tensor,
     tensor_scale_ptr: tl.tensor,
     group_ptr: tl.tensor,
+    unless_ptr: tl.tensor,
+    left_ptr: tl.tensor,
+    right_ptr: tl.tensor,
     bias_ptr: tl.tensor,
     out_ptr: tl.tensor,
     M: tl.tensor,
@@ -68,6 +147,7 @@ def weight_only_matmul_kernel(
     scale_fmt: tl.constexpr,
     weight_type: tl.constexpr,
     common_type: tl.constexpr,
+    order: tl.constexpr,
     layout: tl.constexpr,
     EXTENT: tl.constexpr,
     GROUP: tl.constexpr,
@@ -81,8 +161,14 @@ def weight_only_matmul_kernel(
 ) -> None:
     """Compute a tile of `w @ x.T`, or its sum over one of PARTS runs along K, and store it transposed.
 
-    BLOCK_M counts rows of `w`, BLOCK_N rows of `x`.
+    BLOCK_M counts rows of `w`, BLOCK_N rows of `x`. A weight without a format is one of floats. `left_ptr` and
+    `right_ptr` are scales of all of `x` and `w` that multiply sums, in the order `order` of the transposed product.
+    Nothing is done where `unless_ptr` is set.
     """
+    # Triton decides the outer condition while it compiles.
+    if unless_ptr is not None:  # noqa: SIM102
+        if tl.load(unless_ptr) != 0:
+            return
     tiles = tl.cdiv(N, BLOCK_M) * tl.cdiv(M, BLOCK_N)
     part = tl.program_id(0) // tiles
     columns, rows = tile_place(tl.program_id(0) % tiles, N, M, BLOCK_M, BLOCK_N, GROUP_M)
@@ -95,9 +181,8 @@ def weight_only_matmul_kernel(
     acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for step in range(first, last):
         k = step * BLOCK_K + tl.arange(0, BLOCK_K)
-        codes = load_codes(w_base, step * BLOCK_K, w_k, K, fmt.bits, PACKED, EVEN_K, BLOCK_K)
-        value = dequantize_tile(
-            codes,
+        value = _weights(
+            w_base,
             scale_ptr,
             zero_ptr,
             table_ptr,
@@ -107,40 +192,42 @@ def weight_only_matmul_kernel(
             step * BLOCK_K,
             N,
             K,
+            w_k,
             blocks,
             fmt,
             scale_fmt,
             EXTENT,
             GROUP,
+            PACKED,
+            EVEN_K,
             BLOCK_K,
         )
-        if not EVEN_K:
-            value = tl.where((k < K)[None, :], value, 0.0)
         x = load_factors(x_base, k, x_k, K, 0, EVEN_K).to(common_type)
         acc = tl.dot(value.to(weight_type).to(common_type), x, acc, input_precision="ieee")
     if PARTS == 1:
+        acc = apply_scales(acc, right_ptr, left_ptr, columns, rows, N, M, 0, 1, 1, order, 0, 0)
         store_tile(acc, bias_ptr, out_ptr, columns, rows, N, M, 1, N, layout, 0)
     else:
         store_tile(acc, None, out_ptr + part.to(tl.int64) * M * N, columns, rows, N, M, 1, N, layout, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Weight:
+class Weight:
     """A quantized weight as the kernel reads it.
 
     Attributes:
-        fmt: of the codes.
+        fmt: of the codes; None for floats.
         scale_fmt: of scales that are codes but not E8M0's; else None.
         scale: of each group.
         zero_point: likewise; None for 0.
         table: values of the codes of a codebook; else None.
     """
 
-    fmt: ElementFormat
-    scale_fmt: FloatFormat | None
+    fmt: ElementFormat | None
     scale: RowScale
-    zero_point: Tensor | None
-    table: Tensor | None
+    scale_fmt: FloatFormat | None = None
+    zero_point: Tensor | None = None
+    table: Tensor | None = None
 
 
 def weight_only_matmul(
@@ -190,6 +277,7 @@ def weight_only_matmul(
             raise TypeError(f"{name} must be torch.float32, torch.bfloat16 or torch.float16, got {one}")
     require_output(dtype, bias, columns)
     weight = _weight((columns, length), scale, source, zero_point, granularity, g_idx, tensor_scale)
+    assert weight.fmt is not None
     wanted = code_dtype(weight.fmt) if packed is None else word_dtype(LAYOUTS[packed])
     if w.dtype is not wanted:
         raise TypeError(f"{'codes' if packed is None else 'words'} of {source.name} must be {wanted}, got {w.dtype}")
@@ -202,26 +290,87 @@ def weight_only_matmul(
     if is_tuned and _is_gathered(weight.scale.block, g_idx, tile):
         # Scales of single elements would be kept for every stage.
         tile = replace(tile, num_stages=1)
-    programs = tile.programs(rows, columns)
     out = torch.empty(rows, columns, dtype=dtype, device=x.device)
-    sums = out if parts == 1 else torch.empty(parts, rows, columns, dtype=torch.float32, device=x.device)
-    last = None if bias is None else bias.contiguous()
-    launch(
-        weight_only_matmul_kernel,
-        programs * parts,
+    multiply(
         flat,
         w if packed else w.view(torch.uint8),
-        weight.scale.scale,
+        weight,
+        out,
+        tensor_scale=tensor_scale,
+        g_idx=g_idx,
+        bias=bias,
+        weight_dtype=weight_dtype,
+        packed=packed,
+        tile=tile,
+        parts=parts,
+    )
+    return out.view(*x.shape[:-1], columns)
+
+
+def multiply(
+    x: Tensor,
+    w: Tensor,
+    weight: Weight,
+    out: Tensor,
+    *,
+    tile: MatmulTile,
+    parts: int,
+    weight_dtype: torch.dtype,
+    tensor_scale: Tensor | None = None,
+    g_idx: Tensor | None = None,
+    bias: Tensor | None = None,
+    packed: PackLayout | None = None,
+    scales: tuple[Tensor | None, Tensor | None] = (None, None),
+    order: ScaleOrder = ScaleOrder.PRODUCT,
+    unless: Tensor | None = None,
+) -> None:
+    """Launch the kernels, with everything checked.
+
+    Args:
+        x: [M, K].
+        w: codes, words or floats [N, K].
+        weight: what belongs to the codes.
+        out: [M, N], contiguous.
+        tile: sizes.
+        parts: runs along K.
+        weight_dtype: of the dequantized weight.
+        tensor_scale: of NVFP4, a factor of every weight.
+        g_idx: groups.
+        bias: [N].
+        packed: how `w` is packed.
+        scales: float32 (), of `x` and `w`, that multiply sums.
+        order: where they do.
+        unless: int32 [1]; nothing is done if it is not 0.
+    """
+    (rows, length), columns = x.shape, w.shape[0]
+    # What differs meets in float32, which holds both.
+    common = x.dtype if x.dtype is weight_dtype else torch.float32
+    sums = out if parts == 1 else torch.empty(parts, rows, columns, dtype=torch.float32, device=x.device)
+    last = None if bias is None else bias.contiguous()
+    left, right = scales if parts == 1 else (None, None)
+    scale = weight.scale.scale
+    if scale is None and weight.fmt is not None:
+        # Rows without elements have no scales; the kernel wants one that it does not read.
+        scale = torch.zeros(1, 1, dtype=torch.uint8, device=x.device)
+    launch(
+        weight_only_matmul_kernel,
+        tile.programs(rows, columns) * parts,
+        x,
+        w,
+        scale,
         weight.zero_point,
         weight.table,
         tensor_scale,
         None if g_idx is None else g_idx.contiguous(),
+        unless,
+        left,
+        right,
         last if parts == 1 else None,
         sums.view(pattern_dtype(sums.dtype)),
         rows,
         columns,
         length,
-        *flat.stride(),
+        *x.stride(),
         *w.stride(),
         weight.scale.blocks,
         device=x.device,
@@ -230,6 +379,7 @@ def weight_only_matmul(
         scale_fmt=weight.scale_fmt,
         weight_type=_TYPES[weight_dtype],
         common_type=_TYPES[common],
+        order=swapped(order),
         layout=float_format_of(sums.dtype),
         EXTENT=weight.scale.extent,
         GROUP=weight.scale.block,
@@ -244,17 +394,19 @@ def weight_only_matmul(
             add_parts_kernel,
             triton.cdiv(out.numel(), adding.elements),
             sums,
+            *scales,
             last,
-            out.view(pattern_dtype(dtype)),
+            unless,
+            out.view(pattern_dtype(out.dtype)),
             out.numel(),
             columns,
             device=x.device,
             tile=adding,
-            layout=float_format_of(dtype),
+            order=order,
+            layout=float_format_of(out.dtype),
             PARTS=parts,
             BLOCK=adding.elements,
         )
-    return out.view(*x.shape[:-1], columns)
 
 
 def plan(
@@ -293,8 +445,8 @@ def _is_gathered(block: int, g_idx: Tensor | None, tile: MatmulTile) -> bool:
     return g_idx is not None or (block > 0 and block % tile.block_k != 0 and tile.block_k % block != 0)
 
 
-def _codes_in_word(fmt: ElementFormat, packed: PackLayout | None) -> int:
-    return 1 if packed is None else LAYOUTS[packed].word_bits // fmt.bits
+def _codes_in_word(fmt: ElementFormat | None, packed: PackLayout | None) -> int:
+    return 1 if packed is None or fmt is None else LAYOUTS[packed].word_bits // fmt.bits
 
 
 def _require_matrices(x: Tensor, w: Tensor, fmt: Format, packed: PackLayout | None) -> None:
@@ -315,10 +467,10 @@ def _weight(
     granularity: Granularity,
     g_idx: Tensor | None,
     tensor_scale: Tensor | None,
-) -> _Weight:
+) -> Weight:
     """Check what belongs to the codes of a weight of `shape`."""
     if isinstance(fmt, BlockFormat):
-        return _blocks(shape, scale, fmt, zero_point, granularity, g_idx, tensor_scale)
+        return blocks_of_weight(shape, scale, fmt, zero_point, granularity, g_idx, tensor_scale)
     if tensor_scale is not None:
         raise ValueError(f"{fmt.name} has no tensor_scale")
     element: ElementFormat = get_int_format(fmt) if isinstance(fmt, IntFormat) else get_float_format(fmt)
@@ -334,10 +486,10 @@ def _weight(
         found = RowScale(scale=scale.contiguous(), extent=1)
         zeros = RowScale(scale=None if zero_point is None else zero_point.contiguous(), extent=1)
     table = value_table(fmt, torch.float32, scale.device) if isinstance(fmt, CodebookFormat) else None
-    return _Weight(fmt=element, scale_fmt=None, scale=found, zero_point=zeros.scale, table=table)
+    return Weight(fmt=element, scale_fmt=None, scale=found, zero_point=zeros.scale, table=table)
 
 
-def _blocks(
+def blocks_of_weight(
     shape: tuple[int, int],
     scale: Tensor,
     fmt: BlockFormat,
@@ -345,7 +497,8 @@ def _blocks(
     granularity: Granularity,
     g_idx: Tensor | None,
     tensor_scale: Tensor | None,
-) -> _Weight:
+) -> Weight:
+    """Check the scales of a weight of blocks."""
     own = per_group(fmt.block_size)
     if g_idx is not None:
         require_group_index(shape, g_idx, scale, zero_point, fmt=fmt, granularity=granularity)
@@ -357,7 +510,7 @@ def _blocks(
         raise ValueError(f"{fmt.name} {'needs a' if fmt.has_tensor_scale else 'has no'} tensor_scale")
     found = row_scale("scale", scale, shape, own)
     # Also where one block spans the row.
-    return _Weight(
+    return Weight(
         fmt=fmt.element,
         scale_fmt=None if fmt.scale == E8M0 else fmt.scale,
         scale=found,

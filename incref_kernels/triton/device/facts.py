@@ -36,6 +36,7 @@ __all__ = [
     "NEAREST_AWAY",
     "NEAREST_EVEN",
     "NONSATURATE",
+    "PRODUCT",
     "RULE_DIVIDE",
     "SATURATE",
     "SATURATE_BLOCK",
@@ -94,6 +95,7 @@ ELEMENT = tl.constexpr(BlockRule.ELEMENT)
 SATURATE_BLOCK = tl.constexpr(BlockRule.SATURATE)
 DIVIDE = tl.constexpr(ScaleArithmetic.DIVIDE)
 RULE_DIVIDE = tl.constexpr(ScaleRule.DIVIDE)
+PRODUCT = tl.constexpr(ScaleOrder.PRODUCT)
 X_THEN_W = tl.constexpr(ScaleOrder.X_THEN_W)
 W_THEN_X = tl.constexpr(ScaleOrder.W_THEN_X)
 

@@ -5,7 +5,7 @@ import triton.language as tl
 
 from incref_kernels.triton.device.decode import decode_patterns
 from incref_kernels.triton.device.divide import value_of
-from incref_kernels.triton.device.facts import integer_offset, is_float, layout_of_width
+from incref_kernels.triton.device.facts import integer_offset, is_float, layout_of_width, power_of_two
 from incref_kernels.triton.device.scaled import scale_values
 
 __all__ = ["dequantize_tile", "load_codes"]
@@ -69,6 +69,8 @@ def _decode(codes: tl.tensor, table_ptr: tl.tensor, fmt: tl.constexpr) -> tl.ten
         raw = (codes & (fmt.num_codes - 1)) ^ offset
         one: tl.constexpr = single.bias + single.mantissa_bits << single.mantissa_bits
         value = value_of(raw | one) - (1 << single.mantissa_bits | offset)
+        if fmt.fraction_bits != 0:
+            value = value * power_of_two(-fmt.fraction_bits)
     return value
 
 

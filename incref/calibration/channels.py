@@ -25,7 +25,7 @@ class ChannelCollector:
         @torch.no_grad()
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             del module
-            rows = args[0].detach().to(torch.float32).flatten(0, -2)
+            rows = args[0].detach().to(torch.float32).reshape(-1, args[0].shape[-1])
             if len(rows) == 0:
                 return
             found = torch.stack(rows.aminmax(dim=0))

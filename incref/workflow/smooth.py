@@ -1,6 +1,7 @@
 """Smooths the inputs of a model's layers: finds scales of features, and folds them into norms."""
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -65,10 +66,11 @@ def smooth(model: nn.Module, schemes: Mapping[str, LayerScheme], recorder: CallR
     model.eval()
     runs = [partial(model, *call.args, **call.kwargs) for call in recorder.calls]
     try:
-        groups, norms = _group(smoothings, find_sources(model, layers, runs[0]))
-        channels = ChannelCollector({name: layers[name] for group in groups for name in group})
+        channels = ChannelCollector(layers)
         _run_all(runs, channels.handles)
         _require_finite(channels.extremes)
+        sources = find_sources(model, layers, runs[0])
+        groups, norms = _group({name: smoothings[name] for name in channels.extremes}, sources)
         alphas = _choose_alphas(groups, layers, schemes, channels.extremes, runs)
         scales = {
             name: _scale_of(group, layers, channels.extremes, alphas[group[0]]) for group in groups for name in group
@@ -101,19 +103,19 @@ def _group(smoothings: Mapping[str, Smoothing], sources: Sources) -> tuple[list[
     """The layers that share scales, and the norms that take those of a group, by its first layer."""
     groups: list[list[str]] = []
     norms: dict[str, str] = {}
-    left: list[str] = []
-    for together in sources.together:
-        if any(smoothings[name] != smoothings[together[0]] for name in together):
-            # Layers that are told differently share nothing, and no norm can divide for all of them.
-            left += [name for name in together if smoothings[name].folds]
-            groups += [[name] for name in together if not smoothings[name].folds]
-        elif not smoothings[together[0]].folds:
-            groups += [together] if smoothings[together[0]].is_shared else [[name] for name in together]
+    for together in _fed_once(sources):
+        first = smoothings[together[0]]
+        # Layers that are told differently share nothing, and no norm can divide for all of them.
+        if not first.is_shared or any(smoothings[name] != first for name in together):
+            continue
+        if not first.folds:
+            groups.append(together)
         elif together[0] in sources.norms:
             groups.append(together)
             norms[together[0]] = sources.norms[together[0]]
-        else:
-            left += together
+    grouped = {name for group in groups for name in group}
+    groups += [[name] for name, smoothing in smoothings.items() if name not in grouped and not smoothing.folds]
+    left = [name for name, smoothing in smoothings.items() if name not in grouped and smoothing.folds]
     if left:
         warnings.warn(
             f"no norm feeds {', '.join(left)} alone, so that their scales can't be folded; they are quantized without "
@@ -122,6 +124,12 @@ def _group(smoothings: Mapping[str, Smoothing], sources: Sources) -> tuple[list[
             2,
         )
     return groups, norms
+
+
+def _fed_once(sources: Sources) -> list[list[str]]:
+    """The groups of which every layer was called once."""
+    calls = Counter(name for together in sources.together for name in together)
+    return [together for together in sources.together if all(calls[name] == 1 for name in together)]
 
 
 def _run_all(runs: Sequence[_Run], handles: Sequence[torch.utils.hooks.RemovableHandle]) -> None:

@@ -149,3 +149,65 @@ def test_saved_and_calibrated_by_recorded_calls(config: SmoothQuantConfig, tmp_p
     assert all(torch.equal(tensor, weights[name]) for name, tensor in before.state_dict().items())
     save(copied, tmp_path / "saved")
     assert torch.equal(load(tmp_path / "saved", block())(BATCHES[0]), got)
+
+
+class Twice(nn.Module):
+    """A layer that two norms feed, and one that only some calls reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.fc, self.rare = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.fc(self.b(self.fc(self.a(x))))
+        return self.rare(y) if len(x) == 3 else y
+
+
+@torch.no_grad()
+def test_layers_that_are_called_twice_or_later() -> None:
+    torch.manual_seed(0)
+    before = Twice()
+
+    def feed(model: nn.Module) -> None:
+        calibrate(model)
+        model(BATCHES[0][:3])
+
+    with pytest.warns(CalibrationWarning, match="no norm feeds fc, rare alone"):
+        after = quantize(copy.deepcopy(before), SmoothQuantConfig(folding=True), feed)
+    assert torch.equal(after.a.weight, before.a.weight)  # type: ignore[union-attr]  # it is a Twice
+    after = quantize(copy.deepcopy(before), SmoothQuantConfig(scale_sharing=True), feed)
+    assert isinstance(after, Twice)
+    assert isinstance(after.fc.input_factor, Tensor)
+    assert isinstance(after.rare.input_factor, Tensor)
+    x = BATCHES[1][:3]
+    # Three layers of 8-bit inputs and weights in a row.
+    assert float((after(x) - before(x)).norm() / before(x).norm()) < 0.1
+
+
+@torch.no_grad()
+def test_norms_of_language_models_are_found() -> None:
+    transformers = pytest.importorskip("transformers", reason="the model is one of transformers")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=64,
+    )
+    before = transformers.LlamaForCausalLM(config).eval()
+    ids = torch.arange(48).view(2, 24)
+    folding = SmoothQuantConfig(
+        folding=True, white_list=[".*q_proj", ".*k_proj", ".*v_proj", ".*gate_proj", ".*up_proj"]
+    )
+    # A warning, which is an error, would say that a norm was not found.
+    after = quantize(copy.deepcopy(before), folding, lambda model: model(input_ids=ids))
+    layers = [module for module in after.modules() if isinstance(module, QuantLinear)]
+    assert len(layers) == 10
+    assert all(layer.input_factor is None for layer in layers)
+    norms = [name for name, _ in before.named_modules() if name.endswith("layernorm")]
+    assert not any(torch.equal(after.get_submodule(n).weight, before.get_submodule(n).weight) for n in norms)  # type: ignore[arg-type]  # norms have one
+    want = before(input_ids=ids).logits
+    assert float((after(input_ids=ids).logits - want).norm() / want.norm()) < 0.05

@@ -57,7 +57,7 @@ class _Size:
         return 8 * (3 * self.width**2 + self.inner**2)
 
 
-_LARGE = _Size(width=2048, inner=5632, extra=1, blocks=6, tokens=256, slack=300 * _MIB)
+_LARGE = _Size(width=1536, inner=4096, extra=1, blocks=6, tokens=256, slack=300 * _MIB)
 _SMALL = _Size(width=128, inner=256, extra=4 << 20, blocks=12, tokens=32, slack=64 * _MIB)
 
 

@@ -1,5 +1,6 @@
 """Models on the meta device that are converted one block at a time, from their files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,14 @@ from incref.config.base import BaseConfig
 from incref.config.gptq import GPTQConfig
 from incref.config.rtn import RTNConfig
 from incref.errors import CheckpointError, LayerError
+from incref.evaluation.huggingface import load_model
 from incref.modules.layer import QuantLayer
 from incref.workflow.convert import convert
 from incref.workflow.lending import Lender
 from incref.workflow.prepare import prepare
 from incref.workflow.quantize import quantize
 from incref.workflow.save import save
+from incref.workflow.transformers_model import empty_model
 
 K = 24
 
@@ -169,3 +172,23 @@ def test_values_are_taken_back_after_an_error(files: Path) -> None:
         pass
     assert all(tensor.is_meta for tensor in model.state_dict().values())
     assert not any(isinstance(module, QuantLayer) for module in model.modules())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("quant_lm_head", [False, True])
+def test_a_model_of_transformers(tiny_llama: Path, tmp_path: Path, quant_lm_head: bool) -> None:
+    pytest.importorskip("accelerate")
+    windows = torch.randint(256, (3, 40), generator=torch.Generator().manual_seed(0))
+
+    def run(prepared: nn.Module) -> None:
+        for window in windows:
+            prepared(input_ids=window[None])
+
+    config = GPTQConfig(dtype="mxfp4", quant_lm_head=quant_lm_head)
+    want = quantize(load_model(tiny_llama), config, run)
+    prepared = prepare(empty_model(tiny_llama).eval(), replace(config, model_path=str(tiny_llama)))
+    run(prepared)
+    got = convert(prepared, journal=tmp_path / "journal")
+    assert same(got, want)
+    tokens = torch.arange(12)[None]
+    assert torch.equal(got(input_ids=tokens).logits, want(input_ids=tokens).logits)

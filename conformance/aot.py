@@ -3,7 +3,8 @@
 python -m conformance.aot [--json FILE] [--targets sm_90 gfx942]
 
 What has to hold: it compiles; nothing is spilled; contiguous tensors are read or written 16 bytes at a time; no product
-and sum are contracted to one rounding; no subnormal is flushed; no division is approximate.
+and sum are contracted to one rounding; no subnormal is flushed; no division is approximate; products of matrices are
+computed by matrix units.
 """
 
 import argparse
@@ -14,11 +15,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -33,11 +35,21 @@ from incref.formats import (
     Overflow,
     Rounding,
     ScaleArithmetic,
+    ScaleOrder,
     ScaleRule,
 )
 from incref.numerics.encode import Encoding
 from incref.numerics.mx import BlockSpecials
-from incref_kernels.triton import decode, dequantize_mx, encode, quantize_mx
+from incref_kernels.triton import (
+    decode,
+    dequantize_mx,
+    encode,
+    fp8_matmul,
+    int8_matmul,
+    quantize_mx,
+    weight_only_matmul,
+)
+from incref_kernels.triton.matmul_tiles import MatmulTile
 from incref_kernels.triton.tiles import Tile
 
 __all__ = ["TARGETS", "Build", "Code", "builds", "compile_for", "main"]
@@ -73,14 +85,18 @@ class Build:
         constants: by name.
         tile: its number of warps.
         has_division: whether the machine code divides, which takes fused operations.
+        units: integers that are 1, as strides of what lies side by side are.
+        has_products: whether it multiplies matrices.
     """
 
     name: str
     kernel: triton.JITFunction
     pointers: Mapping[str, torch.dtype | None]
     constants: Mapping[str, object]
-    tile: Tile
+    tile: Tile | MatmulTile
     has_division: bool = False
+    units: frozenset[str] = frozenset()
+    has_products: bool = False
 
     def source(self) -> ASTSource:
         """Give what the compiler takes: tensors that start at a multiple of 16 bytes, extents that are one of 16."""
@@ -88,6 +104,8 @@ class Build:
         for place, name in enumerate(self.kernel.arg_names):
             if name in self.constants:
                 signature[name] = "constexpr"
+            elif name in self.units:
+                signature[name], constants[name] = "constexpr", 1
             elif self.pointers.get(name, torch.int64) is None:
                 signature[name], constants[name] = "constexpr", None
             else:
@@ -179,8 +197,73 @@ def _block_builds(dtype: torch.dtype, fmt: BlockFormat) -> Iterator[Build]:
     )
 
 
+def _product_builds() -> Iterator[Build]:
+    """Products of matrices with the tiles for few, some and many rows."""
+    layout, rows = FORMATS["bfloat16"], {"X_EXTENT": 1, "W_EXTENT": 1}
+    scales = {"x_scale_ptr": torch.float32, "w_scale_ptr": torch.float32, "bias_ptr": None, "out_ptr": torch.int16}
+    for tile in int8_matmul.TILES:
+        yield Build(
+            name=f"int8_matmul, {tile.rows} rows",
+            kernel=int8_matmul.int8_matmul_kernel,
+            pointers=scales | {"x_ptr": torch.int8, "w_ptr": torch.int8, "x_zero_ptr": None, "w_zero_ptr": None},
+            constants=_constants(tile, order=ScaleOrder.X_THEN_W, layout=layout, OFFSET=0, **rows)
+            | {"X_ZERO_EXTENT": 0, "W_ZERO_EXTENT": 0},
+            tile=tile,
+            units=frozenset({"x_k", "w_k"}),
+            has_products=True,
+        )
+    e4m3 = FORMATS["float8_e4m3fn"]
+    for tile in fp8_matmul.TILES:
+        halved = replace(tile, block_k=min(tile.block_k, fp8_matmul.K_OF_BFLOAT16))
+        yield Build(
+            name=f"fp8_matmul as bfloat16, {tile.rows} rows",
+            kernel=fp8_matmul.fp8_matmul_kernel,
+            pointers=scales | {"x_ptr": torch.uint8, "w_ptr": torch.uint8},
+            constants=_constants(halved, order=ScaleOrder.PRODUCT, layout=layout, x_fmt=e4m3, w_fmt=e4m3, **rows)
+            | {"x_type": None, "w_type": None, "STRETCH": 0, "PROMOTE": None, "BIAS_AXIS": 1 - tile.is_transposed},
+            tile=halved,
+            units=frozenset({"x_k", "w_k", "out_row" if tile.is_transposed else "out_column"}),
+            has_products=True,
+        )
+    names = (
+        "zero_ptr",
+        "table_ptr",
+        "tensor_scale_ptr",
+        "group_ptr",
+        "unless_ptr",
+        "left_ptr",
+        "right_ptr",
+        "bias_ptr",
+    )
+    for tile in weight_only_matmul.TILES:
+        yield Build(
+            name=f"weight_only_matmul int4, {tile.rows} rows",
+            kernel=weight_only_matmul.weight_only_matmul_kernel,
+            pointers=dict.fromkeys(names)
+            | {"x_ptr": torch.bfloat16, "w_ptr": torch.uint8, "scale_ptr": torch.float32, "out_ptr": torch.int16},
+            constants=_constants(tile, fmt=FORMATS["int4"], scale_fmt=None, order=ScaleOrder.PRODUCT, layout=layout)
+            | {
+                "weight_type": tl.bfloat16,
+                "common_type": tl.bfloat16,
+                "EXTENT": 1,
+                "GROUP": 128,
+                "PACKED": 2,
+                "PARTS": 1,
+            },
+            tile=tile,
+            units=frozenset({"x_k", "w_k"}),
+            has_products=True,
+        )
+
+
+def _constants(tile: MatmulTile, **others: object) -> dict[str, object]:
+    sizes = {name: size for name, size in tile.constants().items() if name != "num_stages"}
+    return {**sizes, "EVEN_K": True, **others}
+
+
 def builds() -> Iterator[Build]:
     """List every kernel in its shipped configurations."""
+    yield from _product_builds()
     for dtype in (torch.float32, torch.bfloat16):
         kind = str(dtype).removeprefix("torch.")
         for name in ("float8_e4m3fn", "float4_e2m1fn"):
@@ -212,12 +295,18 @@ def builds() -> Iterator[Build]:
 
 def compile_for(build: Build, target: GPUTarget) -> Code:
     """Compile a kernel and read its machine code."""
-    compiled = triton.compile(
-        build.source(), target=target, options={"num_warps": build.tile.num_warps, "enable_fp_fusion": False}
-    )
-    if target.backend == "cuda":
-        return _nvidia(compiled.asm["ptx"], compiled.asm["cubin"])
-    return _amd(compiled.asm["amdgcn"], build)
+    options = {"num_warps": build.tile.num_warps, "enable_fp_fusion": False}
+    if isinstance(build.tile, MatmulTile) and target.backend == "cuda":
+        options["num_stages"] = build.tile.num_stages
+    compiled = triton.compile(build.source(), target=target, options=options)
+    is_nvidia = target.backend == "cuda"
+    code = _nvidia(compiled.asm["ptx"], compiled.asm["cubin"]) if is_nvidia else _amd(compiled.asm["amdgcn"], build)
+    if build.has_products and not re.search(_MATRIX_UNITS, compiled.asm["ptx" if is_nvidia else "amdgcn"]):
+        code.faults.append("no instruction of a matrix unit")
+    return code
+
+
+_MATRIX_UNITS = r"wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_s?w?mfmac?_|v_wmma_"
 
 
 _CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -238,7 +327,7 @@ def _nvidia(ptx: str, cubin: bytes) -> Code:
         usage = _run(_CUOBJDUMP, "-res-usage", file.name)
     code.registers = int(re.findall(r"REG:(\d+)", usage)[0])
     code.spills = int(re.findall(r"STACK:(\d+)", usage)[0])
-    code.wide_loads = len(re.findall(r"ld\.global\S*\.v4\.b32", ptx))
+    code.wide_loads = len(re.findall(r"ld\.global\S*\.v4\.b32|cp\.async\.c[ag]\S* \[.*\], \[.*\], 0x10", ptx))
     code.wide_stores = len(re.findall(r"st\.global\S*\.v4\.b32", ptx))
     return _judge(code)
 

@@ -23,7 +23,7 @@ from incref_kernels.triton.matmul import LEAST_K, RowScale, row_scale, stretch_o
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
 from incref_kernels.triton.targets import FP8_TYPES, Factors, factors_for
 
-__all__ = ["KERNEL", "TILES", "fp8_matmul", "fp8_matmul_kernel"]
+__all__ = ["KERNEL", "K_OF_BFLOAT16", "TILES", "fp8_matmul", "fp8_matmul_kernel"]
 
 _FEW_ROWS = (
     MatmulTile(block_m=64, block_n=16, block_k=128, num_warps=4, num_stages=6, is_transposed=True),
@@ -34,8 +34,8 @@ TILES = (
     MatmulTile(block_m=64, block_n=128, block_k=128, num_warps=4, num_stages=4),
     MatmulTile(block_m=128, block_n=128, block_k=128, num_warps=8, num_stages=4),
 )
-# Twice the bytes, and registers for the conversion.
-_K_OF_BFLOAT16 = 64
+K_OF_BFLOAT16 = 64
+"""The most that a tile has along K for codes as bfloat16: twice the bytes, and registers for the conversion."""
 # How often partial sums of units that keep few bits are added in float32 (DeepSeek-V3, arXiv 2412.19437, 3.3.2).
 _PROMOTED_EVERY = 128
 
@@ -224,7 +224,7 @@ def _tile(rows: int, stretch: int, device: torch.device, factors: Factors) -> Ma
     """Choose a tile whose K fits the stretches."""
     tile = tile_for(TILES, rows)
     if factors is Factors.BFLOAT16:
-        tile = replace(tile, block_k=min(tile.block_k, _K_OF_BFLOAT16))
+        tile = replace(tile, block_k=min(tile.block_k, K_OF_BFLOAT16))
     if stretch:
         tile = replace(tile, block_k=math.gcd(tile.block_k, stretch))
     size = 1 if factors is Factors.CODES else 2

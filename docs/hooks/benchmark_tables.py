@@ -13,6 +13,7 @@ __all__ = [
     "public_kernels",
     "speed_machine",
     "speed_results",
+    "triton_matmul_speed",
     "triton_speed",
 ]
 
@@ -58,6 +59,24 @@ def triton_speed() -> str:
         for name, row in found["rows"].items()
     ]
     return table(["", "microseconds", "share of a copy's bandwidth", "the same, torch.compile of the reference"], rows)
+
+
+def triton_matmul_speed() -> str:
+    """Time of the Triton matrix products, with the tiles that they choose, and the share of PyTorch's own rate."""
+    found = json.loads((_RESULTS / "triton_matmul.json").read_text())
+    rows = [
+        [
+            name,
+            f"{row['microseconds']:.0f}",
+            f"{row['teraops_per_second']:.0f}",
+            f"{row['share_of_peak']:.0%}",
+            f"{row['weight_gigabytes_per_second'] / 1e3:.1f}",
+        ]
+        for name, row in found["rows"].items()
+        if "warps" not in name
+    ]
+    header = ["rows of x last", "microseconds", "TOP/s", "share of PyTorch's best", "weight read, TB/s"]
+    return table(header, rows)
 
 
 def public_kernels() -> str:

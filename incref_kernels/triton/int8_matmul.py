@@ -16,13 +16,16 @@ from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
 from incref_kernels.triton.matmul import RowScale, row_scale, row_values, why_not_order
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
 
-__all__ = ["KERNEL", "TILES", "int8_matmul", "int8_matmul_kernel"]
+__all__ = ["KERNEL", "TILES", "TILES_OF_HOPPER", "int8_matmul", "int8_matmul_kernel"]
 
 TILES = (
     MatmulTile(block_m=16, block_n=64, block_k=256, num_warps=4, num_stages=4),
     MatmulTile(block_m=64, block_n=128, block_k=128, num_warps=4, num_stages=4),
-    MatmulTile(block_m=128, block_n=256, block_k=128, num_warps=8, num_stages=4),
+    MatmulTile(block_m=128, block_n=128, block_k=128, num_warps=8, num_stages=3),
 )
+"""Tiles by the rows of `x`."""
+TILES_OF_HOPPER = (*TILES[:-1], MatmulTile(block_m=128, block_n=256, block_k=128, num_warps=8, num_stages=4))
+"""The same where groups of warps multiply from shared memory; elsewhere the last would not fit the registers."""
 
 
 @triton.jit
@@ -135,7 +138,7 @@ def int8_matmul(
     (rows, length), columns = flat.shape, w.shape[0]
     is_scaled = any(each is not None for each in (x_scale, w_scale, bias))
     out = torch.empty(rows, columns, dtype=dtype if is_scaled else torch.int32, device=x.device)
-    tile = tile or fit_tile(tile_for(TILES, rows), x.device, x_bytes=1, w_bytes=1)
+    tile = tile or fit_tile(tile_for(_tiles(x.device), rows), x.device, x_bytes=1, w_bytes=1)
     launch(
         int8_matmul_kernel,
         tile.programs(rows, columns),
@@ -176,6 +179,11 @@ def _zero_points(name: str, codes: Tensor, zero_point: Tensor | None, granularit
     if found.block:
         raise ValueError(f"{name} must not differ along K, got blocks of {granularity.block_shape(codes.shape)}")
     return found
+
+
+def _tiles(device: torch.device) -> tuple[MatmulTile, ...]:
+    is_nvidia = device.type == "cuda" and not torch.version.hip
+    return TILES_OF_HOPPER if is_nvidia and torch.cuda.get_device_capability(device) == (9, 0) else TILES
 
 
 def _offset(x: Tensor) -> int:

@@ -15,6 +15,7 @@ from incref_kernels.triton.device.matmul import apply_scales, load_factors, stor
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
 from incref_kernels.triton.matmul import RowScale, row_scale, row_values, why_not_order
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
+from incref_kernels.triton.targets import is_hopper
 
 __all__ = ["KERNEL", "TILES", "TILES_OF_HOPPER", "int8_matmul", "int8_matmul_kernel"]
 
@@ -138,7 +139,9 @@ def int8_matmul(
     (rows, length), columns = flat.shape, w.shape[0]
     is_scaled = any(each is not None for each in (x_scale, w_scale, bias))
     out = torch.empty(rows, columns, dtype=dtype if is_scaled else torch.int32, device=x.device)
-    tile = tile or fit_tile(tile_for(_tiles(x.device), rows), x.device, x_bytes=1, w_bytes=1)
+    tile = tile or fit_tile(
+        tile_for(TILES_OF_HOPPER if is_hopper(x.device) else TILES, rows), x.device, x_bytes=1, w_bytes=1
+    )
     launch(
         int8_matmul_kernel,
         tile.programs(rows, columns),
@@ -179,11 +182,6 @@ def _zero_points(name: str, codes: Tensor, zero_point: Tensor | None, granularit
     if found.block:
         raise ValueError(f"{name} must not differ along K, got blocks of {granularity.block_shape(codes.shape)}")
     return found
-
-
-def _tiles(device: torch.device) -> tuple[MatmulTile, ...]:
-    is_nvidia = device.type == "cuda" and not torch.version.hip
-    return TILES_OF_HOPPER if is_nvidia and torch.cuda.get_device_capability(device) == (9, 0) else TILES
 
 
 def _offset(x: Tensor) -> int:

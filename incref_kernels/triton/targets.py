@@ -11,7 +11,7 @@ from incref.formats import ElementFormat
 from incref.numerics.accumulate.models import Accumulator, Sequential
 from incref.numerics.accumulate.table import find_accumulator
 
-__all__ = ["FP8_TYPES", "Factors", "accumulator", "factors_for"]
+__all__ = ["FP8_TYPES", "Factors", "accumulator", "factors_for", "is_hopper"]
 
 
 class Factors(Enum):
@@ -35,6 +35,7 @@ _OCP = ("float8_e4m3fn", "float8_e5m2")
 _FNUZ = ("float8_e4m3fnuz", "float8_e5m2fnuz")
 # The formats that matrix units of NVIDIA's GPUs take, from this compute capability on.
 _FIRST_WITH_FP8 = (8, 9)
+_CAPABILITY_HOPPER = (9, 0)
 _FP8_OF_AMD: Mapping[str, tuple[str, ...]] = {"gfx942": _FNUZ, "gfx950": _OCP, "gfx1200": _OCP, "gfx1201": _OCP}
 
 _MACHINES: Mapping[tuple[int, int], Mapping[Factors, str]] = {
@@ -44,6 +45,15 @@ _MACHINES: Mapping[tuple[int, int], Mapping[Factors, str]] = {
     (9, 0): {Factors.BFLOAT16: "hopper_wgmma_half", Factors.CODES: "hopper_wgmma_fp8_promoted"},
     (10, 0): {Factors.BFLOAT16: "blackwell_tcgen05_half", Factors.CODES: "blackwell_tcgen05_fp8"},
 }
+
+
+def is_hopper(device: torch.device) -> bool:
+    """Whether groups of warps multiply from shared memory, and so have registers for wider tiles."""
+    return (
+        device.type == "cuda"
+        and not torch.version.hip
+        and torch.cuda.get_device_capability(device) == _CAPABILITY_HOPPER
+    )
 
 
 def factors_for(device: torch.device, *formats: ElementFormat) -> Factors:

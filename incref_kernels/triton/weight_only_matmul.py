@@ -35,6 +35,7 @@ from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
 from incref_kernels.triton.matmul import RowScale, row_scale, row_values, swapped
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
 from incref_kernels.triton.split_k import add_parts_kernel, parts_for
+from incref_kernels.triton.targets import is_hopper
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = [
@@ -52,9 +53,14 @@ __all__ = [
 TILES = (
     MatmulTile(block_m=64, block_n=16, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
     MatmulTile(block_m=64, block_n=64, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
-    MatmulTile(block_m=64, block_n=256, block_k=64, num_warps=4, num_stages=3, is_transposed=True),
+    MatmulTile(block_m=128, block_n=128, block_k=64, num_warps=8, num_stages=3, is_transposed=True),
 )
 """Tiles of `w @ x.T`, by the rows of `x`."""
+TILES_OF_HOPPER = (
+    *TILES[:-1],
+    MatmulTile(block_m=64, block_n=256, block_k=64, num_warps=4, num_stages=3, is_transposed=True),
+)
+"""The same where groups of warps multiply from shared memory; elsewhere the last would not fit the registers."""
 TILES_OF_FLOAT32 = (
     MatmulTile(block_m=64, block_n=16, block_k=32, num_warps=4, num_stages=2, is_transposed=True),
     MatmulTile(block_m=64, block_n=64, block_k=32, num_warps=4, num_stages=2, is_transposed=True),
@@ -430,7 +436,8 @@ def plan(
         tile: if given.
         parts: if given.
     """
-    table = TILES_OF_FLOAT32 if dtype is torch.float32 else TILES
+    halves = TILES_OF_HOPPER if is_hopper(device) else TILES
+    table = TILES_OF_FLOAT32 if dtype is torch.float32 else halves
     tile = tile or fit_tile(tile_for(table, rows), device, x_bytes=dtype.itemsize, w_bytes=1)
     steps: int = max(1, triton.cdiv(length, tile.block_k))
     wanted = parts or parts_for(device, tile.programs(rows, columns), steps, _MOST_PARTS)

@@ -105,6 +105,8 @@ def test_what_it_declines_and_refuses() -> None:
         RUN(x, w, torch.ones(3, 2), None, **E4M3, x_granularity=per_group(48))
     with pytest.raises(UnsupportedError, match="places in a list"):
         RUN(x, w, None, None, x_fmt="nf4", w_fmt="float8_e4m3fn")
+    with pytest.raises(UnsupportedError, match="code 0 is 0, got float8_e8m0fnu"):
+        RUN(x, w, None, None, x_fmt="float8_e8m0fnu", w_fmt="float8_e4m3fn")
     options = {"x_granularity": per_group(32), "w_granularity": per_group(64)}
     with pytest.raises(ValueError, match="blocks of one size"):
         RUN(x, w, torch.ones(3, 3), torch.ones(4, 2), **E4M3, **options)  # type: ignore[arg-type]

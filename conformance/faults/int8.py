@@ -24,6 +24,7 @@ class Int8(Kernel):
         w_scale: Tensor | None = None,
         *,
         x_zero_point: Tensor | None = None,
+        w_zero_point: Tensor | None = None,
         x_granularity: Granularity = PER_TENSOR,
         w_granularity: Granularity = PER_TENSOR,
         bias: Tensor | None = None,
@@ -32,6 +33,7 @@ class Int8(Kernel):
     ) -> Tensor:
         """Multiply."""
         rows = torch.Size((x.shape[0], 1))
+        w = self.right(w, w_zero_point, w_granularity)
         acc = self.sums(self.left(x), w)
         zero = None
         if x_zero_point is not None and x.numel():
@@ -48,6 +50,11 @@ class Int8(Kernel):
 
     def left(self, x: Tensor) -> Tensor:
         return x.to(torch.int64)
+
+    def right(self, w: Tensor, zero: Tensor | None, granularity: Granularity) -> Tensor:
+        if zero is None or not w.numel():
+            return w.to(torch.int64)
+        return w.to(torch.int64) - spread(zero, torch.Size((w.shape[0], 1)), granularity)
 
     def sums(self, x: Tensor, w: Tensor) -> Tensor:
         return (x.double() @ w.double().T).to(torch.int64)
@@ -135,6 +142,13 @@ class TailOfFourDropped(Int8):
     def sums(self, x: Tensor, w: Tensor) -> Tensor:
         whole = x.shape[1] // 4 * 4
         return super().sums(x[:, :whole], w[:, :whole])
+
+
+class WeightZeroPointIgnored(Int8):
+    """The zero point of the weight is not subtracted."""
+
+    def right(self, w: Tensor, zero: Tensor | None, granularity: Granularity) -> Tensor:
+        return super().right(w, None, granularity)
 
 
 class CrossTermForgotten(Int8):

@@ -195,6 +195,7 @@ def _int8(plan: Plan, kind: str, shape: tuple[int, int, int], at: int) -> Argume
     if kind != "scaled":
         if at % 2:
             found["x_zero_point"] = torch.tensor((low + high) // 2 + 3, dtype=torch.int32)
+            found["w_zero_point"] = torch.tensor(-5, dtype=torch.int32)
         return found
     x_granularity, w_granularity = ((PER_TENSOR, PER_TOKEN)[bit] for bit in (at % 2, at // 2 % 2))
     orders = (ScaleOrder.X_THEN_W, ScaleOrder.PRODUCT, ScaleOrder.W_THEN_X, ScaleOrder.EXACT)
@@ -209,6 +210,9 @@ def _int8(plan: Plan, kind: str, shape: tuple[int, int, int], at: int) -> Argume
     if at % 3:
         shape_of_zero = x_granularity.scale_shape((m, k))
         found["x_zero_point"] = torch.randint(low, high, shape_of_zero, generator=generator, dtype=torch.int32)
+    if at % 4 >= 2:
+        shape_of_zero = w_granularity.scale_shape((n, k))
+        found["w_zero_point"] = torch.randint(-128, 128, shape_of_zero, generator=generator, dtype=torch.int32)
     if at % 2 == 0:
         found["bias"] = torch.randn(n, generator=generator) * 100
     return found

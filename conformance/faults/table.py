@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator
 from types import ModuleType
 
-from conformance.faults import casts, floats, int8, integers, matmuls, mx, packing, scales
+from conformance.faults import casts, floats, gptq, int8, integers, matmuls, mx, packing, scales
 from conformance.faults.kernel import Kernel
 from incref.conformance.faults import Control, Fault
 
 __all__ = ["CONTROLS", "FAULTS"]
 
-_MODULES = (casts, scales, integers, floats, mx, packing, int8, matmuls)
+_MODULES = (casts, scales, integers, floats, mx, packing, int8, matmuls, gptq)
 
 
 def _kernels(module: ModuleType) -> Iterator[type[Kernel]]:

@@ -103,7 +103,7 @@ def score(
 
     Args:
         faults: with the first seed only, up to the first case that finds something.
-        controls: with every seed.
+        controls: with every seed; what does not depend on it once.
         level: 0 to 2.
         seeds: of random cases.
         watch: told of every verdict.
@@ -114,18 +114,31 @@ def score(
         found_faults.append(_judge(fault, level, seeds[0], answers, is_fault=True))
         watch(found_faults[-1])
     for control in controls:
+        passed: set[str] = set()
         for seed in seeds:
-            found_controls.append(_judge(control, level, seed, answers, is_fault=False))
+            found_controls.append(_judge(control, level, seed, answers, is_fault=False, passed=passed))
             watch(found_controls[-1])
     return Score(faults=found_faults, controls=found_controls)
 
 
-def _judge(one: Fault | Control, level: int, seed: int, answers: Answers, *, is_fault: bool) -> Verdict:
+def _judge(
+    one: Fault | Control, level: int, seed: int, answers: Answers, *, is_fault: bool, passed: set[str] | None = None
+) -> Verdict:
+    """Run one; cases that are the same for every seed, and passed with another, are not run again."""
     implementation = Implementation.of(one.name, one.candidate)
     stop = (Status.FAIL,) if is_fault else (Status.FAIL, Status.ERROR)
-    errors, passed = 0, ""
+    done = set() if passed is None else passed
+    errors, last = 0, next(iter(done), "")
     for step in range(level + 1):
-        outcome = run(implementation, level=step, least_level=step, seed=seed, answers=answers, stop_at=stop)
+        outcome = run(
+            implementation,
+            level=step,
+            least_level=step,
+            seed=seed,
+            answers=answers,
+            stop_at=stop,
+            leave_out=frozenset(done),
+        )
         errors += outcome.counts[Status.ERROR]
         for result in outcome.results:
             if result.status in stop:
@@ -138,5 +151,6 @@ def _judge(one: Fault | Control, level: int, seed: int, answers: Answers, *, is_
                     errors=errors,
                 )
             if result.status is Status.PASS:
-                passed = result.key
-    return Verdict(name=one.name, op=one.candidate.op, killed_at=None, by="" if is_fault else passed, errors=errors)
+                last = result.key
+                done.add(last)
+    return Verdict(name=one.name, op=one.candidate.op, killed_at=None, by="" if is_fault else last, errors=errors)

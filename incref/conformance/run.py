@@ -71,6 +71,7 @@ def run(
     most_seconds: float | None = None,
     least_level: int = 0,
     stop_at: Collection[Status] = (),
+    leave_out: Collection[str] = (),
     watch: Callable[[Result], None] = lambda _: None,
 ) -> Outcome:
     """Run an implementation through the cases of a level.
@@ -88,6 +89,7 @@ def run(
         most_seconds: no case is begun later than that.
         least_level: leave out the cases of lower levels.
         stop_at: end at the first case of which one of these becomes.
+        leave_out: keys of cases that are not run, because they were before.
         watch: told of every result.
 
     Returns:
@@ -97,12 +99,12 @@ def run(
     begun = time.perf_counter()
     judge = answers or Answers()
     chosen = [one for op, one in implementation.candidates.items() if _is_wanted(op, ops, profile)]
-    is_whole, results = match == "*" and not (ops or least_level) and level <= 2, list[Result]()
+    is_whole, results = match == "*" and not (ops or least_level or leave_out) and level <= 2, list[Result]()
     for candidate in chosen:
         for case in plan_cases(candidate, level=level, seed=seed, least_level=least_level):
             if profile is not None and not profile.has(case):
                 continue
-            if not fnmatchcase(case.key, match):
+            if case.key in leave_out or not fnmatchcase(case.key, match):
                 continue
             if most_seconds is not None and time.perf_counter() - begun > most_seconds:
                 is_whole = False

@@ -7,6 +7,7 @@ from incref.ops.dequantize_float import dequantize_float
 from incref.ops.dequantize_mx import dequantize_mx
 from incref.ops.encode import encode
 from incref.ops.fp8_matmul import fp8_matmul
+from incref.ops.gptq_update import gptq_update
 from incref.ops.int8_matmul import int8_matmul
 from incref.ops.mx_matmul import mx_matmul
 from incref.ops.pack import pack, unpack
@@ -25,6 +26,7 @@ __all__ = [
     "dequantize_mx",
     "encode",
     "fp8_matmul",
+    "gptq_update",
     "int8_matmul",
     "mx_matmul",
     "pack",

@@ -12,6 +12,7 @@ from incref.ops.dequantize_float import dequantize_float
 from incref.ops.dequantize_mx import dequantize_mx
 from incref.ops.encode import encode
 from incref.ops.fp8_matmul import fp8_matmul
+from incref.ops.gptq_update import gptq_update
 from incref.ops.int8_matmul import int8_matmul
 from incref.ops.mx_matmul import mx_matmul
 from incref.ops.pack import pack, unpack
@@ -38,6 +39,7 @@ _ROWS: tuple[Op[..., Any], ...] = (
     weight_only_matmul,
     fp8_matmul,
     mx_matmul,
+    gptq_update,
 )
 
 OPS: Mapping[str, Op[..., Any]] = MappingProxyType({row.name: row for row in _ROWS})

@@ -11,7 +11,9 @@ from incref.algorithms.rtn import rtn
 from incref.config.method import GPTQ, ColumnOrder, DeadColumns, GroupScales
 from incref.errors import UnsupportedError
 from incref.formats import FORMATS, SymmetricScale
+from incref.formats.layouts import PackLayout
 from incref.numerics.granularity import PER_TENSOR, per_block, per_channel, per_group
+from incref.ops import gptq_update, unpack
 from incref.qtensor.qtensor import QTensor
 from incref.qtensor.scale_spec import ScaleRun, ScaleSpec
 from incref.qtensor.spec import QuantSpec
@@ -202,3 +204,13 @@ def test_weights_are_left_alone() -> None:
     gptq_reference(w, h, INT4, GPTQ())
     assert torch.equal(w, before)
     assert torch.equal(h, hessian_before)
+
+
+def test_the_operation_gives_the_codes_of_the_algorithm() -> None:
+    w, hessian = data()
+    w[:, 7] = 0.0
+    spec = QuantSpec(fmt=FORMATS["int4"], granularity=per_channel())
+    result = gptq(w, hessian, spec, GPTQ(group_scales=GroupScales.ORIGINAL, block_size=K))
+    upper = result.factor.upper.to(torch.float32)
+    codes, _, _ = gptq_update(w, upper, result.qweight.scale, "int4")
+    assert torch.equal(codes, unpack(result.qweight.packed, "int4", layout=PackLayout.DENSE, length=K))

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from incref.conformance.case import Case
 from incref.conformance.generators.casts import decode_cases, encode_cases
 from incref.conformance.generators.floats import dequantize_float_cases, quantize_float_cases
+from incref.conformance.generators.gptq import gptq_update_cases
 from incref.conformance.generators.integers import dequantize_affine_cases, quantize_affine_cases
 from incref.conformance.generators.matmuls import (
     fp8_matmul_cases,
@@ -40,6 +41,7 @@ GENERATORS: Mapping[str, tuple[Generator, ...]] = MappingProxyType(
         "weight_only_matmul": (weight_only_matmul_cases,),
         "fp8_matmul": (fp8_matmul_cases,),
         "mx_matmul": (mx_matmul_cases,),
+        "gptq_update": (gptq_update_cases,),
     }
 )
 """An operation without generators can't be judged."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from incref import (
     FP8Config,
     GPTQConfig,
+    INT8StaticQuantConfig,
     MXQuantConfig,
     RTNConfig,
     TuningConfig,
@@ -181,3 +182,25 @@ def test_a_configuration_is_read_from_its_file_and_not_changed_by_use(tmp_path: 
 def test_a_misspelt_field_is_an_error() -> None:
     with pytest.raises(TypeError, match="bit"):
         RTNConfig(bit=8)  # type: ignore[call-arg]
+
+
+def test_gptq_takes_the_conv1d_of_transformers() -> None:
+    conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D
+    layer = conv1d(32, 64)
+    x = _normal(256, 64)
+    model = nn.Sequential(layer)
+    wanted = model(x)
+    prepared = prepare(model, GPTQConfig(bits=8, group_size=-1), inplace=False)
+    prepared(x)
+    error = (convert(prepared)(x) - wanted).norm() / wanted.norm()
+    # A step is 1/127.5 of the largest weight of a column, about 3 times the usual one; the error is that over sqrt(12).
+    assert error < 3.5 / 127.5 / math.sqrt(12)
+
+
+def test_static_weights_with_zero_points() -> None:
+    weight = torch.rand(16, 64, generator=torch.Generator().manual_seed(0))
+    model, x = _linear(weight), _normal(256, 64)
+    prepared = prepare(model, INT8StaticQuantConfig(w_sym=False), inplace=False)
+    prepared(x)
+    y, wanted = convert(prepared)(x), model(x)
+    assert (y - wanted).norm() < 0.02 * wanted.norm()

@@ -73,6 +73,10 @@ _SECTIONS = {
     "decode": "`decode` of every code",
     "blocks": "`quantize_mx` and back, blocks of every kind",
     "scaled": "`quantize_float`, `quantize_affine`, `compute_scale` and back",
+    "int8_matmul": "`int8_matmul`: every bit",
+    "fp8_matmul": "`fp8_matmul`: probes, and the bound of the declared accumulator",
+    "weight_only_matmul": "`weight_only_matmul`: probes, and the bound of the declared accumulator",
+    "mx_matmul": "`mx_matmul`: probes, and the bound of the declared accumulator",
 }
 
 

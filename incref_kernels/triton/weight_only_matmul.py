@@ -69,7 +69,7 @@ TILES_OF_FLOAT32 = (
 TILES_OF_FLOATS = (
     MatmulTile(block_m=64, block_n=16, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
     MatmulTile(block_m=64, block_n=64, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
-    MatmulTile(block_m=128, block_n=256, block_k=64, num_warps=8, num_stages=3, is_transposed=True),
+    MatmulTile(block_m=128, block_n=256, block_k=64, num_warps=8, num_stages=4, is_transposed=True),
 )
 """The same for weights that are bfloat16 already."""
 ADD_TILE = Tile(elements=1024)

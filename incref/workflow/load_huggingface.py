@@ -135,10 +135,15 @@ class _Placing:
         parts_of: dict[str, list[str]] = {}
         for key in self.names:
             parts_of.setdefault(key.rpartition(".")[0], []).append(key)
+        placed: dict[nn.Module, str] = {}
         for name in codec.layers(self.names):
-            layer = _linear(model, name)
+            layer = _find_layer(model, name)
             prefix = f"{name}."
             parts = self._read(parts_of[name])
+            if layer in placed:
+                self._require_same(name, parts, placed[layer], parts_of)
+                continue
+            layer = _require_linear(name, layer)
             bias = parts.pop(f"{prefix}bias", None)
             shape = _shape(layer)
             _check_bias(name, layer.bias, bias, shape)
@@ -152,6 +157,7 @@ class _Placing:
                 input_scale=stored_layer.input_scale,
             )
             replace_layer(holders, layer, new)
+            placed[new] = name
         if not any(isinstance(module, QuantLayer) for module in model.modules()):
             raise CheckpointError("the checkpoint has no quantized layer, though its quantization_config says so")
 
@@ -196,6 +202,13 @@ class _Placing:
                 more = f" and {len(names_) - _LISTED} more" if len(names_) > _LISTED else ""
                 raise CheckpointError(f"{what} {', '.join(sorted(names_)[:_LISTED])}{more}")
 
+    def _require_same(self, name: str, parts: dict[str, Tensor], other: str, parts_of: dict[str, list[str]]) -> None:
+        """Check that the parts of a layer under one of its names are those under another."""
+        others = {key.removeprefix(other): part for key, part in self._read(parts_of[other]).items()}
+        mine = {key.removeprefix(name): part for key, part in parts.items()}
+        if mine.keys() != others.keys() or not all(torch.equal(mine[key], others[key]) for key in mine):
+            raise CheckpointError(f"{other} and {name} are one layer in the model, and differ in the checkpoint")
+
     def _read(self, names: list[str]) -> dict[str, Tensor]:
         self.used |= set(names)
         return self.read(names)
@@ -223,11 +236,14 @@ def _slots(model: nn.Module) -> dict[int, dict[str, _Slot]]:
     return slots
 
 
-def _linear(model: nn.Module, name: str) -> nn.Linear | Conv1D:
+def _find_layer(model: nn.Module, name: str) -> nn.Module:
     try:
-        layer = model.get_submodule(name)
+        return model.get_submodule(name)
     except AttributeError as error:
         raise CheckpointError(f"the checkpoint has a quantized layer {name}, and the model has none") from error
+
+
+def _require_linear(name: str, layer: nn.Module) -> nn.Linear | Conv1D:
     if not isinstance(layer, nn.Linear | Conv1D):
         raise CheckpointError(f"{name} must be a linear layer, got {type(layer).__name__}")
     return layer

@@ -12,14 +12,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from incref.checkpoints.foreign import CheckpointLayout, encode_layers
+from incref.checkpoints.stored import StoredLayer
 from incref.config.fp8 import FP8Config
 from incref.config.gptq import GPTQConfig
 from incref.config.resolve import QuantConfig
 from incref.config.rtn import RTNConfig
 from incref.config.schemes import SCHEMES
 from incref.errors import CheckpointError
+from incref.formats import FORMATS
 from incref.modules.layer import QuantLayer
 from incref.modules.linear import QuantLinear
+from incref.qtensor.qtensor import QTensor
+from incref.qtensor.spec import QuantSpec
 from incref.workflow.load import load
 from incref.workflow.prepare import prepare
 from incref.workflow.quantize import quantize
@@ -301,6 +306,22 @@ def test_names_of_the_hub_are_fetched(checkpoint: Path, monkeypatch: pytest.Monk
     assert asked == [("org/model", ["*.safetensors", "*.json", "*.txt", "*.model"])]
     with pytest.raises(CheckpointError, match="org/other is no directory here, and the hub does not give it: offline"):
         load("org/other", format="huggingface")
+
+
+def test_a_layer_under_two_names(tmp_path: Path) -> None:
+    shared = nn.Linear(32, 32, bias=False)
+    original = nn.Sequential(shared, nn.ReLU(), shared)
+    weight = QTensor.quantize(shared.weight.detach(), QuantSpec(fmt=FORMATS["int4"], scale_dtype=torch.float16))
+    layers = {name: StoredLayer(weight=weight) for name in ("0", "2")}
+    tensors, config = encode_layers(layers, [], CheckpointLayout.GPTQ_V2)
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": config}))
+    save_file(tensors, tmp_path / "model.safetensors")
+    loaded = load(tmp_path, original, format="huggingface")
+    assert loaded[0] is loaded[2]
+    assert torch.equal(loaded[0].qweight.dequantize(torch.float32), weight.dequantize())
+    save_file({**tensors, "2.scales": tensors["2.scales"] * 2}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="0 and 2 are one layer in the model, and differ in the checkpoint"):
+        load(tmp_path, original, format="huggingface")
 
 
 UP = "model.layers.0.mlp.up_proj"

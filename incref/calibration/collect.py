@@ -24,15 +24,13 @@ class _Pending:
         x: the tensor; kept, so that no other one gets its identity.
         version: how often it was written to.
         transform: what the layers do to it first.
-        rows: what is summed, a copy; None if `hessian` has it already.
-        hessian: of this tensor alone; empty as long as there are `rows`.
+        hessian: of this tensor alone.
         names: of the layers, in the order of their calls.
     """
 
     x: Tensor
     version: int
     transform: Transform | None
-    rows: Tensor | None
     hessian: Hessian
     names: list[str]
 
@@ -117,22 +115,16 @@ class HessianCollector:
                 return
         if len(self._pending) >= _MOST_PENDING:
             self._count(self._pending.pop(0))
+        # At once: the model may write to the tensor.
         seen = x if transform is None else transform(x)
         hessian = Hessian(seen.shape[-1], x.device, self._groups.get(name, 1))
-        # The model may write to the tensor. A copy waits until it is known which sum it belongs to, unless a sum of its
-        # own takes less memory.
-        rows = seen.clone() if seen.nbytes < hessian.nbytes else None
-        if rows is None:
-            hessian.add(seen)
-        self._pending.append(
-            _Pending(x=x, version=version, transform=transform, rows=rows, hessian=hessian, names=[name])
-        )
+        hessian.add(seen)
+        pending = _Pending(x=x, version=version, transform=transform, hessian=hessian, names=[name])
+        self._pending.append(pending)
 
     def _count(self, pending: _Pending) -> None:
         names = tuple(pending.names)
-        if pending.rows is not None:
-            self._sums.setdefault(names, pending.hessian).add(pending.rows)
-        elif names in self._sums:
+        if names in self._sums:
             self._sums[names].merge(pending.hessian)
         else:
             self._sums[names] = pending.hessian

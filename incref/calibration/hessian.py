@@ -91,11 +91,6 @@ class Hessian:
             total.fill_(torch.nan)
         return total if self.groups > 1 else total[0]
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of a sum."""
-        return math.prod(self.shape) * torch.int64.itemsize
-
     def require_few_calls(self) -> None:
         """Check that the sums are exact.
 

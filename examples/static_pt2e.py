@@ -42,12 +42,11 @@ def main() -> None:
         prepared(batch)
     quantized = convert(prepared)
     # With freezing, Inductor makes oneDNN's products of integers of the graph.
-    torch._inductor.config.freezing = True  # noqa: SLF001  # the switch that PyTorch documents
-    compiled = torch.compile(quantized)
-
-    for name, run in (("converted", quantized), ("exact", exact(quantized)), ("compiled", compiled)):
-        error = (run(x) - model(x)).norm() / model(x).norm()
-        print(f"{name}: {100 * error:.2f} % from the float model")
+    with torch._inductor.config.patch(freezing=True):  # noqa: SLF001  # the switch that PyTorch documents
+        compiled = torch.compile(quantized)
+        for name, run in (("converted", quantized), ("exact", exact(quantized)), ("compiled", compiled)):
+            error = (run(x) - model(x)).norm() / model(x).norm()
+            print(f"{name}: {100 * error:.2f} % from the float model")
 
 
 if __name__ == "__main__":

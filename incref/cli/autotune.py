@@ -24,12 +24,14 @@ from incref.cli.bars import bars
 from incref.cli.evaluate import CalibrationWindows, TextFile, Window, Windows, calibration_of, tokens_of
 from incref.cli.failures import reporting_failures
 from incref.cli.options import AsJson, ConfigFile, ModelDirectory, Quiet, read_configs, require_scheme
-from incref.config.resolve import QuantConfig
+from incref.config.resolve import QuantConfig, resolve
 from incref.config.schemes import SCHEMES
+from incref.errors import IncrefError
 from incref.evaluation.cache import cache_weights
 from incref.evaluation.huggingface import copy_tokenizer, load_model
 from incref.evaluation.perplexity import window_nll
 from incref.qtensor.format_json import Json
+from incref.workflow.layers import needs_calibration
 from incref.workflow.save import save
 
 __all__ = ["autotune"]
@@ -43,7 +45,7 @@ _All = Annotated[bool, typer.Option("--all", help="Try all, and take the smalles
 def autotune(  # noqa: PLR0917  # typer takes options by annotation
     directory: ModelDirectory,
     out: Annotated[
-        Path | None, typer.Argument(metavar="[OUT]", help="Where the best model is written; it must not be there yet.")
+        Path | None, typer.Argument(metavar="OUT", help="Where the best model is written; it must not be there yet.")
     ] = None,
     scheme: Annotated[
         list[str] | None, typer.Option(help="Name of a scheme to try; may be given several times.", show_default=False)
@@ -79,6 +81,8 @@ def autotune(  # noqa: PLR0917  # typer takes options by annotation
     candidates += read_configs(config) if config is not None else []
     if not candidates:
         raise typer.BadParameter("give schemes, or a file of configurations", param_hint="--scheme")
+    if layerwise and scheme:
+        raise typer.BadParameter("layers are given configurations of a file, not schemes", param_hint="--per-layer")
     kept = "" if journal is None else f"Trials so far are in {journal}; the same command goes on from there."
     with reporting_failures(on_interrupt=kept or "Nothing was written."):
         tune_config = TuningConfig(
@@ -92,18 +96,30 @@ def autotune(  # noqa: PLR0917  # typer takes options by annotation
         )
         model = load_model(directory)
         tokens = tokens_of(directory, text, window=window, windows=windows)
-        calibration = calibration_of(directory, text, window=window, windows=calibration_windows, after=windows)
+        calibration = None
+        if layerwise or any(_needs_text(model, candidate) for candidate in tune_config.configs()):
+            calibration = calibration_of(directory, text, window=window, windows=calibration_windows, after=windows)
         with bars(quiet=quiet) as progress:
             task = progress.add_task("windows evaluated", total=None)
             metric = Metric(
                 _perplexity(tokens, lambda: progress.advance(task)), name="perplexity", higher_is_better=False
             )
-            result = tune(model, tune_config, metric, run_fn=_feed, run_args=(calibration,))
+            result = tune(
+                model, tune_config, metric, run_fn=None if calibration is None else _feed, run_args=(calibration,)
+            )
             if out is not None:
                 with atomic_directory(out, last=MANIFEST_FILE) as unfinished:
                     save(result.model, unfinished)
                     copy_tokenizer(directory, unfinished)
     typer.echo(json.dumps(_as_json(result), indent=2) if json_ else result.table())
+
+
+def _needs_text(model: nn.Module, config: QuantConfig) -> bool:
+    """Whether `config` calibrates a layer; one that does not fit the model is left to its trial."""
+    try:
+        return any(map(needs_calibration, resolve(model, config).values()))
+    except (ValueError, IncrefError):
+        return False
 
 
 def _perplexity(tokens: Tensor, on_window: Callable[[], None]) -> Callable[[nn.Module], float]:

@@ -14,6 +14,11 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["autotune", *map(str, arguments)])
 
 
+def _message(result: Result) -> str:
+    """Undo how a message is broken into the lines of a box."""
+    return " ".join(result.stderr.replace("│", " ").split())
+
+
 def _text(tmp_path: Path) -> Path:
     path = tmp_path / "text.txt"
     path.write_text("".join(chr(97 + i * i % 26) for i in range(600)), encoding="utf-8")
@@ -58,3 +63,34 @@ def test_a_directory_that_is_there_is_refused(tiny_llama: Path, tmp_path: Path) 
     result = run(tiny_llama, tmp_path, "--scheme", "mxfp4")
     assert result.exit_code == 2
     assert "must not be there yet" in result.stderr
+
+
+def test_schemes_are_not_mixed_layer_by_layer(tiny_llama: Path) -> None:
+    result = run(tiny_llama, "--scheme", "mxfp4", "--per-layer")
+    assert result.exit_code == 2
+    assert "configurations of a file, not schemes" in _message(result)
+
+
+def test_layers_are_mixed(tiny_llama: Path, tmp_path: Path) -> None:
+    RTNConfig(bits=[2, 8]).to_json_file(tmp_path / "space.json")  # type: ignore[arg-type]
+    options = ["--text", _text(tmp_path), "--window", 48, "--windows", 2, "--calibration-windows", 2, "--quiet"]
+    result = run(
+        tiny_llama, "--config", tmp_path / "space.json", "--per-layer", "--all", "--max-trials", 2, "--json", *options
+    )
+    assert result.exit_code == 0, result.output
+    assert [trial["number"] for trial in json.loads(result.stdout)["trials"]] == [1, 2]
+
+
+def test_a_text_is_not_kept_for_calibration_that_nothing_needs(tiny_llama: Path, tmp_path: Path) -> None:
+    options = ["--text", _text(tmp_path), "--window", 48, "--windows", 12, "--calibration-windows", 5, "--quiet"]
+    assert run(tiny_llama, "--scheme", "mxfp4", *options).exit_code == 0
+    result = run(tiny_llama, "--scheme", "gptq_mxfp4", *options)
+    assert result.exit_code == 2
+    assert "12 + 5 are needed" in _message(result)
+
+
+def test_a_file_that_holds_no_configuration(tiny_llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text('[{"name": "rtn", "bit": 4}]')
+    result = run(tiny_llama, "--config", tmp_path / "bad.json")
+    assert result.exit_code == 2
+    assert "no field 'bit'" in _message(result)

@@ -25,11 +25,13 @@ from incref.cli.evaluate import CalibrationWindows, TextFile, Window, Windows, c
 from incref.cli.failures import reporting_failures
 from incref.cli.options import AsJson, ConfigFile, ModelDirectory, Quiet, read_configs, require_scheme
 from incref.config.resolve import QuantConfig, resolve
+from incref.config.scheme import LayerScheme
 from incref.config.schemes import SCHEMES
 from incref.errors import IncrefError
 from incref.evaluation.cache import cache_weights
 from incref.evaluation.huggingface import copy_tokenizer, load_model
 from incref.evaluation.perplexity import window_nll
+from incref.modules.transformers_attention import expose_attention
 from incref.qtensor.format_json import Json
 from incref.workflow.layers import needs_calibration
 from incref.workflow.save import save
@@ -95,6 +97,8 @@ def autotune(  # noqa: PLR0917  # typer takes options by annotation
             journal=journal,
         )
         model = load_model(directory)
+        if any(isinstance(candidate, LayerScheme) and candidate.inputs is not None for candidate in candidates):
+            expose_attention(model)
         tokens = tokens_of(directory, text, window=window, windows=windows)
         calibration = None
         if layerwise or any(_needs_text(model, candidate) for candidate in tune_config.configs()):

@@ -19,7 +19,7 @@ def resolve(model: nn.Module, quant_config: QuantConfig) -> dict[str, LayerSchem
     """Say what every layer of `model` that changes becomes, by its name, in the order of the model.
 
     Raises:
-        ValueError: if a rule matches no layer.
+        ValueError: if a rule matches no layer, or a scheme speaks of products and there are none.
         LayerError: if a layer can't be quantized.
         TypeError: if `quant_config` is something else.
     """
@@ -30,7 +30,7 @@ def plan(model: nn.Module, quant_config: QuantConfig) -> Plan:
     """Say what becomes of every layer of `model`, and why; nothing is changed.
 
     Raises:
-        ValueError: if a rule matches no layer.
+        ValueError: if a rule matches no layer, or a scheme speaks of products and there are none.
         LayerError: if a layer can't be quantized.
         TypeError: if `quant_config` is something else.
     """
@@ -46,8 +46,13 @@ def plan(model: nn.Module, quant_config: QuantConfig) -> Plan:
         scheme = config if reason is None else None
         decisions.append(Decision(name=name, layer=layer, scheme=scheme, reason=reason or "every layer"))
     if config.inputs is not None:
-        inputs = find_inputs(model).items()
-        decisions += [Decision(name=n, layer=m, scheme=config.inputs, reason="every layer") for n, m in inputs]
+        inputs = find_inputs(model)
+        if not inputs:
+            raise ValueError(
+                "the scheme quantizes what products are fed, and the model has no Matmul or KVCache; "
+                "call expose_attention on a model of transformers, or take a scheme without"
+            )
+        decisions += [Decision(name=n, layer=m, scheme=config.inputs, reason="every layer") for n, m in inputs.items()]
     return Plan(decisions=tuple(decisions))
 
 

@@ -94,3 +94,11 @@ def test_a_file_that_holds_no_configuration(tiny_llama: Path, tmp_path: Path) ->
     result = run(tiny_llama, "--config", tmp_path / "bad.json")
     assert result.exit_code == 2
     assert "no field 'bit'" in _message(result)
+
+
+def test_attention_is_quantized_where_a_scheme_says_so(tiny_llama: Path, tmp_path: Path) -> None:
+    options = ["--text", _text(tmp_path), "--window", 48, "--windows", 2, "--all", "--json", "--quiet"]
+    result = run(tiny_llama, "--scheme", "mxfp4_w4a4", "--scheme", "mxfp4_w4a4_attention", *options)
+    assert result.exit_code == 0, result.output
+    first, second = (trial["perplexity"] for trial in json.loads(result.stdout)["trials"])
+    assert first != second

@@ -33,3 +33,8 @@ def test_anything_else_is_refused() -> None:
         TypeError, match="quant_config is a configuration such as RTNConfig, a LayerScheme or a dict, got 'mx"
     ):
         resolve(model(), "mxfp4")
+
+
+def test_a_scheme_of_products_needs_some() -> None:
+    with pytest.raises(ValueError, match="has no Matmul or KVCache; call expose_attention"):
+        resolve(nn.Sequential(nn.Linear(32, 32)), SCHEMES["mxfp4_w4a4_attention"])

@@ -45,7 +45,8 @@ def quantized(config: QuantConfig, width: int = 64) -> nn.Module:
 
 
 CONFIGS: dict[str, QuantConfig] = {
-    **SCHEMES,
+    # The model has no products of two inputs.
+    **{name: scheme for name, scheme in SCHEMES.items() if scheme.inputs is None},
     "rtn": RTNConfig(bits=3, use_sym=False, group_size=24),
     "nf4": RTNConfig(dtype="nf4", group_dim=0),
     "mx": MXQuantConfig(w_dtype="fp4", act_dtype="fp8_e4m3", blocksize=16),

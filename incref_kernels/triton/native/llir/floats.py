@@ -48,8 +48,10 @@ def _bits(text: str, kind: FloatType) -> int:
 
 
 def _of_number(value: float, kind: FloatType) -> int:
+    """The nearest value of `kind`: LLVM spells few digits, as many as tell a value from its neighbours."""
     if kind.name == "bfloat":
-        return _of_number(value, FloatType("float")) >> 16
+        bits = _of_number(value, FloatType("float"))
+        return bits + 0x7FFF + (bits >> 16 & 1) >> 16
     return int.from_bytes(struct.pack(_PACK[kind.name], value), "little")
 
 

@@ -234,6 +234,21 @@ def test_bfloat16_arithmetic_rounds_once() -> None:
 
 
 @triton.jit
+def bfloat_constant_kernel(x, y, N: tl.constexpr):
+    at = tl.arange(0, N)
+    # LLVM spells both with seven digits, below the value; the pattern is that of 2**-127.
+    least = tl.full((N,), 64, tl.int16).to(tl.bfloat16, bitcast=True)
+    filled = tl.where(at < 8, tl.full((N,), 0.3, tl.bfloat16), least)
+    tl.store(y + at, tl.where(tl.load(x + at) == 0, filled, tl.load(x + at)))
+
+
+def test_constants_of_bfloat16_keep_their_bits() -> None:
+    x, y = torch.zeros(16, dtype=torch.bfloat16), torch.empty(16, dtype=torch.bfloat16)
+    native(bfloat_constant_kernel)[1](x, y, N=16)
+    assert y.tolist() == torch.tensor([0.3] * 8 + [2.0**-127] * 8).bfloat16().tolist()
+
+
+@triton.jit
 def philox_kernel(y, seed, N: tl.constexpr):
     at = tl.arange(0, N)
     tl.store(y + at, tl.randint(seed, at))

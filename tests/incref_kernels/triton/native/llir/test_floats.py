@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from incref_kernels.triton.native.llir.floats import canonical
 from incref_kernels.triton.native.llir.lexer import tokens
@@ -23,11 +24,24 @@ from incref_kernels.triton.native.llir.types import FloatType
         ("0xR3F80", "bfloat", "16256"),
         ("2.0", "bfloat", "16384"),
         ("+inf", "bfloat", "32640"),
+        # LLVM's spelling of 2**-127, a little below it.
+        ("5.877470e-39", "bfloat", "64"),
         ("5.000000e-01", "double", "0x3FE0000000000000"),
     ],
 )
 def test_every_spelling_becomes_the_bits(text: str, kind: str, want: str) -> None:
     assert canonical(text, FloatType(kind)) == want
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("half", torch.float16), ("bfloat", torch.bfloat16)])
+def test_seven_digits_become_the_nearest_value(kind: str, dtype: torch.dtype) -> None:
+    values = torch.arange(-(2**15), 2**15).to(torch.int16).view(dtype)
+    values = values[values.isfinite()]
+    got = [
+        int(canonical(f"{value:e}", FloatType(kind)).removeprefix("0xH"), 16 if kind == "half" else 10)
+        for value in values.tolist()
+    ]
+    assert got == (values.view(torch.int16).to(torch.int32) & 0xFFFF).tolist()
 
 
 def test_a_nan_in_brackets_is_one_word() -> None:

@@ -11,6 +11,7 @@ __all__ = [
     "demo_results",
     "gptq_peer_results",
     "gptq_results",
+    "minilm_results",
     "public_kernels",
     "speed_machine",
     "speed_results",
@@ -41,6 +42,22 @@ def calibrated_results() -> str:
     rows = json.loads((_RESULTS / "calibrated.json").read_text())["rows"]
     header = ["scheme", "bits per weight", "file, MB", "perplexity", "loss against float32, nats a token", "seconds"]
     return table(header, [[*_demo_row(row), f"{row['quantize_seconds']:.0f}"] for row in rows])
+
+
+def minilm_results() -> str:
+    """How far the embeddings of an encoder turn away from those in float32."""
+    found = json.loads((_RESULTS / "minilm.json").read_text())
+    rows = [
+        [
+            code(row["scheme"]),
+            f"{row['bits_per_weight']:.3f}",
+            f"{row['bytes'] / 1e6:.1f}",
+            f"{row['cosine_mean']:.5f}",
+            f"{row['cosine_least']:.5f}",
+        ]
+        for row in found["rows"]
+    ]
+    return table(["scheme", "bits per weight", "MB", "mean cosine", "least cosine"], rows)
 
 
 def gptq_peer_results() -> str:

@@ -5,17 +5,16 @@ from typing import ClassVar
 
 from typing_extensions import Self
 
-from incref.config.base import EVERYTHING, BaseConfig, WhiteList
-from incref.config.int8_fields import HALVES, cast_scheme, input_spec, one_of, range_rule, weight_method, weight_spec
+from incref.config.base import EVERYTHING, WhiteList
+from incref.config.int8_fields import Int8Fields, range_rule
 from incref.config.range_rule import RangeRule
 from incref.config.scheme import LayerScheme
-from incref.config.weight_format import SKIP
 
 __all__ = ["DynamicQuantConfig", "get_default_dynamic_config"]
 
 
 @dataclass(frozen=True)
-class DynamicQuantConfig(BaseConfig):
+class DynamicQuantConfig(Int8Fields):
     """Weights and inputs of linear layers as 8-bit integers, whose products are exact.
 
     Attributes:
@@ -36,29 +35,15 @@ class DynamicQuantConfig(BaseConfig):
 
     name: ClassVar[str] = "pt2e_dynamic_quant"
 
-    w_dtype: str = "int8"
-    w_sym: bool = True
     w_granularity: str = "per_tensor"
-    w_algo: str = "minmax"
-    act_dtype: str = "uint8"
-    act_sym: bool = False
-    act_granularity: str = "per_tensor"
     act_algo: str = "kl"
     white_list: WhiteList = EVERYTHING
 
     def scheme(self) -> LayerScheme | None:
         """What a layer becomes; None where `w_dtype` is "fp32"."""
         self.require_one()
-        one_of("w_dtype", self.w_dtype, ("int8", *HALVES, *SKIP))
         range_rule(self.act_algo, RangeRule().percentile)
-        weight = weight_spec(self.w_granularity, use_sym=self.w_sym, ndim=2)
-        method = weight_method(self.w_algo)
-        activation = input_spec(
-            self.act_dtype, self.act_granularity, use_sym=self.act_sym, granularities=("per_tensor", "per_token")
-        )
-        if self.w_dtype != "int8":
-            return None if self.w_dtype in SKIP else cast_scheme(self.w_dtype)
-        return LayerScheme(weight=weight, activation=activation, method=method)
+        return self.int8_scheme(granularities=("per_tensor", "per_token"))
 
     @classmethod
     def get_config_set_for_tuning(cls) -> Self:

@@ -6,27 +6,17 @@ from typing import ClassVar
 from torch import nn
 from typing_extensions import Self
 
-from incref.config.base import EVERYTHING, BaseConfig, WhiteList
+from incref.config.base import EVERYTHING, WhiteList
 from incref.config.fp8 import FP8Config
-from incref.config.int8_fields import (
-    HALVES,
-    cast_scheme,
-    input_spec,
-    one_of,
-    range_rule,
-    require_plain,
-    weight_method,
-    weight_spec,
-)
+from incref.config.int8_fields import Int8Fields, range_rule, require_plain
 from incref.config.rules import Layer
 from incref.config.scheme import LayerScheme
-from incref.config.weight_format import SKIP
 
 __all__ = ["INT8StaticQuantConfig", "StaticQuantConfig", "get_default_static_config"]
 
 
 @dataclass(frozen=True)
-class INT8StaticQuantConfig(BaseConfig):
+class INT8StaticQuantConfig(Int8Fields):
     """Weights and inputs of linear layers and convolutions as 8-bit integers, whose products are exact.
 
     Attributes:
@@ -52,14 +42,6 @@ class INT8StaticQuantConfig(BaseConfig):
 
     name: ClassVar[str] = "static_quant"
 
-    w_dtype: str = "int8"
-    w_sym: bool = True
-    w_granularity: str = "per_channel"
-    w_algo: str = "minmax"
-    act_dtype: str = "uint8"
-    act_sym: bool = False
-    act_granularity: str = "per_tensor"
-    act_algo: str = "minmax"
     excluded_precisions: list[str] = field(default_factory=list)
     white_list: WhiteList = EVERYTHING
     model_info: None = None
@@ -90,16 +72,7 @@ class INT8StaticQuantConfig(BaseConfig):
         return cls(act_sym=[True, False], act_algo=["kl", "minmax"])  # type: ignore[arg-type]  # a list of what a field holds is a search space
 
     def _scheme(self, ndim: int) -> LayerScheme | None:
-        one_of("w_dtype", self.w_dtype, ("int8", *HALVES, *SKIP))
-        weight = weight_spec(self.w_granularity, use_sym=self.w_sym, ndim=ndim)
-        method = weight_method(self.w_algo)
-        activation = input_spec(
-            self.act_dtype, self.act_granularity, use_sym=self.act_sym, granularities=("per_tensor",)
-        )
-        rule = range_rule(self.act_algo, self.act_percentile)
-        if self.w_dtype != "int8":
-            return None if self.w_dtype in SKIP else cast_scheme(self.w_dtype)
-        return LayerScheme(weight=weight, activation=activation, method=method, input_range=rule, is_static=True)
+        return self.int8_scheme(ndim=ndim, input_range=range_rule(self.act_algo, self.act_percentile))
 
 
 def StaticQuantConfig(**fields: object) -> INT8StaticQuantConfig | FP8Config:  # noqa: N802  # the name that callers know

@@ -6,21 +6,11 @@ from typing import ClassVar
 
 from typing_extensions import Self
 
-from incref.config.base import EVERYTHING, BaseConfig, WhiteList
-from incref.config.int8_fields import (
-    HALVES,
-    cast_scheme,
-    input_spec,
-    one_of,
-    range_rule,
-    require_plain,
-    weight_method,
-    weight_spec,
-)
+from incref.config.base import EVERYTHING, WhiteList
+from incref.config.int8_fields import Int8Fields, one_of, range_rule, require_plain
 from incref.config.scheme import LayerScheme
 from incref.config.smoothing import SharedAlpha, Smoothing
 from incref.config.space import Choices, scalar_kind
-from incref.config.weight_format import SKIP
 from incref.errors import UnsupportedError
 
 __all__ = ["SmoothQuantConfig", "get_default_sq_config"]
@@ -29,7 +19,7 @@ _AUTO_FIELDS = ("init_alpha", "alpha_min", "alpha_max", "alpha_step", "shared_cr
 
 
 @dataclass(frozen=True)
-class SmoothQuantConfig(BaseConfig):
+class SmoothQuantConfig(Int8Fields):
     """Linear layers as `INT8StaticQuantConfig` makes them, with scales of features that `Smoothing` describes.
 
     Attributes:
@@ -65,14 +55,6 @@ class SmoothQuantConfig(BaseConfig):
 
     name: ClassVar[str] = "smooth_quant"
 
-    w_dtype: str = "int8"
-    w_sym: bool = True
-    w_granularity: str = "per_channel"
-    w_algo: str = "minmax"
-    act_dtype: str = "uint8"
-    act_sym: bool = False
-    act_granularity: str = "per_tensor"
-    act_algo: str = "minmax"
     excluded_precisions: list[str] = field(default_factory=list)
     alpha: float | str | list[float | str] = 0.5
     folding: bool = False
@@ -99,19 +81,7 @@ class SmoothQuantConfig(BaseConfig):
         """What a layer becomes; None where `w_dtype` is "fp32"."""
         self.require_one()
         require_plain(self.excluded_precisions, None)
-        one_of("w_dtype", self.w_dtype, ("int8", *HALVES, *SKIP))
-        weight = weight_spec(self.w_granularity, use_sym=self.w_sym, ndim=2)
-        method = weight_method(self.w_algo)
-        activation = input_spec(
-            self.act_dtype, self.act_granularity, use_sym=self.act_sym, granularities=("per_tensor",)
-        )
-        rule = range_rule(self.act_algo, self.act_percentile)
-        smoothing = self._smoothing()
-        if self.w_dtype != "int8":
-            return None if self.w_dtype in SKIP else cast_scheme(self.w_dtype)
-        return LayerScheme(
-            weight=weight, activation=activation, method=method, input_range=rule, is_static=True, smoothing=smoothing
-        )
+        return self.int8_scheme(input_range=range_rule(self.act_algo, self.act_percentile), smoothing=self._smoothing())
 
     @classmethod
     def get_config_set_for_tuning(cls) -> Self:

@@ -31,7 +31,11 @@ class Failure(IntEnum):
 
 # The first failure of a program is kept.
 FAILED = f"""
-define internal void @failed(ptr %ctx, i32 %kind, i32 %lane, i32 %site) noinline {{
+define internal void @failed(ptr %ctx, i32 %kind, i32 %lane, i32 %site) {{
+  call void @failed_at(ptr %ctx, i32 %kind, i32 %lane, i32 %site, i64 0, i32 0)
+  ret void
+}}
+define internal void @failed_at(ptr %ctx, i32 %kind, i32 %lane, i32 %site, i64 %value, i32 %other) noinline {{
   %at = getelementptr i8, ptr %ctx, i64 {offset("error")}
   %old = load i32, ptr %at
   %is_first = icmp eq i32 %old, 0
@@ -42,6 +46,10 @@ record:
   store i32 %lane, ptr %lane_at
   %site_at = getelementptr i8, ptr %ctx, i64 {offset("error_site")}
   store i32 %site, ptr %site_at
+  %value_at = getelementptr i8, ptr %ctx, i64 {offset("error_value")}
+  store i64 %value, ptr %value_at
+  %other_at = getelementptr i8, ptr %ctx, i64 {offset("error_other")}
+  store i32 %other, ptr %other_at
   br label %done
 done:
   ret void

@@ -74,19 +74,10 @@ bytes:
   %bad = or i1 %bad.write, %bad.read
   br i1 %bad, label %record, label %keep
 record:
-  %value.at = getelementptr i8, ptr %ctx, i64 {offset("error_value")}
-  %error.at = getelementptr i8, ptr %ctx, i64 {offset("error")}
-  %error = load i32, ptr %error.at
-  %is.first = icmp eq i32 %error, 0
-  br i1 %is.first, label %first.failure, label %keep
-first.failure:
-  store i64 %place, ptr %value.at
   %from = select i1 %writes, ptr %read, ptr %written
   %other.noted = load i32, ptr %from
   %other = sub i32 %other.noted, 1
-  %other.at = getelementptr i8, ptr %ctx, i64 {offset("error_other")}
-  store i32 %other, ptr %other.at
-  call void @failed(ptr %ctx, i32 {Failure.SHARED_RACE:d}, i32 %lane, i32 %site)
+  call void @failed_at(ptr %ctx, i32 {Failure.SHARED_RACE:d}, i32 %lane, i32 %site, i64 %place, i32 %other)
   br label %keep
 keep:
   %note = select i1 %writes, ptr %written, ptr %read

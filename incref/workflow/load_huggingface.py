@@ -147,6 +147,8 @@ class _Placing:
             bias = parts.pop(f"{prefix}bias", None)
             shape = _shape(layer)
             _check_bias(name, layer.bias, bias, shape)
+            if bias is not None:
+                _require_values(f"{prefix}bias", bias, layer.weight)
             stored_layer = codec.decode(name, {key.removeprefix(prefix): part for key, part in parts.items()}, shape)
             weight = stored_layer.weight.with_dtype(self.dtype or stored_layer.weight.dtype)
             new = quantized_layer(
@@ -176,17 +178,7 @@ class _Placing:
                     continue
                 new = old.to(self.device)
             else:
-                found = self._read(stored)
-                new = found[stored[0]]
-                if any(not torch.equal(other, new) for other in found.values()):
-                    raise CheckpointError(
-                        f"{', '.join(stored)} are one tensor in the model, and differ in the checkpoint"
-                    )
-                if new.shape != old.shape:
-                    raise CheckpointError(
-                        f"{stored[0]}: the stored tensor has shape {tuple(new.shape)}, not {tuple(old.shape)}"
-                    )
-                new = self._cast(new)
+                new = self._value(stored, old)
             if is_parameter:
                 new = nn.Parameter(new, requires_grad=old.requires_grad and new.is_floating_point())
             for owner, slot, *_ in names.values():
@@ -201,6 +193,18 @@ class _Placing:
             if names_:
                 more = f" and {len(names_) - _LISTED} more" if len(names_) > _LISTED else ""
                 raise CheckpointError(f"{what} {', '.join(sorted(names_)[:_LISTED])}{more}")
+
+    def _value(self, names: list[str], old: Tensor) -> Tensor:
+        """Read what takes the place of `old`, under all the names that the checkpoint has it by."""
+        found = self._read(names)
+        new = found[names[0]]
+        for name, tensor in found.items():
+            _require_values(name, tensor, old)
+        if any(not torch.equal(other, new) for other in found.values()):
+            raise CheckpointError(f"{', '.join(names)} are one tensor in the model, and differ in the checkpoint")
+        if new.shape != old.shape:
+            raise CheckpointError(f"{names[0]}: the stored tensor has shape {tuple(new.shape)}, not {tuple(old.shape)}")
+        return self._cast(new)
 
     def _require_same(self, name: str, parts: dict[str, Tensor], other: str, parts_of: dict[str, list[str]]) -> None:
         """Check that the parts of a layer under one of its names are those under another."""
@@ -254,6 +258,15 @@ def _check_bias(name: str, wanted: Tensor | None, stored: Tensor | None, shape: 
         raise CheckpointError(
             f"{name}: the model's layer has {'no bias' if wanted is None else f'a bias of {shape[0]} elements'}, and "
             f"the checkpoint has {'none' if stored is None else f'one of shape {tuple(stored.shape)}'}"
+        )
+
+
+def _require_values(name: str, stored: Tensor, wanted: Tensor) -> None:
+    """Refuse codes where the model has values: without their scales they mean nothing."""
+    if (stored.dtype in FLOAT_DTYPES) != (wanted.dtype in FLOAT_DTYPES):
+        raise CheckpointError(
+            f"{name}: the model has {wanted.dtype} there, and the checkpoint {stored.dtype}; codes of a quantized "
+            "layer need the scales that belong to them"
         )
 
 

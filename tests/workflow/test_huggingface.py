@@ -377,6 +377,10 @@ def _lose_a_file(path: Path) -> None:
         (_edit(lambda t: t.pop(f"{UP}.qzeros")), f"{UP}: qzeros must be .* and there is none"),
         (_edit(lambda t: t.update({f"{UP}.qweight": torch.zeros(3, 3)})), f"{UP}: qweight must be torch.int32"),
         (_edit(lambda t: t.update({f"{UP}.bias": torch.zeros(128)})), f"{UP}: the model's layer has no bias, and the"),
+        (
+            _edit(lambda t: t.update({key: t[key].to(torch.int8) for key in t if "norm" in key})),
+            r"norm\.weight: the model has torch.float32 there, and the checkpoint torch.int8",
+        ),
         (_edit(lambda t: t.update({"nobody.qweight": torch.zeros(1)})), "has a quantized layer nobody, and the model"),
         (_edit(lambda t: t.update({"model.norm.qweight": torch.zeros(1)})), "model.norm must be a linear layer, got"),
         (_edit(lambda t: t.update({"nobody.weight": torch.zeros(1)})), r"the model has no nobody\.weight"),
@@ -401,6 +405,15 @@ def test_damaged_checkpoints_are_refused(damaged: Path, damage: Callable[[Path],
     damage(damaged)
     with pytest.raises(CheckpointError, match=message):
         load(damaged, format="huggingface")
+
+
+def test_codes_that_have_lost_their_scale_are_no_weights(llama: nn.Module, tmp_path: Path) -> None:
+    save(quantized(llama, SCHEMES["fp8_e4m3_w8a8"]), tmp_path, format="huggingface", layout="compressed-tensors")
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors[f"{UP}.weight_scale"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"{UP}\.weight: .* the checkpoint torch\.float8_e4m3fn; codes of a"):
+        load(tmp_path, format="huggingface")
 
 
 def test_no_code_of_a_checkpoint_is_run(damaged: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from incref.conformance.case import Arguments, Case
 from incref.conformance.comparison import as_results
 from incref.conformance.implementation import Choice
 from incref.conformance.oracle_answers import ORACLE_ANSWERS
-from incref.formats import FloatFormat, get_format
+from incref.formats import BlockFormat, FloatFormat, get_format
 from incref.numerics.codes import code_dtype
 from incref.numerics.decode import value_table
 from incref.ops.table import OPS
@@ -69,11 +69,14 @@ def _flushed(arguments: Arguments) -> Arguments:
 
 
 def canonical_codes(results: tuple[Tensor, ...], case: Case) -> tuple[Tensor, ...]:
-    """Replace every code of a NaN in the first result by one; for implementations that declare ANY_NAN_CODE."""
+    """Replace every code of a NaN in the first result by one of them, for implementations that declare ANY_NAN_CODE."""
     name = case.arguments.get("fmt")
     fmt = get_format(name) if isinstance(name, str) else None
+    element = fmt.element if isinstance(fmt, BlockFormat) else fmt
     codes = results[0]
-    if not isinstance(fmt, FloatFormat) or fmt.bits > 8 or codes.dtype is not code_dtype(fmt):
+    if not isinstance(element, FloatFormat) or element.bits > 8 or codes.dtype is not code_dtype(element):
         return results
-    is_nan = value_table(fmt, torch.float32, codes.device)[codes.to(torch.int64)].isnan()
-    return (torch.where(is_nan, torch.full_like(codes, fmt.num_codes - 1), codes), *results[1:])
+    nan_codes = value_table(element, torch.float32, codes.device).isnan().nonzero().flatten().to(codes.dtype)
+    if not nan_codes.numel():
+        return results
+    return (torch.where(torch.isin(codes, nan_codes), nan_codes[0], codes), *results[1:])

@@ -14,7 +14,7 @@ from incref.conformance.profiles import PROFILES
 from incref.conformance.result import Outcome, Status
 from incref.conformance.run import plan_cases, run
 from incref.formats import Overflow, Rounding
-from incref.ops import decode, encode
+from incref.ops import decode, encode, quantize_mx
 from incref.ops.table import OPS
 
 
@@ -134,6 +134,29 @@ def test_a_declared_choice_is_allowed_and_an_undeclared_one_is_not() -> None:
     plain = Candidate(op="encode", fn=other_nan, options={"fmt": ["float8_e5m2"]})
     assert not outcome_of(plain).is_good
     assert outcome_of(replace(plain, choices=frozenset({Choice.ANY_NAN_CODE}))).is_good
+
+
+@pytest.mark.parametrize("fmt", ["float8_e4m3fnuz", "float8_e5m2fnuz", "binary8p3se"])
+def test_a_number_is_no_other_code_of_a_nan(fmt: str) -> None:
+    def all_ones(x: Tensor, fmt: str, **options: object) -> Tensor:
+        codes = encode(x, fmt, **options)  # type: ignore[arg-type]
+        # The one NaN of these formats is 0x80; 0xFF is the lowest value, or -Inf.
+        return torch.where(codes == 0x80, 0xFF, codes)
+
+    candidate = Candidate(op="encode", fn=all_ones, options={"fmt": [fmt]}, choices=frozenset({Choice.ANY_NAN_CODE}))
+    assert not outcome_of(candidate).is_good
+    assert outcome_of(replace(candidate, fn=encode)).is_good
+
+
+def test_any_code_of_a_nan_is_allowed_in_a_block() -> None:
+    def other_nan(x: Tensor, fmt: str, **options: object) -> tuple[Tensor, ...]:
+        codes, *scales = quantize_mx(x, fmt, **options)  # type: ignore[arg-type]
+        return torch.where(codes == 0x7E, 0x7F, codes), *scales
+
+    plain = Candidate(op="quantize_mx", fn=other_nan, options={"fmt": ["mxfp8_e5m2"]})
+    match = "*/mxfp8_e5m2/float32/axis-1/default/*/element/element/*"
+    assert not outcome_of(plain, level=1, match=match).is_good
+    assert outcome_of(replace(plain, choices=frozenset({Choice.ANY_NAN_CODE})), level=1, match=match).is_good
 
 
 def test_flushing_is_judged_as_declared() -> None:

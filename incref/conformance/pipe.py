@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
+from typing import TypeGuard
 
 import torch
 from safetensors.torch import load, save
@@ -60,8 +61,8 @@ class Program:
             found = json.loads(metadata["ops"])
         except (KeyError, ValueError) as error:
             raise PipeError(f"{self.command}: describe must give ops as JSON, got {metadata}") from error
-        if not isinstance(found, dict) or not found:
-            raise PipeError(f"{self.command}: ops must be an object with at least one operation, got {found!r}")
+        if not found or not _is_table(found):
+            raise PipeError(f"{self.command}: ops must give lists of options for at least one operation, got {found!r}")
         return found
 
     def call(self, op: str, arguments: Arguments) -> tuple[Tensor, ...]:
@@ -89,9 +90,7 @@ class Program:
 
     def _ask(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
         if self._process is None:
-            self._process = subprocess.Popen(  # noqa: S603  # running what the user names is the purpose
-                shlex.split(self.command), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
+            self._process = self._start()
         message = save(tensors, metadata)
         try:
             answer = self._exchange(self._process, len(message).to_bytes(_LENGTH_BYTES, "little") + message)
@@ -105,17 +104,34 @@ class Program:
             self.close()
             raise PipeError(f"{self.command}: the answer is no safetensors message: {error}") from error
 
+    def _start(self) -> "subprocess.Popen[bytes]":
+        try:
+            words = shlex.split(self.command)
+            return subprocess.Popen(  # noqa: S603  # running what the user names is the purpose
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            )
+        except (OSError, ValueError, IndexError) as error:
+            raise PipeError(f"{self.command!r} can't be started: {error}") from error
+
     def _exchange(self, process: "subprocess.Popen[bytes]", message: bytes) -> bytes:
-        assert process.stdin is not None
-        assert process.stdout is not None
         deadline = time.monotonic() + self.seconds
         try:
-            process.stdin.write(message)
-            process.stdin.flush()
+            self._write(process, message, deadline)
         except BrokenPipeError as error:
             raise PipeError(self._ending(process)) from error
         length = int.from_bytes(self._read(process, _LENGTH_BYTES, deadline), "little")
         return self._read(process, length, deadline)
+
+    def _write(self, process: "subprocess.Popen[bytes]", message: bytes, deadline: float) -> None:
+        assert process.stdin is not None
+        rest = memoryview(message)
+        # A program that does not read must not hold up the run: no write waits.
+        os.set_blocking(process.stdin.fileno(), False)
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdin, selectors.EVENT_WRITE)
+            while rest:
+                self._wait(selector, deadline)
+                rest = rest[os.write(process.stdin.fileno(), rest) :]
 
     def _read(self, process: "subprocess.Popen[bytes]", count: int, deadline: float) -> bytes:
         assert process.stdout is not None
@@ -123,16 +139,22 @@ class Program:
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             while len(found) < count:
-                if not selector.select(max(deadline - time.monotonic(), 0)):
-                    raise PipeError(f"{self.command} gave no answer in {self.seconds:g} s")
+                self._wait(selector, deadline)
                 part = os.read(process.stdout.fileno(), count - len(found))
                 if not part:
                     raise PipeError(self._ending(process))
                 found += part
         return bytes(found)
 
+    def _wait(self, selector: selectors.BaseSelector, deadline: float) -> None:
+        if not selector.select(max(deadline - time.monotonic(), 0)):
+            raise PipeError(f"{self.command} gave no answer in {self.seconds:g} s")
+
     def _ending(self, process: "subprocess.Popen[bytes]") -> str:
-        return f"{self.command} ended with exit code {process.wait()}"
+        try:
+            return f"{self.command} ended with exit code {process.wait(self.seconds)}"
+        except subprocess.TimeoutExpired:
+            return f"{self.command} closed its end of the pipe"
 
 
 def pipe_implementation(command: str, *, seconds: float = 10.0) -> tuple[Implementation, Program]:
@@ -152,6 +174,12 @@ def pipe_implementation(command: str, *, seconds: float = 10.0) -> tuple[Impleme
         for op, options in program.describe().items()
     ]
     return Implementation.of(command, *candidates), program
+
+
+def _is_table(found: object) -> TypeGuard[Mapping[str, Mapping[str, list[Json]]]]:
+    """Whether each operation has an object of lists."""
+    options = found.values() if isinstance(found, dict) else [found]
+    return all(isinstance(one, dict) and all(isinstance(some, list) for some in one.values()) for one in options)
 
 
 class _Words(tuple[object, ...]):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from incref.conformance.pipe import PipeError, Program, pipe_implementation
 from incref.conformance.result import Outcome, Status
@@ -59,6 +60,26 @@ def test_a_crash_is_an_error_of_one_case(judge: Callable[..., Outcome]) -> None:
 def test_a_hang_is_an_error_after_its_time(judge: Callable[..., Outcome]) -> None:
     outcome = judge("hang", seconds=0.2, match="*/float8_e4m3fn/float32")
     assert "gave no answer in 0.2 s" in outcome.results[0].reason
+
+
+def test_a_program_that_does_not_read_is_an_error_after_its_time() -> None:
+    program = Program(command="sleep 60", seconds=0.2)
+    # More than any pipe holds.
+    with pytest.raises(PipeError, match=r"gave no answer in 0\.2 s"):
+        program.call("encode", {"x": torch.zeros(1 << 20), "fmt": "int8"})
+
+
+@pytest.mark.parametrize("command", ["", "/no/such/program", "'unbalanced"])
+def test_what_is_no_program_is_refused(command: str) -> None:
+    with pytest.raises(PipeError, match="can't be started"):
+        pipe_implementation(command)
+
+
+@pytest.mark.parametrize("ops", ["{}", "[]", '["decode"]', '{"decode": 1}', '{"decode": {"fmt": "int8"}}'])
+def test_operations_that_are_no_table_are_refused(ops: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Program, "_ask", lambda *_: ({}, {"ops": ops}))
+    with pytest.raises(PipeError, match="ops must give lists of options for at least one operation"):
+        Program(command="any").describe()
 
 
 def test_what_does_not_speak_the_protocol_is_refused() -> None:

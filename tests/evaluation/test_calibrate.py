@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -72,4 +73,6 @@ def test_static_inputs(tiny_llama: Path, name: str) -> None:
     assert layer.input_scale is not None
     with torch.no_grad():
         got, want = (m(input_ids=TOKENS).logits for m in (converted, model))
-    assert float((got - want).norm() / want.norm()) < 0.5
+    # Input and weight of 7 layers a block are each off by at most 2^-4, and these errors add as independent ones do.
+    factors = 2 * 7 * len(model.get_submodule("model.layers"))  # type: ignore[arg-type]  # a list of blocks
+    assert 0 < float((got - want).norm() / want.norm()) < math.sqrt(factors) * 2**-4

@@ -25,11 +25,7 @@ from incref.ops import (
     quantize_mx,
 )
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"),
-    # PyTorch's own modules warn of each other while Inductor is imported.
-    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 
 SIGNED_ZEROS_AND_SPECIALS = block_rows(torch.float32, 48)
 

@@ -118,7 +118,9 @@ def test_groups_along_the_output_features(*, use_mse_search: bool) -> None:
 def test_scales_of_large_and_small_weights(magnitude: float) -> None:
     weight = _normal(8, 64) * magnitude
     made = _weight(quantize(_linear(weight), RTNConfig(bits=8, group_size=-1)))
-    assert ((made - weight).abs() <= 0.501 * weight.abs().amax(1, keepdim=True) / 127).all()
+    # Half a step, and a rounding each of the scale, of up to 127 steps and of the product.
+    bound = (0.5 + 3 * 127 * 2.0**-24) / 127
+    assert ((made - weight).abs() <= bound * weight.abs().amax(1, keepdim=True)).all()
 
 
 @pytest.mark.parametrize("baseline", [0.0, -2.0])
@@ -134,7 +136,8 @@ def test_autotune_with_a_baseline_of_zero_or_less(baseline: float) -> None:
 def test_every_fp8_scale_method_runs_without_a_gaudi(method: str, fmt: str) -> None:
     weight, x = _normal(8, 32), _normal(64, 32)
     made = _calibrated(_linear(weight), FP8Config(fp8_config=fmt, scale_method=method), x)
-    assert ((made - weight).abs() <= weight.abs().amax() / 4).all()
+    # Half a unit in the last place: 4 bits of precision in E4M3 with the hidden one, 3 in E5M2.
+    assert ((made - weight).abs() <= weight.abs().amax() * 2.0 ** (-4 if fmt == "E4M3" else -3)).all()
 
 
 def test_powers_of_two_are_exact_ceilings_for_every_normal_bfloat16() -> None:
@@ -192,9 +195,9 @@ def test_gptq_takes_the_conv1d_of_transformers() -> None:
     wanted = model(x)
     prepared = prepare(model, GPTQConfig(bits=8, group_size=-1), inplace=False)
     prepared(x)
-    error = (convert(prepared)(x) - wanted).norm() / wanted.norm()
-    # A step is 1/127.5 of the largest weight of a column, about 3 times the usual one; the error is that over sqrt(12).
-    assert error < 3.5 / 127.5 / math.sqrt(12)
+    error = (convert(prepared)(x) - wanted).norm()
+    rounded = (quantize(model, RTNConfig(bits=8, group_size=-1))(x) - wanted).norm()
+    assert 0 < error < rounded
 
 
 def test_static_weights_with_zero_points() -> None:
@@ -203,4 +206,8 @@ def test_static_weights_with_zero_points() -> None:
     prepared = prepare(model, INT8StaticQuantConfig(w_sym=False), inplace=False)
     prepared(x)
     y, wanted = convert(prepared)(x), model(x)
-    assert (y - wanted).norm() < 0.02 * wanted.norm()
+    step = (x.amax() - x.amin()) / 255
+    w_step = weight.amax(1) / 255
+    # A zero point is rounded, too: a whole step at the ends of the range, instead of half of one.
+    bound = x.abs().sum(1, keepdim=True) * w_step + weight.sum(1) * step + x.shape[1] * w_step * step
+    assert ((y - wanted).abs() <= bound).all()

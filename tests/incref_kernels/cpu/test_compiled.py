@@ -5,11 +5,7 @@ from incref.formats import Rounding
 from incref.ops import decode, encode
 from incref_kernels.cpu import BACKEND
 
-# PyTorch's own modules warn of each other while Inductor is imported.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
-    pytest.mark.skipif(BACKEND.why_unavailable() is not None, reason="no C++ compiler"),
-]
+pytestmark = pytest.mark.skipif(BACKEND.why_unavailable() is not None, reason="no C++ compiler")
 
 
 def every_bfloat16() -> torch.Tensor:

@@ -8,7 +8,7 @@ from rich.table import Table
 from torch import Tensor
 
 from incref.checkpoints.versions import versions
-from incref.evaluation.result import Evaluation, loss_against
+from incref.evaluation.result import Evaluation, Loss, loss_against
 from incref.qtensor.format_json import Json
 
 __all__ = ["as_json", "as_table", "column_notes"]
@@ -32,11 +32,7 @@ def as_table(evaluations: Sequence[Evaluation]) -> Table:
             f"{evaluation.size.bits_per_parameter:.2f}",
             f"{evaluation.file_bytes / _MEGABYTE:.1f}",
             f"{evaluation.perplexity:.3f}",
-            *(
-                ("", "")
-                if evaluation is baseline
-                else (f"{loss.ratio:.4f}", f"{loss.delta_nll:+.4f} ± {loss.standard_error:.4f}")
-            ),
+            *(("", "") if evaluation is baseline else (f"{loss.ratio:.4f}", _with_error(loss))),
             f"{evaluation.quantize_seconds + evaluation.eval_seconds:.1f}",
         )
     return table
@@ -47,8 +43,14 @@ def column_notes() -> str:
     return (
         "bits/weight: of the layers that are quantized, scales and zero points included. "
         "bits/param: of the whole model. MB on disk: of the safetensors files, 1 MB = 10^6 bytes. "
-        "loss: rise of the mean negative log-likelihood against the first row, ± its standard error over the windows."
+        "loss: rise of the mean negative log-likelihood against the first row, ± its standard error over the windows, "
+        "if there is more than one."
     )
+
+
+def _with_error(loss: Loss) -> str:
+    error = "" if math.isnan(loss.standard_error) else f" ± {loss.standard_error:.4f}"
+    return f"{loss.delta_nll:+.4f}{error}"
 
 
 def as_json(evaluations: Sequence[Evaluation], *, model: str, text: str, tokens: Tensor) -> dict[str, Json]:

@@ -13,9 +13,8 @@ from incref.formats import FORMATS
 from incref.formats.layouts import PackLayout
 from incref.numerics.granularity import per_channel, per_group
 from incref.numerics.patterns import FLOAT_DTYPES
-from incref.ops.pack import pack, unpack
-from incref.qtensor.parts import Parts
-from incref.qtensor.qtensor import QTensor
+from incref.ops.pack import pack
+from incref.qtensor.qtensor import QTensor, require_permutation
 from incref.qtensor.spec import QuantSpec
 
 __all__ = ["LAYOUT_VERSION", "cached_layers", "pack_hpu", "unpack_hpu"]
@@ -25,6 +24,7 @@ LAYOUT_VERSION = 1
 
 _BITS = 4
 _WORD = 32 // _BITS
+_PARTS = {"qweight", "qzeros", "scales", "order"}
 
 
 def pack_hpu(name: str, weight: QTensor, scale_dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
@@ -102,11 +102,14 @@ def cached_layers(
 
 
 def unpack_hpu(name: str, parts: Mapping[str, Tensor], dtype: torch.dtype) -> QTensor:
-    """Undo `pack_hpu`: a weight of `dtype`, with zero points.
+    """Undo `pack_hpu`: a weight of `dtype`, with zero points, whose words stay as they are.
 
     Raises:
-        CheckpointError: if a part is missing, or has another dtype or shape.
+        CheckpointError: if a part is missing or unknown, or has another dtype or shape; if a scale is not finite, or
+            `order` names a column twice.
     """
+    if unknown := sorted(parts.keys() - _PARTS):
+        raise CheckpointError(f"{name}: a layer for Gaudi has no {', '.join(unknown)}")
     qweight, scales = parts.get("qweight"), parts.get("scales")
     if qweight is None or scales is None or qweight.ndim != 2 or scales.ndim != 2:
         raise CheckpointError(f"{name}: there must be matrices qweight and scales")
@@ -114,11 +117,30 @@ def unpack_hpu(name: str, parts: Mapping[str, Tensor], dtype: torch.dtype) -> QT
     require_part(name, parts, "qweight", (torch.int32,), (columns, rows // _WORD))
     require_part(name, parts, "scales", (torch.float16, torch.bfloat16, torch.float32), (groups, words * _WORD))
     qzeros = require_part(name, parts, "qzeros", (torch.int32,), (groups, words))
+    if "order" in parts:
+        require_part(name, parts, "order", (torch.int32,), (columns,))
+    if groups == 0 or columns % groups:
+        raise CheckpointError(f"{name}: {columns} input features can't be in {groups} groups of one size")
+    if not bool(scales.isfinite().all()):
+        raise CheckpointError(f"{name}: scales must be finite, and there are NaN or Inf among them")
+    spec = QuantSpec(
+        fmt=FORMATS["uint4"],
+        granularity=per_channel() if groups == 1 else per_group(columns // groups),
+        symmetric=False,
+    )
     order = parts.get("order")
     if order is not None:
-        order = require_part(name, parts, "order", (torch.int32,), (columns,))
-    granularity = per_channel() if groups == 1 else per_group(columns // groups)
-    spec = QuantSpec(fmt=FORMATS["uint4"], granularity=granularity, symmetric=False)
-    codes, zeros = (unpack(x, "uint4", layout=PackLayout.HPU, length=rows).T.contiguous() for x in (qweight, qzeros))
-    unpacked = Parts(codes=codes, scale=scales.T.to(torch.float32).contiguous(), zero_point=zeros.to(torch.int32))
-    return QTensor.from_parts(unpacked, spec, dtype, order=order)
+        try:
+            require_permutation(order)
+        except ValueError as error:
+            raise CheckpointError(f"{name}: {error}") from error
+    return QTensor(
+        packed=qweight,
+        scale=scales.T.to(torch.float32).contiguous(),
+        zero_point=qzeros,
+        order=order,
+        spec=spec,
+        shape=(rows, columns),
+        dtype=dtype,
+        layout=PackLayout.HPU,
+    )

@@ -90,7 +90,8 @@ class QuantLayer(KeptBuffers, ABC):
         self._multiplies_integers = multiplies_integers(qweight.spec, activation, len(qweight.shape))
         if self._multiplies_integers and elementwise is not None:
             raise ValueError("the product of integers is rounded as int8_matmul says; leave elementwise out")
-        self._spec, self._shape, self._dtype = qweight.spec, qweight.shape, qweight.dtype
+        self._spec, self._shape = qweight.spec, qweight.shape
+        self._dtype, self._layout = qweight.dtype, qweight.layout
         for name, tensor in qweight.to_tensors().items():
             self.register_buffer(f"{_PREFIX}{name}", tensor)
         self.register_buffer("input_scale", input_scale)
@@ -107,7 +108,13 @@ class QuantLayer(KeptBuffers, ABC):
     def qweight(self) -> QTensor:
         """The quantized weight; its tensors are the buffers of the module."""
         tensors = {name: self._buffers.get(f"{_PREFIX}{name}") for name in TENSORS}
-        return QTensor(**tensors, spec=self._spec, shape=self._shape, dtype=self._dtype)  # type: ignore[arg-type]  # those that a weight has to have are there
+        return QTensor(
+            **tensors,  # type: ignore[arg-type]  # those that a weight has to have are there
+            spec=self._spec,
+            shape=self._shape,
+            dtype=self._dtype,
+            layout=self._layout,
+        )
 
     @property
     def weight(self) -> Tensor:

@@ -8,23 +8,31 @@ import torch
 from torch import Tensor
 
 from incref.errors import CheckpointError
-from incref.formats import BlockFormat, ElementFormat, IntFormat
-from incref.formats.layouts import LAYOUTS, PackLayout
+from incref.formats import BlockFormat, IntFormat
+from incref.formats.layouts import PackLayout
 from incref.numerics.codes import code_dtype
 from incref.numerics.patterns import FLOAT_DTYPES
-from incref.ops.pack import pack, unpack
 from incref.qtensor.format_json import Json
+from incref.qtensor.packed import (
+    STORED_LAYOUTS,
+    pack_codes,
+    packed_dtype,
+    packed_shape,
+    require_layout,
+    unpack_codes,
+)
 from incref.qtensor.parts import Parts, dequantize_parts, quantize_parts
 from incref.qtensor.quantized_scales import QuantizedScales, dequantize_scales
-from incref.qtensor.spec import QuantSpec, word_dtype
+from incref.qtensor.spec import QuantSpec
 
-__all__ = ["TENSORS", "QTensor"]
+__all__ = ["TENSORS", "QTensor", "require_permutation"]
 
 TENSORS = ("packed", "scale", "zero_point", "tensor_scale", "order", "scale_step", "scale_low")
 """The fields that are tensors."""
 
 _VERSION = 1
 _DTYPES = {name: dtype for dtype, name in FLOAT_DTYPES.items()}
+_LAYOUTS = tuple(layout.value for layout in STORED_LAYOUTS)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,8 +40,7 @@ class QTensor:
     """Codes and scales of a tensor, with the spec that gives them their meaning.
 
     Attributes:
-        packed: the codes. Those of fewer than 8 bits are packed along the last dimension as `PackLayout.DENSE` says, so
-            each takes exactly its bits but for the end of a row; others are kept one in an element.
+        packed: the codes. Those of fewer than 8 bits are packed as `layout` says; others are kept one in an element.
         scale: of every block, as the operations give it; or, where the spec quantizes scales, their codes, packed like
             others.
         zero_point: of every block, packed like codes; None if symmetric.
@@ -45,9 +52,13 @@ class QTensor:
         spec: how the tensor was quantized.
         shape: of the tensor.
         dtype: that the tensor had.
+        layout: how codes and zero points are packed. DENSE: along the last dimension, so that each takes exactly its
+            bits but for the end of a row. HPU: as Gaudi reads them, of matrices [N, K] with unsigned codes of 4 bits,
+            words [K, N / 8] along N, and those of zero points [groups, N / 8].
 
     Raises:
-        ValueError: if a tensor is missing or has a dtype or shape that does not follow from `spec` and `shape`.
+        ValueError: if a tensor is missing or has a dtype or shape that does not follow from `spec`, `shape` and
+            `layout`.
     """
 
     packed: Tensor
@@ -60,18 +71,21 @@ class QTensor:
     spec: QuantSpec
     shape: tuple[int, ...]
     dtype: torch.dtype
+    layout: PackLayout = PackLayout.DENSE
 
     def __post_init__(self) -> None:
         """Check every tensor against the spec."""
+        require_layout(self.layout, self.spec, self.shape)
         fmt, element = self.spec.fmt, self.spec.element
+        words = [packed_dtype(element, self.layout)]
         scale_shape = self.spec.scale_shape(self.shape)
         has_tensor_scale = isinstance(fmt, BlockFormat) and fmt.has_tensor_scale
-        _check("packed", self.packed, [word_dtype(element)], _packed_shape(self.shape, element))
+        _check("packed", self.packed, words, packed_shape(self.shape, element, self.layout))
         self._check_scales(scale_shape)
         if (self.zero_point is None) != self.spec.symmetric:
             raise ValueError(f"a zero point goes with symmetric=False, got symmetric={self.spec.symmetric}")
         if self.zero_point is not None:
-            _check("zero_point", self.zero_point, [word_dtype(element)], _packed_shape(scale_shape, element))
+            _check("zero_point", self.zero_point, words, packed_shape(scale_shape, element, self.layout))
         if (self.tensor_scale is not None) != has_tensor_scale:
             raise ValueError(f"{fmt.name} {'needs a' if has_tensor_scale else 'has no'} tensor_scale")
         if self.tensor_scale is not None:
@@ -81,7 +95,7 @@ class QTensor:
 
     def _check_scales(self, scale_shape: tuple[int, ...]) -> None:
         scales = self.spec.scales
-        stored = scale_shape if scales is None else _packed_shape(scale_shape, scales.fmt)
+        stored = scale_shape if scales is None else packed_shape(scale_shape, scales.fmt)
         _check("scale", self.scale, self.spec.scale_dtypes, stored)
         wanted = {"scale_step": scales is not None, "scale_low": scales is not None and not scales.symmetric}
         for name, is_wanted in wanted.items():
@@ -105,27 +119,37 @@ class QTensor:
         return cls.from_parts(quantize_parts(x, spec, scale, zero_point, random_bits=random_bits), spec, x.dtype)
 
     @classmethod
-    def from_parts(cls, parts: Parts, spec: QuantSpec, dtype: torch.dtype, *, order: Tensor | None = None) -> "QTensor":
+    def from_parts(
+        cls,
+        parts: Parts,
+        spec: QuantSpec,
+        dtype: torch.dtype,
+        *,
+        order: Tensor | None = None,
+        layout: PackLayout = PackLayout.DENSE,
+    ) -> "QTensor":
         """Pack what the operations gave for a tensor of `dtype`, or for its columns in `order`.
 
         Raises:
-            ValueError: if a zero point is not a code of the format, or `order` is not a permutation.
+            ValueError: if a zero point is not a code of the format, `order` is not a permutation, or `layout` does not
+                hold such a tensor.
         """
+        require_layout(layout, spec, tuple(parts.codes.shape))
         if order is not None:
-            _require_permutation(order)
+            require_permutation(order)
         zero_point = parts.zero_point
         if zero_point is not None:
             assert isinstance(spec.fmt, IntFormat)
             low, high = spec.fmt.min_code, spec.fmt.max_code
             if bool(((zero_point < low) | (zero_point > high)).any()):
                 raise ValueError(f"zero points of {spec.fmt.name} must be from {low} to {high}")
-            zero_point = _pack(zero_point.to(code_dtype(spec.fmt)), spec.fmt)
+            zero_point = pack_codes(zero_point.to(code_dtype(spec.fmt)), spec.fmt, layout)
         scales = parts.scales
         if scales is None and spec.scales is not None:
             raise ValueError("the spec quantizes scales, and the parts have none that are; use quantize_parts")
         return cls(
-            packed=_pack(parts.codes, spec.element),
-            scale=parts.scale if scales is None or spec.scales is None else _pack(scales.codes, spec.scales.fmt),
+            packed=pack_codes(parts.codes, spec.element, layout),
+            scale=parts.scale if scales is None or spec.scales is None else pack_codes(scales.codes, spec.scales.fmt),
             scale_step=None if scales is None else scales.step,
             scale_low=None if scales is None else scales.low,
             zero_point=zero_point,
@@ -134,6 +158,7 @@ class QTensor:
             spec=spec,
             shape=tuple(parts.codes.shape),
             dtype=dtype,
+            layout=layout,
         )
 
     @property
@@ -141,11 +166,11 @@ class QTensor:
         """Codes and scales as the operations take them, unpacked; of the columns in `order` if there is one."""
         zero_point, shape = self.zero_point, self.spec.scale_shape(self.shape)
         if zero_point is not None:
-            zero_point = _unpack(zero_point, self.spec.element, shape).to(torch.int32)
+            zero_point = unpack_codes(zero_point, self.spec.element, shape, self.layout).to(torch.int32)
         scale, scales, spec = self.scale, None, self.spec.scales
         if spec is not None:
             assert self.scale_step is not None
-            codes = _unpack(self.scale, spec.fmt, shape)
+            codes = unpack_codes(self.scale, spec.fmt, shape)
             scales = QuantizedScales(codes=codes, step=self.scale_step, low=self.scale_low)
             scale = dequantize_scales(scales, spec)
         return Parts(
@@ -155,7 +180,7 @@ class QTensor:
     @property
     def codes(self) -> Tensor:
         """One code an element, in the shape of the tensor; the columns in `order` if there is one."""
-        return _unpack(self.packed, self.spec.element, self.shape)
+        return unpack_codes(self.packed, self.spec.element, self.shape, self.layout)
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
         """Turn the codes back into values, with the roundings of the operation that the spec names.
@@ -202,7 +227,7 @@ class QTensor:
         shape: list[Json] = list(self.shape)
         return {
             "version": _VERSION,
-            "layout": PackLayout.DENSE.value,
+            "layout": self.layout.value,
             "shape": shape,
             "dtype": FLOAT_DTYPES[self.dtype],
             "spec": self.spec.to_json(),
@@ -216,10 +241,10 @@ class QTensor:
             CheckpointError: if the metadata is not what `metadata` gives, or does not describe the tensors.
         """
         try:
-            spec, shape, dtype = _read_metadata(metadata)
+            spec, shape, dtype, layout = _read_metadata(metadata)
             if "order" in tensors:
-                _require_permutation(tensors["order"])
-            return cls(**tensors, spec=spec, shape=shape, dtype=dtype)
+                require_permutation(tensors["order"])
+            return cls(**tensors, spec=spec, shape=shape, dtype=dtype, layout=layout)
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"a quantized tensor can't be restored: {error}") from error
 
@@ -228,12 +253,12 @@ class QTensor:
         return f"QTensor({self.spec.fmt.name}, shape={self.shape}, {self.bits_per_element:.4g} bits an element)"
 
 
-def _read_metadata(metadata: Json) -> tuple[QuantSpec, tuple[int, ...], torch.dtype]:
+def _read_metadata(metadata: Json) -> tuple[QuantSpec, tuple[int, ...], torch.dtype, PackLayout]:
     if not isinstance(metadata, dict) or metadata.get("version") != _VERSION:
         raise ValueError(f"the description of a tensor must have version {_VERSION}, got {metadata!r}")
     layout, shape, dtype = metadata.get("layout"), metadata.get("shape"), metadata.get("dtype")
-    if layout != PackLayout.DENSE.value:
-        raise ValueError(f"the layout must be {PackLayout.DENSE.value!r}, got {layout!r}")
+    if layout not in _LAYOUTS:
+        raise ValueError(f"the layout must be one of {', '.join(_LAYOUTS)}, got {layout!r}")
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise ValueError(f"the dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     if not isinstance(shape, list):
@@ -241,32 +266,15 @@ def _read_metadata(metadata: Json) -> tuple[QuantSpec, tuple[int, ...], torch.dt
     extents = tuple(size for size in shape if type(size) is int and size >= 0)
     if len(extents) != len(shape):
         raise ValueError(f"extents of a shape are integers and not negative, got {shape!r}")
-    return QuantSpec.from_json(metadata.get("spec")), extents, _DTYPES[dtype]
+    return QuantSpec.from_json(metadata.get("spec")), extents, _DTYPES[dtype], PackLayout(layout)
 
 
-def _packed_shape(shape: tuple[int, ...], element: ElementFormat) -> tuple[int, ...]:
-    if element.bits >= 8:
-        return shape
-    # A single number is packed as a row of one.
-    *rows, length = shape or (1,)
-    return (*rows, LAYOUTS[PackLayout.DENSE].num_words(element.bits, length))
+def require_permutation(order: Tensor) -> None:
+    """Check that every column stands in `order` once; ones on the meta device have no values to check.
 
-
-def _pack(codes: Tensor, element: ElementFormat) -> Tensor:
-    if element.bits >= 8:
-        return codes
-    return pack(codes.reshape(codes.shape or (1,)), element, layout=PackLayout.DENSE)
-
-
-def _unpack(packed: Tensor, element: ElementFormat, shape: tuple[int, ...]) -> Tensor:
-    if element.bits >= 8:
-        return packed
-    length = shape[-1] if shape else 1
-    return unpack(packed, element, layout=PackLayout.DENSE, length=length).reshape(shape)
-
-
-def _require_permutation(order: Tensor) -> None:
-    """Check that every column stands in `order` once; ones on the meta device have no values to check."""
+    Raises:
+        ValueError: if one does not.
+    """
     if order.is_meta:
         return
     if order.ndim != 1 or not torch.equal(

@@ -7,6 +7,7 @@ from torch import Tensor
 from incref.checkpoints.hpu import cached_layers, pack_hpu, unpack_hpu
 from incref.config.schemes import SCHEMES
 from incref.errors import CheckpointError
+from incref.formats.layouts import PackLayout
 from incref.qtensor.qtensor import QTensor
 
 from .weights import draw_weight
@@ -36,6 +37,8 @@ def test_the_operator_gives_the_weight(group_size: int, *, symmetric: bool, orde
     rows = x[:, packed["order"].long()] if "order" in packed else x
     assert torch.equal(rows @ w, x @ weight.dequantize(torch.float64).T)
     again = unpack_hpu("fc", packed, weight.dtype)
+    assert again.layout is PackLayout.HPU
+    assert again.packed is packed["qweight"]
     assert torch.equal(again.dequantize(), weight.dequantize())
 
 
@@ -79,6 +82,17 @@ def test_weights_that_the_operator_does_not_take_are_refused(weight: QTensor, me
         ({"scales": torch.zeros(4, 16)}, r"qweight must be .* of shape \(64, 2\), got"),
         ({"qzeros": None}, "qzeros must be .* and there is none"),
         ({"order": torch.zeros(3, dtype=torch.int32)}, r"order must be .* of shape \(64,\)"),
+        ({"order": torch.zeros(64, dtype=torch.int32)}, "fc: order must name each column once"),
+        ({"g_idx": torch.zeros(64, dtype=torch.int32)}, "fc: a layer for Gaudi has no g_idx"),
+        ({"scales": torch.full((4, 24), torch.nan)}, "fc: scales must be finite, and there are NaN or Inf among them"),
+        (
+            {"scales": torch.ones(5, 24), "qzeros": torch.zeros(5, 3, dtype=torch.int32)},
+            "fc: 64 input features can't be in 5 groups of one size",
+        ),
+        (
+            {"scales": torch.ones(0, 24), "qzeros": torch.zeros(0, 3, dtype=torch.int32)},
+            "fc: 64 input features can't be in 0 groups of one size",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changes: dict[str, Tensor | None], message: str) -> None:

@@ -139,7 +139,7 @@ def _metadata(**changes: Json) -> Json:
     [
         (None, "must have version 1"),
         (_metadata(version=2), "must have version 1"),
-        (_metadata(layout="sparse"), "the layout must be 'dense', got 'sparse'"),
+        (_metadata(layout="sparse"), "the layout must be one of dense, hpu, got 'sparse'"),
         (_metadata(dtype="float33"), "the dtype must be one of float16, bfloat16, float32, float64, got 'float33'"),
         (_metadata(dtype=["float32"]), "the dtype must be one of"),
         (_metadata(shape="6x70"), "a shape is a list of extents, got '6x70'"),

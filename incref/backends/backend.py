@@ -1,9 +1,29 @@
 """A backend is a table of kernels, one for each operation that it implements."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Backend", "Kernel"]
+from torch import Tensor
+
+__all__ = ["Backend", "Kernel", "Prepared"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A kernel of a matrix product that has its weight, in whatever layout it reads.
+
+    A layer keeps one and calls it with what it learns in a call, so nothing is looked up or repacked there.
+
+    Attributes:
+        run: takes `(*tensors, x, ...)`, where what follows `x` is the rest of the operation's arguments, by keyword:
+            scales and zero points of `x`, `bias` and `dtype`.
+        tensors: what the kernel reads of the weight; they are moved and copied with the layer.
+        why_not: takes the same arguments; the reason why `run` can't take them, or None if it can.
+    """
+
+    run: Callable[..., Tensor]
+    tensors: tuple[Tensor | None, ...]
+    why_not: Callable[..., str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,10 +33,14 @@ class Kernel:
     Attributes:
         fn: takes the arguments of the operation and returns what its reference returns.
         why_not: takes the same arguments; the reason why `fn` can't take them, or None if it can.
+        prepare: for a product with a weight that stays: takes an `incref.ops.weight.Weight`, and options of the
+            operation that stay too; gives a `Prepared` kernel, or the reason why there is none. None for a kernel that
+            reads the weight as its operation has it.
     """
 
     fn: Callable[..., object]
     why_not: Callable[..., str | None]
+    prepare: Callable[..., Prepared | str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +51,12 @@ class Backend:
         name: what `Op.on` is given.
         why_unavailable: the reason why this machine can't run the kernels, or None if it can.
         kernels: by name of the operation.
+        devices: types of devices that it is fast on: layers there get its kernels without being told.
+        home: where tensors have to be for its kernels, if it matters where a model is put: the name of a device.
     """
 
     name: str
     why_unavailable: Callable[[], str | None]
     kernels: Mapping[str, Kernel]
+    devices: Collection[str] = ()
+    home: Callable[[], str] | None = None

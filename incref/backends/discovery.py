@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 from incref.backends.backend import Backend
 from incref.errors import UnsupportedError
 
-__all__ = ["GROUP", "available_backends", "find_backend"]
+__all__ = ["GROUP", "available_backends", "backends_for", "find_backend"]
 
 GROUP = "incref.backends"
 
@@ -35,8 +35,17 @@ def available_backends() -> dict[str, str | None]:
     >>> available_backends()["reference"] is None
     True
     """
-    names = sorted(point.name for point in entry_points(group=GROUP))
-    return {"reference": None, **{name: _why_unavailable(name) for name in names}}
+    return {"reference": None, **{name: _why_unavailable(name) for name in _names()}}
+
+
+def backends_for(device_type: str) -> list[Backend]:
+    """The backends that can run here and are fast on devices of that type, such as "cuda", in the order of names."""
+    able = [find_backend(name) for name in _names() if _why_unavailable(name) is None]
+    return [backend for backend in able if device_type in backend.devices]
+
+
+def _names() -> list[str]:
+    return sorted(point.name for point in entry_points(group=GROUP))
 
 
 def _why_unavailable(name: str) -> str | None:

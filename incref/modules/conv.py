@@ -1,14 +1,18 @@
 """`QuantConv2d`: a convolution with a quantized weight."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from incref.errors import UnsupportedError
+from incref.modules.binding import REFERENCE_ONLY, Binding
 from incref.modules.geometry import Geometry, border
 from incref.modules.integer import integer_conv2d
 from incref.modules.layer import QuantLayer
 from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.ops.int8_matmul import int8_matmul
 from incref.qtensor.parts import Parts
 
 __all__ = ["QuantConv2d"]
@@ -26,6 +30,8 @@ class QuantConv2d(QuantLayer):
     """
 
     geometry = Geometry()
+    _matmul: Callable[..., Tensor] = staticmethod(int8_matmul.reference)
+    _matmul_name = REFERENCE_ONLY.backend
     kernel_size: tuple[int, ...] = (1, 1)
 
     def take_over(self, layer: nn.Module) -> None:
@@ -56,7 +62,27 @@ class QuantConv2d(QuantLayer):
             raise UnsupportedError(
                 f"a convolution multiplies integers with one scale for its input, not {x_granularity}"
             )
-        return integer_conv2d(x, self.qweight.parts, self.bias, self.kernel_size, self.geometry, dtype=dtype)
+        return integer_conv2d(
+            x, self.qweight.parts, self.bias, self.kernel_size, self.geometry, dtype=dtype, matmul=self._matmul
+        )
+
+    def _find_kernels(self, binding: Binding, device_type: str) -> None:
+        self._matmul, self._matmul_name = int8_matmul.reference, REFERENCE_ONLY.backend
+        if not self._multiplies_integers:
+            return
+        for backend in binding.backends(device_type):
+            if int8_matmul.name in backend.kernels:
+                fallback = REFERENCE_ONLY.backend if binding.falls_back else None
+                self._matmul = int8_matmul.on(backend, fallback=fallback)
+                self._matmul_name = f"{backend.name} {int8_matmul.name}"
+                return
+        if not binding.falls_back:
+            raise UnsupportedError(f"backend {binding.backend!r} has no kernel for {int8_matmul.name}")
+
+    @property
+    def kernel(self) -> str:
+        """What multiplies, as for `QuantLinear`."""
+        return self._matmul_name
 
     def _spread(self, bias: Tensor) -> Tensor:
         return bias[:, None, None]

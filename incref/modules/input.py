@@ -11,7 +11,7 @@ from incref.config.scheme import Elementwise
 from incref.formats import Overflow
 from incref.ops.decode import decode
 from incref.ops.encode import encode
-from incref.qtensor.parts import draw_random_bits, fake_quantize
+from incref.qtensor.parts import REFERENCE, Quantizers, draw_random_bits, fake_quantize
 from incref.qtensor.spec import QuantSpec
 from incref.qtensor.straight_through import straight_through
 
@@ -28,11 +28,13 @@ class InputQuantizer:
         elementwise: what it is rounded to first, element by element; None for nothing.
         activation: how it is quantized then; None not at all.
         scale_method: how a scale is found in every call; None for the rule of `activation`.
+        by: what quantizes and dequantizes.
     """
 
     elementwise: Elementwise | None = None
     activation: QuantSpec | None = None
     scale_method: MaxAbsScale | None = None
+    by: Quantizers = REFERENCE
 
     def __call__(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         """Give what the layer multiplies with, in the dtype of x.
@@ -49,7 +51,7 @@ class InputQuantizer:
         if scale is None and self.scale_method is not None:
             scale = search_scale(values, self.activation, self.scale_method)
         random_bits = draw_random_bits(values, self.activation.rounding)
-        return straight_through(x, fake_quantize(values, self.activation, scale, random_bits=random_bits))
+        return straight_through(x, fake_quantize(values, self.activation, scale, random_bits=random_bits, by=self.by))
 
 
 def round_elementwise(x: Tensor, elementwise: Elementwise) -> Tensor:

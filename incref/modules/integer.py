@@ -1,5 +1,7 @@
 """Products of quantized inputs and weights as products of their integers."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,7 +13,7 @@ from incref.ops.int8_matmul import int8_matmul
 from incref.qtensor.parts import Parts
 from incref.qtensor.spec import QuantSpec
 
-__all__ = ["integer_conv2d", "integer_linear", "multiplies_integers"]
+__all__ = ["as_int8", "integer_conv2d", "integer_linear", "multiplies_integers"]
 
 _SHIFT = 128
 
@@ -38,6 +40,7 @@ def integer_linear(
     bias: Tensor | None,
     dtype: torch.dtype,
     order: ScaleOrder = ScaleOrder.X_THEN_W,
+    matmul: Callable[..., Tensor] = int8_matmul,
 ) -> Tensor:
     """Compute `int8_matmul(x, w) + bias`, with its roundings.
 
@@ -48,19 +51,20 @@ def integer_linear(
         bias: [N], or None.
         dtype: of the result.
         order: where scales enter.
+        matmul: the operation, or a kernel for it.
 
     Returns:
         [..., N].
     """
-    w = _as_int8(w)
+    w = as_int8(w)
     is_per_row = w.scale.ndim > 0
-    return int8_matmul(
+    return matmul(
         x.codes,
-        w.codes.flatten(1),
+        w.codes,
         x.scale,
-        w.scale.flatten(1) if is_per_row else w.scale,
+        w.scale,
         x_zero_point=x.zero_point,
-        w_zero_point=w.zero_point.flatten(1) if is_per_row and w.zero_point is not None else w.zero_point,
+        w_zero_point=w.zero_point,
         x_granularity=x_granularity,
         w_granularity=PER_TOKEN if is_per_row else PER_TENSOR,
         bias=bias,
@@ -78,6 +82,7 @@ def integer_conv2d(
     *,
     dtype: torch.dtype,
     order: ScaleOrder = ScaleOrder.X_THEN_W,
+    matmul: Callable[..., Tensor] = int8_matmul,
 ) -> Tensor:
     """Convolve as `integer_linear` multiplies: each output is the product of the patch under the kernel.
 
@@ -89,6 +94,7 @@ def integer_conv2d(
         geometry: where the convolution looks.
         dtype: of the result.
         order: where scales enter.
+        matmul: as in `integer_linear`.
 
     Returns:
         [B, N, H', W'] or [N, H', W'].
@@ -108,6 +114,7 @@ def integer_conv2d(
             bias=one_bias,
             dtype=dtype,
             order=order,
+            matmul=matmul,
         )
         for part, rows, one_bias in zip(patches.chunk(g.groups, -1), _chunks(w, g.groups), biases, strict=True)
     ]
@@ -125,10 +132,22 @@ def _chunks(w: Parts, groups: int) -> list[Parts]:
     return [Parts(codes=codes, scale=scale, zero_point=zero) for codes, scale, zero in rows]
 
 
-def _as_int8(w: Parts) -> Parts:
-    """Give codes as int8: unsigned ones, and the zero points that they have, less 128."""
-    if w.codes.dtype is torch.int8:
-        return w
-    assert w.zero_point is not None
-    codes = (w.codes.to(torch.int16) - _SHIFT).to(torch.int8)
-    return Parts(codes=codes, scale=w.scale, zero_point=w.zero_point - _SHIFT)
+def as_int8(w: Parts) -> Parts:
+    """Give a weight as a matrix of int8 codes: unsigned ones, and the zero points that they have, less 128.
+
+    Args:
+        w: codes of 8 bits or fewer [N, ...], with one scale, or one for each index of N.
+
+    Returns:
+        Codes [N, K], with scales and zero points () or [N, 1].
+    """
+    zero_point, is_per_row = w.zero_point, w.scale.ndim > 0
+    codes = w.codes.flatten(1)
+    if codes.dtype is not torch.int8:
+        assert zero_point is not None
+        codes, zero_point = (codes.to(torch.int16) - _SHIFT).to(torch.int8), zero_point - _SHIFT
+    if not is_per_row:
+        return Parts(codes=codes, scale=w.scale, zero_point=zero_point)
+    return Parts(
+        codes=codes, scale=w.scale.flatten(1), zero_point=None if zero_point is None else zero_point.flatten(1)
+    )

@@ -10,12 +10,13 @@ from typing_extensions import Self
 from incref.config.maxabs import MaxAbsScale
 from incref.config.scheme import Elementwise
 from incref.errors import UnsupportedError
+from incref.modules.binding import REFERENCE_ONLY, Binding
 from incref.modules.input import InputQuantizer
 from incref.modules.integer import multiplies_integers
 from incref.modules.kept_buffers import KeptBuffers
 from incref.modules.output import multiply_and_add
 from incref.numerics.granularity import Granularity
-from incref.qtensor.parts import Parts, draw_random_bits, quantize_parts
+from incref.qtensor.parts import REFERENCE, Parts, draw_random_bits, quantize_parts
 from incref.qtensor.qtensor import TENSORS, QTensor
 from incref.qtensor.spec import QuantSpec
 
@@ -39,7 +40,7 @@ class QuantLayer(KeptBuffers, ABC):
         input_scale: a static scale of the input, float32 [], or None.
         input_zero_point: the one that goes with it, int32 [], or None.
         input_factor: what the features of the input are multiplied with first, float32 [K], or None.
-        cache_weight: whether the dequantized weight is kept from one call to the next.
+        cache_weight: whether the dequantized weight is kept from one call to the next, where it is needed.
     """
 
     bias: nn.Parameter | None
@@ -103,6 +104,30 @@ class QuantLayer(KeptBuffers, ABC):
         self.scale_method = scale_method
         self.cache_weight = cache_weight
         self._cached: Tensor | None = None
+        self._binding = REFERENCE_ONLY
+        self._quantizers = REFERENCE
+
+    def bind(self, binding: Binding) -> None:
+        """Compute by the kernels of a backend from now on; `incref.modules.product` says which.
+
+        What quantizes the input gives the same bits everywhere. A module on the meta device is bound when it leaves it.
+
+        Raises:
+            UnsupportedError: if the named backend has no kernel for what this layer computes, and nothing else may.
+        """
+        self._binding = binding
+        device = self.qweight.device
+        if device.type != "meta":
+            self._quantizers = binding.quantizers(device.type)
+            self._find_kernels(binding, device.type)
+
+    @property
+    def kernel(self) -> str:
+        """What multiplies: "reference", or a backend and its operation, such as "cpu int8_matmul"."""
+        return REFERENCE_ONLY.backend
+
+    def _find_kernels(self, binding: Binding, device_type: str) -> None:
+        """Find what multiplies; PyTorch does where that is no operation."""
 
     @property
     def qweight(self) -> QTensor:
@@ -125,16 +150,24 @@ class QuantLayer(KeptBuffers, ABC):
         """Apply the layer to x."""
         if self.input_factor is not None:
             x = (x * self.input_factor).to(x.dtype)
-        if self._multiplies_integers:
-            return self._multiply(x)
-        quantizer = InputQuantizer(
-            elementwise=self.elementwise, activation=self.activation, scale_method=self.scale_method
-        )
-        x = quantizer(x, self.input_scale)
+        return self._multiply(x) if self._multiplies_integers else self._multiply_values(x)
+
+    def _multiply_values(self, x: Tensor) -> Tensor:
+        """Multiply with the dequantized weight."""
+        x = self._quantizer(x, self.input_scale)
         weight = self._dequantized(x.dtype)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return multiply_and_add(
             lambda b: self._apply_weight(x, weight, b), bias, spread=self._spread, elementwise=self.elementwise
+        )
+
+    @property
+    def _quantizer(self) -> InputQuantizer:
+        return InputQuantizer(
+            elementwise=self.elementwise,
+            activation=self.activation,
+            scale_method=self.scale_method,
+            by=self._quantizers,
         )
 
     def take_over(self, layer: nn.Module) -> None:
@@ -162,10 +195,20 @@ class QuantLayer(KeptBuffers, ABC):
         raise UnsupportedError(f"{type(self).__name__} does not multiply integers; quantize its weight alone")
 
     def _multiply(self, x: Tensor) -> Tensor:
+        """Multiply integers."""
         assert self.activation is not None
-        random_bits = draw_random_bits(x, self.activation.rounding)
-        parts = quantize_parts(x, self.activation, self.input_scale, self.input_zero_point, random_bits=random_bits)
+        parts = self._quantize(x, self.activation, self.input_scale)
         return self._apply_codes(parts, self.activation.granularity, x.dtype)
+
+    def _quantize(self, x: Tensor, activation: QuantSpec, scale: Tensor | None) -> Parts:
+        return quantize_parts(
+            x,
+            activation,
+            scale,
+            self.input_zero_point,
+            random_bits=draw_random_bits(x, activation.rounding),
+            by=self._quantizers,
+        )
 
     def extra_repr(self) -> str:
         """Shape, format, and the bits that a weight takes with all its scales."""
@@ -177,6 +220,8 @@ class QuantLayer(KeptBuffers, ABC):
             parts.append("static")
         if self.input_factor is not None:
             parts.append("smoothed")
+        if self.kernel != REFERENCE_ONLY.backend:
+            parts.append(f"kernel={self.kernel}")
         return ", ".join(parts)
 
     def _dequantized(self, dtype: torch.dtype) -> Tensor:
@@ -188,9 +233,11 @@ class QuantLayer(KeptBuffers, ABC):
         return weight
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002  # as in nn.Module
-        """Move the module, and forget the dequantized weight."""
+        """Move the module, forget the dequantized weight, and find kernels for where it is now."""
         super()._apply(fn, recurse)
         self._cached = None
+        if self._binding != REFERENCE_ONLY:
+            self.bind(self._binding)
         return self
 
 

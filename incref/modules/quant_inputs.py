@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from incref.config.scheme import InputScheme
+from incref.modules.binding import Binding
 from incref.modules.input import InputQuantizer
 from incref.modules.kept_buffers import KeptBuffers
+from incref.qtensor.parts import REFERENCE
 
 __all__ = ["QuantInputs"]
 
@@ -48,6 +50,11 @@ class QuantInputs(KeptBuffers):
                     f"the scale of {name} must be torch.float32 of shape (), got {scale.dtype} of {tuple(scale.shape)}"
                 )
             self.register_buffer(f"{name}_scale", scale)
+        self._quantizers = REFERENCE
+
+    def bind(self, binding: Binding, device_type: str) -> None:
+        """Quantize by the kernels of a backend from now on, on devices of that type; they give the same bits."""
+        self._quantizers = binding.quantizers(device_type)
 
     def extra_repr(self) -> str:
         """What happens to inputs."""
@@ -60,5 +67,6 @@ class QuantInputs(KeptBuffers):
             elementwise=self.scheme.elementwise,
             activation=spec.transposed() if is_transposed else spec,
             scale_method=self.scheme.input_scale,
+            by=self._quantizers,
         )
         return quantizer(x, self._buffers.get(f"{name}_scale"))

@@ -1,10 +1,12 @@
 """A tensor as codes and scales, by the operations that its spec names."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from incref.backends.backend import Backend
 from incref.formats import BlockFormat, IntFormat, Rounding
 from incref.numerics.granularity import per_group
 from incref.numerics.scaled import round_to_half
@@ -19,7 +21,17 @@ from incref.ops.quantize_mx import quantize_mx
 from incref.qtensor.quantized_scales import QuantizedScales, dequantize_scales, quantize_scales
 from incref.qtensor.spec import QuantSpec
 
-__all__ = ["Parts", "dequantize_parts", "draw_random_bits", "fake_quantize", "find_scale", "quantize_parts"]
+__all__ = [
+    "REFERENCE",
+    "Parts",
+    "Quantizers",
+    "dequantize_parts",
+    "draw_random_bits",
+    "fake_quantize",
+    "find_scale",
+    "quantize_parts",
+    "quantizers_of",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +51,41 @@ class Parts:
     zero_point: Tensor | None = None
     tensor_scale: Tensor | None = None
     scales: QuantizedScales | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantizers:
+    """What quantizes and dequantizes: the operations of these names, or kernels that give their bits."""
+
+    quantize_affine: Callable[..., tuple[Tensor, ...]]
+    quantize_float: Callable[..., tuple[Tensor, ...]]
+    quantize_mx: Callable[..., tuple[Tensor, ...]]
+    dequantize_affine: Callable[..., Tensor]
+    dequantize_float: Callable[..., Tensor]
+    dequantize_mx: Callable[..., Tensor]
+
+
+REFERENCE = Quantizers(
+    quantize_affine=quantize_affine,
+    quantize_float=quantize_float,
+    quantize_mx=quantize_mx,
+    dequantize_affine=dequantize_affine,
+    dequantize_float=dequantize_float,
+    dequantize_mx=dequantize_mx,
+)
+"""The operations themselves."""
+
+
+def quantizers_of(backend: Backend) -> Quantizers:
+    """The kernels of `backend`. Where it has none, or declines, the reference computes: both give the same bits."""
+    return Quantizers(
+        quantize_affine=quantize_affine.on(backend, fallback="reference"),
+        quantize_float=quantize_float.on(backend, fallback="reference"),
+        quantize_mx=quantize_mx.on(backend, fallback="reference"),
+        dequantize_affine=dequantize_affine.on(backend, fallback="reference"),
+        dequantize_float=dequantize_float.on(backend, fallback="reference"),
+        dequantize_mx=dequantize_mx.on(backend, fallback="reference"),
+    )
 
 
 def find_scale(x: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor | None]:
@@ -67,6 +114,7 @@ def quantize_parts(
     zero_point: Tensor | None = None,
     *,
     random_bits: Tensor | None = None,
+    by: Quantizers = REFERENCE,
 ) -> Parts:
     """Quantize `x` as `spec` says.
 
@@ -76,6 +124,7 @@ def quantize_parts(
         scale: scales to use instead of those that `spec` computes; not for block formats.
         zero_point: the zero points that go with `scale`.
         random_bits: for stochastic rounding, in the shape of `x`.
+        by: what quantizes.
 
     Returns:
         What `quantize_affine`, `quantize_float` or `quantize_mx` gives. Where `spec` quantizes scales, those that are
@@ -90,7 +139,7 @@ def quantize_parts(
             raise ValueError(f"the scales of {fmt.name} follow from its values; leave scale and zero_point out")
         if spec.tensor_scale_divides:
             raise ValueError("a scale of the tensor that divides others is for weights that were quantized elsewhere")
-        codes, scale, *rest = quantize_mx(
+        codes, scale, *rest = by.quantize_mx(
             x,
             fmt,
             axis=spec.axis,
@@ -111,11 +160,16 @@ def quantize_parts(
         assert scale is not None
         scales = quantize_scales(scale, spec.scales)
         parts = quantize_parts(
-            x, replace(spec, scales=None), dequantize_scales(scales, spec.scales), zero_point, random_bits=random_bits
+            x,
+            replace(spec, scales=None),
+            dequantize_scales(scales, spec.scales),
+            zero_point,
+            random_bits=random_bits,
+            by=by,
         )
         return replace(parts, scales=scales)
     if isinstance(fmt, IntFormat):
-        codes, scale, *rest = quantize_affine(
+        codes, scale, *rest = by.quantize_affine(
             x,
             fmt,
             scale,
@@ -131,7 +185,7 @@ def quantize_parts(
             random_bits=random_bits,
         )
         return Parts(codes=codes, scale=scale, zero_point=rest[0] if rest else None)
-    codes, scale = quantize_float(
+    codes, scale = by.quantize_float(
         x,
         fmt,
         scale,
@@ -160,18 +214,20 @@ def _rounded_scale(scale: Tensor, dtype: torch.dtype | None) -> Tensor:
     return rounded
 
 
-def dequantize_parts(parts: Parts, spec: QuantSpec, dtype: torch.dtype) -> Tensor:
+def dequantize_parts(parts: Parts, spec: QuantSpec, dtype: torch.dtype, *, by: Quantizers = REFERENCE) -> Tensor:
     """Turn `parts` back into values of `dtype`, with the roundings of the operation that `spec` names."""
     fmt = spec.fmt
     if isinstance(fmt, BlockFormat):
         if spec.tensor_scale_divides:
             return _dequantize_divided(parts, spec, fmt, dtype)
-        return dequantize_mx(
+        return by.dequantize_mx(
             parts.codes, parts.scale, fmt, axis=spec.axis, tensor_scale=parts.tensor_scale, dtype=dtype
         )
     if isinstance(fmt, IntFormat):
-        return dequantize_affine(parts.codes, parts.scale, parts.zero_point, granularity=spec.granularity, dtype=dtype)
-    return dequantize_float(parts.codes, parts.scale, fmt, granularity=spec.granularity, dtype=dtype)
+        return by.dequantize_affine(
+            parts.codes, parts.scale, parts.zero_point, granularity=spec.granularity, dtype=dtype
+        )
+    return by.dequantize_float(parts.codes, parts.scale, fmt, granularity=spec.granularity, dtype=dtype)
 
 
 def _dequantize_divided(parts: Parts, spec: QuantSpec, fmt: BlockFormat, dtype: torch.dtype) -> Tensor:
@@ -184,10 +240,15 @@ def _dequantize_divided(parts: Parts, spec: QuantSpec, fmt: BlockFormat, dtype: 
 
 
 def fake_quantize(
-    x: Tensor, spec: QuantSpec, scale: Tensor | None = None, *, random_bits: Tensor | None = None
+    x: Tensor,
+    spec: QuantSpec,
+    scale: Tensor | None = None,
+    *,
+    random_bits: Tensor | None = None,
+    by: Quantizers = REFERENCE,
 ) -> Tensor:
     """Quantize `x`, by `scale` if it is given, and dequantize it again, to the dtype that it had."""
-    return dequantize_parts(quantize_parts(x, spec, scale, random_bits=random_bits), spec, x.dtype)
+    return dequantize_parts(quantize_parts(x, spec, scale, random_bits=random_bits, by=by), spec, x.dtype, by=by)
 
 
 def draw_random_bits(x: Tensor, rounding: Rounding, generator: torch.Generator | None = None) -> Tensor | None:

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import fx, nn
 
 from incref.calibration.recorder import Call, CallRecorder
@@ -16,6 +17,7 @@ from incref.errors import UnsupportedError
 from incref.export.capture import Stage, stage_of
 from incref.export.quantize import convert_exported, prepare_exported
 from incref.modules.replace import disable_fast_paths
+from incref.workflow.bind import bind, resolve_binding
 from incref.workflow.blockwise import replace_blockwise
 from incref.workflow.fingerprint import fingerprint
 from incref.workflow.inputs import replace_inputs
@@ -40,6 +42,9 @@ def convert(
     calls: CallRecorder | None = None,
     journal: str | Path | None = None,
     group: ProcessGroup | None = None,
+    backend: str | None = None,
+    fallback: str | None = None,
+    device: str | torch.device | None = None,
 ) -> nn.Module:
     """Replace the layers of `model` by quantized ones.
 
@@ -56,6 +61,12 @@ def convert(
         group: processes that convert the same model together, such as `torch.distributed.group.WORLD`. Each of them
             calls its prepared model with some of the calibration data, and quantizes some of the layers; all get the
             model that one process would get from all of the data.
+        backend: what multiplies in quantized layers: "reference"; "auto", for each layer the first backend that can run
+            here, is fast on its device and has no reason against it, else the reference; or the name of a backend, such
+            as "cpu", "triton" or "hpu". None for "hpu" on that device, else "reference". `incref.modules.product` says
+            which bits depend on it.
+        fallback: "reference" where that computes what the named backend can't; None where that is an error.
+        device: where the converted model is put; "hpu" also where a simulator stands for it. None to leave it.
 
     Returns:
         The converted model. Its `save` is `incref.save`, unless its class has a method of that name.
@@ -66,15 +77,17 @@ def convert(
         LayerError: if the weight of a layer is not finite or has no values, before anything is converted; or if
             calibration data is not finite.
         CheckpointError: if `journal` is a directory of something else.
-        UnsupportedError: for static inputs with a `group`.
+        UnsupportedError: for static inputs with a `group`; if the named backend can't run here, or can't compute a
+            layer and there is no `fallback`.
 
     Warns:
         CalibrationWarning: if a layer that needs calibration was never called, or its Hessian had to be damped more.
     """
     if stage_of(model) in (Stage.EXPORTED, Stage.PREPARED):
-        if calls is not None or journal is not None or group is not None:
+        if any(given is not None for given in (calls, journal, group, backend, fallback, device)):
             raise UnsupportedError("a captured graph is converted at once, by calls of its own; leave the others out")
         return _convert_graph(model, quant_config, inplace=inplace)
+    binding, place = resolve_binding(backend, fallback, device)
     plan = find_plan(model)
     if plan is not None and calls is not None:
         raise ValueError("a prepared model has calls of its own; leave calls out, or start from the float model")
@@ -83,7 +96,8 @@ def convert(
             # Hooks would stand in the way of checks, and be copied.
             plan.detach(model)
         settled = _settle(model, plan, quant_config, calls)
-        return _convert(model, settled, journal, Processes(group), inplace=inplace, progress=progress)
+        model = _convert(model, settled, journal, Processes(group), inplace=inplace, progress=progress)
+        return bind(model if place is None else model.to(place), binding)
     finally:
         if plan is not None and find_plan(model) is plan:
             plan.attach(model)

@@ -19,6 +19,7 @@ from incref.modules.table import QUANTIZED, QUANTIZED_INPUTS, quantized_inputs, 
 from incref.modules.transformers_attention import ATTENTION, expose_attention
 from incref.nn.inputs_only import InputsOnly
 from incref.qtensor.qtensor import QTensor
+from incref.workflow.bind import bind, resolve_binding
 from incref.workflow.load_huggingface import load_huggingface
 from incref.workflow.save import give_save, require_format
 from incref.workflow.transformers_model import CONFIG_FILE
@@ -37,6 +38,8 @@ def load(
     *,
     torch_dtype: torch.dtype | str | None = None,
     weights_only: bool = False,
+    backend: str | None = None,
+    fallback: str | None = None,
 ) -> nn.Module:
     """Read a model that `save` wrote, or a quantized checkpoint of Hugging Face.
 
@@ -49,11 +52,13 @@ def load(
             a model of transformers, which is made of its config.json.
         format: "default" for what `save` writes without another format; "huggingface" for checkpoints with a
             quantization_config of GPTQ (AutoGPTQ and GPTQModel), AWQ or compressed-tensors.
-        device: where the tensors are put.
+        device: where the tensors are put; "hpu" also where a simulator stands for it.
         torch_dtype: format "huggingface" only: what parameters that are not quantized are cast to, and what weights
             dequantize to where nobody says otherwise; "auto" for what config.json says, None for what is stored.
             Scales are never rounded.
         weights_only: format "huggingface" only: whether inputs are left alone where the checkpoint quantizes them too.
+        backend: what multiplies in quantized layers; see `convert`.
+        fallback: likewise.
 
     Returns:
         The model, with every parameter and buffer as it was saved.
@@ -61,13 +66,17 @@ def load(
     Raises:
         CheckpointError: if files are missing, truncated, changed or of another version, or don't fit `original_model`;
             if they describe something that has no one meaning, or none here.
-        UnsupportedError: if a package for models of Hugging Face is not installed.
+        UnsupportedError: if a package for models of Hugging Face is not installed; if the named backend can't run here,
+            or can't compute a layer and there is no `fallback`.
         ValueError: for another format, or another `torch_dtype`.
     """
-    if require_format(format) == "huggingface":
-        loaded = load_huggingface(model_name_or_path, original_model, device, torch_dtype, weights_only=weights_only)
+    is_foreign = require_format(format) == "huggingface"
+    binding, place = resolve_binding(backend, fallback, device)
+    assert place is not None
+    if is_foreign:
+        loaded = load_huggingface(model_name_or_path, original_model, place, torch_dtype, weights_only=weights_only)
         give_save(loaded)
-        return loaded
+        return bind(loaded, binding)
     if torch_dtype is not None or weights_only:
         raise ValueError('torch_dtype and weights_only are for format="huggingface"; a saved model has what was saved')
     directory = Path(model_name_or_path)
@@ -80,7 +89,7 @@ def load(
                 f"{directory / file} is not the file that {MANIFEST_FILE} describes: it is truncated, was changed "
                 "or belongs to another save; copy it again, or save the model again"
             )
-    tensors = _read_tensors(directory, manifest, device)
+    tensors = _read_tensors(directory, manifest, place)
     if original_model is None:
         model = _empty_transformer(directory, manifest).eval()
     else:
@@ -98,7 +107,7 @@ def load(
     _place_tensors(model, manifest, tensors)
     disable_fast_paths(model)
     give_save(model)
-    return model
+    return bind(model, binding)
 
 
 def _require_file(directory: Path, file: str) -> None:

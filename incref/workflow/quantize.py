@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from incref.config.resolve import QuantConfig
@@ -31,6 +32,9 @@ def quantize(  # noqa: PLR0917  # likewise
     progress: Progress | None = None,
     journal: str | Path | None = None,
     group: ProcessGroup | None = None,
+    backend: str | None = None,
+    fallback: str | None = None,
+    device: str | torch.device | None = None,
 ) -> nn.Module:
     """Quantize `model`.
 
@@ -44,6 +48,9 @@ def quantize(  # noqa: PLR0917  # likewise
         progress: called after every layer that was converted.
         journal: see `convert`.
         group: likewise.
+        backend: likewise.
+        fallback: likewise.
+        device: likewise.
 
     Returns:
         The quantized model.
@@ -62,4 +69,6 @@ def quantize(  # noqa: PLR0917  # likewise
     prepared = prepare(model, quant_config, inplace=inplace, example_inputs=example_inputs)
     if run_fn is not None:
         run_fn(prepared, *as_arguments(run_args))
-    return convert(prepared, progress=progress, journal=journal, group=group)
+    return convert(
+        prepared, progress=progress, journal=journal, group=group, backend=backend, fallback=fallback, device=device
+    )

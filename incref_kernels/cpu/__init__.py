@@ -6,4 +6,4 @@ from incref_kernels.cpu.compiler import why_unavailable
 
 __all__ = ["BACKEND"]
 
-BACKEND = Backend(name="cpu", why_unavailable=why_unavailable, kernels=compiled.KERNELS)
+BACKEND = Backend(name="cpu", why_unavailable=why_unavailable, kernels=compiled.KERNELS, devices=("cpu",))

@@ -17,4 +17,4 @@ def _kernels() -> Mapping[str, Kernel]:
     return kernels
 
 
-BACKEND = Backend(name="triton", why_unavailable=why_unavailable, kernels=_kernels())
+BACKEND = Backend(name="triton", why_unavailable=why_unavailable, kernels=_kernels(), devices=("cuda", "xpu"))

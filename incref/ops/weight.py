@@ -1,0 +1,100 @@
+"""The weight of a matrix product that stays, and kernels that are prepared with it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from incref.backends.backend import Backend, Prepared
+from incref.formats import BlockFormat, ElementFormat, Format
+from incref.formats.layouts import PackLayout
+from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.ops.contract import Op
+from incref.ops.pack import unpack
+
+__all__ = ["Weight", "prepare"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weight:
+    """A quantized matrix.
+
+    Attributes:
+        words: its codes, those of fewer than 8 bits packed along K as `PackLayout.DENSE` says, others one an element.
+        scale: of every block, as operations take it.
+        zero_point: int32, in the shape of `scale`, or None.
+        tensor_scale: float32 (), of formats that have it, or None.
+        fmt: of the codes.
+        granularity: which elements share a scale; a block format has its own, along K.
+        shape: (N, K).
+    """
+
+    words: Tensor
+    scale: Tensor
+    zero_point: Tensor | None = None
+    tensor_scale: Tensor | None = None
+    fmt: Format
+    granularity: Granularity = PER_TENSOR
+    shape: tuple[int, int]
+
+    @property
+    def element(self) -> ElementFormat:
+        """Format of a code."""
+        return self.fmt.element if isinstance(self.fmt, BlockFormat) else self.fmt
+
+    def codes(self) -> Tensor:
+        """One code in an element, [N, K]."""
+        if self.element.bits >= 8:
+            return self.words
+        return unpack(self.words, self.element, layout=PackLayout.DENSE, length=self.shape[1])
+
+
+def prepare(op: Op[..., Tensor], backend: Backend, weight: Weight) -> Prepared | str:
+    """Prepare the kernel of `backend` for `op` with a weight.
+
+    Args:
+        op: `weight_only_matmul`, `int8_matmul`, `fp8_matmul` or `mx_matmul`.
+        backend: its kernel is asked, or is given codes one in an element.
+        weight: what stays.
+
+    Returns:
+        What computes the product, or the reason why the backend can't.
+    """
+    kernel = backend.kernels.get(op.name)
+    if kernel is None:
+        return "it has no kernel for that"
+    if kernel.prepare is not None:
+        return kernel.prepare(weight)
+    names, options = _arguments(op, weight)
+    tensors = {"scale": weight.scale, "zero_point": weight.zero_point, "tensor_scale": weight.tensor_scale}
+    return Prepared(
+        run=partial(_call, kernel.fn, tuple(names.values()), options),
+        tensors=(weight.codes(), *(tensors[field] for field in names)),
+        why_not=partial(_call, kernel.why_not, tuple(names.values()), options),
+    )
+
+
+def _arguments(op: Op[..., Tensor], weight: Weight) -> tuple[dict[str, str], dict[str, object]]:
+    """What an operation calls the tensors of a weight beside its codes, and the options that say what these mean."""
+    if op.name == "weight_only_matmul":
+        names = {field: field for field in ("scale", "zero_point", "tensor_scale")}
+        return names, {"fmt": weight.fmt, "granularity": weight.granularity}
+    if op.name == "int8_matmul":
+        return {"scale": "w_scale", "zero_point": "w_zero_point"}, {"w_granularity": weight.granularity}
+    if op.name == "fp8_matmul":
+        return {"scale": "w_scale"}, {"w_fmt": weight.fmt, "w_granularity": weight.granularity}
+    return {"scale": "w_scale", "tensor_scale": "w_tensor_scale"}, {"w_fmt": weight.fmt}
+
+
+def _call(
+    fn: Callable[..., Any],
+    names: tuple[str, ...],
+    options: dict[str, object],
+    *tensors: Tensor | None,
+    **rest: object,
+) -> Any:  # noqa: ANN401  # what the kernel gives
+    """Call a kernel with the tensors of its weight and x, the last of them."""
+    codes, *others, x = tensors
+    return fn(x, codes, **dict(zip(names, others, strict=True)), **options, **rest)

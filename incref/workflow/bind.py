@@ -1,0 +1,66 @@
+"""Binds the modules of a model to the kernels of a backend."""
+
+import torch
+from torch import nn
+
+from incref.backends.discovery import find_backend
+from incref.errors import UnsupportedError
+from incref.modules.binding import REFERENCE_ONLY, Binding
+from incref.modules.layer import QuantLayer
+from incref.modules.quant_inputs import QuantInputs
+
+__all__ = ["bind", "resolve_binding"]
+
+_HPU = "hpu"
+
+
+def bind(model: nn.Module, binding: Binding) -> nn.Module:
+    """Let every quantized layer of `model` compute by the backends of `binding`.
+
+    Returns:
+        The model.
+
+    Raises:
+        UnsupportedError: if a layer can't; the message names it.
+    """
+    if binding == REFERENCE_ONLY:
+        return model
+    device_type = next((tensor.device.type for tensor in model.parameters()), "cpu")
+    for name, module in model.named_modules():
+        if isinstance(module, QuantLayer):
+            try:
+                module.bind(binding)
+            except UnsupportedError as error:
+                raise UnsupportedError(f"{name}: {error}") from error
+        elif isinstance(module, QuantInputs):
+            module.bind(binding, device_type)
+    return model
+
+
+def resolve_binding(
+    backend: str | None, fallback: str | None, device: str | torch.device | None
+) -> tuple[Binding, torch.device | None]:
+    """Which backends compute, and where tensors go, for what a user asks for.
+
+    Args:
+        backend: "reference", "auto", or the name of one; None for "hpu" on that device, else "reference".
+        fallback: see `Binding`.
+        device: one of PyTorch; or "hpu", which stands for where the backend of that name wants tensors: on its
+            simulator these are on the CPU. None to leave them where they are.
+
+    Raises:
+        UnsupportedError: if a named backend is not installed, or can't run here and nothing else may compute.
+        ValueError: for another fallback.
+    """
+    is_hpu = device is not None and str(device).split(":")[0] == _HPU
+    binding = Binding(backend=backend or (_HPU if is_hpu else REFERENCE_ONLY.backend), fallback=fallback)
+    if binding.names_one:
+        # Says why the backend can't run here, before anything is done.
+        binding.backends(binding.backend)
+    if not is_hpu:
+        return binding, None if device is None else torch.device(device)
+    hpu = find_backend(_HPU)
+    reason = hpu.why_unavailable()
+    if reason is not None:
+        raise UnsupportedError(f"device {str(device)!r} needs backend {_HPU!r}, which can't run here: {reason}")
+    return binding, torch.device(str(device) if hpu.home is None else hpu.home())

@@ -1,6 +1,6 @@
 """4-bit weights in the layout that the operators of Gaudi dequantize."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -73,32 +73,36 @@ def pack_hpu(name: str, weight: QTensor, scale_dtype: torch.dtype = torch.float3
 
 def cached_layers(
     directory: Path,
-    layers: Callable[[], Mapping[str, QTensor]],
+    weights: Callable[[], Iterable[tuple[str, QTensor]]],
     *,
     scale_dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
-) -> dict[str, Tensor]:
-    """Give what `pack_hpu` makes of the layers of the checkpoint in `directory`, from a file if it was made before.
+    variant: str = "",
+) -> dict[str, dict[str, Tensor]]:
+    """Give what `pack_hpu` makes of weights of the checkpoint in `directory`, from a file if it was made before.
 
     Args:
         directory: of the checkpoint.
-        layers: gives the weights by the names of their layers; called only if there is no file that fits.
+        weights: gives them with the names of their layers; called only if there is no file that fits.
         scale_dtype: of the scales.
-        device: where the tensors are put.
+        variant: what else they depend on beside the files of the checkpoint.
 
     Returns:
-        The parts of every layer, called by its name, a dot and theirs; see `stamped_tensors` for the file.
+        The parts of every weight by the name of its layer; see `stamped_tensors` for the file.
     """
 
     def build() -> dict[str, Tensor]:
         return {
             f"{name}.{part}": tensor
-            for name, weight in layers().items()
+            for name, weight in weights()
             for part, tensor in pack_hpu(name, weight, scale_dtype).items()
         }
 
-    layout = f"hpu/{LAYOUT_VERSION}/{FLOAT_DTYPES[scale_dtype]}"
-    return stamped_tensors(directory, HPU_FILE, layout, build, device=device)
+    layout = f"hpu/{LAYOUT_VERSION}/{FLOAT_DTYPES[scale_dtype]}/{variant}"
+    layers: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in stamped_tensors(directory, HPU_FILE, layout, build).items():
+        name, _, part = key.rpartition(".")
+        layers.setdefault(name, {})[part] = tensor
+    return layers
 
 
 def unpack_hpu(name: str, parts: Mapping[str, Tensor], dtype: torch.dtype) -> QTensor:

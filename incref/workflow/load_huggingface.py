@@ -19,6 +19,7 @@ from incref.modules.replace import disable_fast_paths, find_holders, replace_lay
 from incref.modules.table import quantized_layer
 from incref.numerics.patterns import FLOAT_DTYPES
 from incref.qtensor.format_json import Json
+from incref.workflow.stored_layers import RepackedLayers, StoredLayers
 from incref.workflow.transformers_model import CONFIG_FILE, empty_model
 
 __all__ = ["DESCRIPTION_FILES", "is_foreign", "load_huggingface"]
@@ -38,8 +39,12 @@ def load_huggingface(
     torch_dtype: torch.dtype | str | None,
     *,
     weights_only: bool,
+    for_hpu: bool = False,
 ) -> nn.Module:
-    """Read a model in a layout of `CheckpointLayout`; for the arguments see `load`."""
+    """Read a model in a layout of `CheckpointLayout`; for the arguments see `load`.
+
+    `for_hpu` repacks integer weights for Gaudi, or takes them from the file where they are already.
+    """
     directory = _directory(name_or_path)
     described = read_json(directory / CONFIG_FILE) if (directory / CONFIG_FILE).is_file() else {}
     quantization = _quantization(directory, described)
@@ -51,9 +56,14 @@ def load_huggingface(
     codec = find_codec(quantization, weights_only=weights_only)
     files = TensorFiles.find(directory)
     model = empty_model(directory) if original_model is None else _copy_structure(original_model)
-    with files.opened(device) as read:
-        placing = _Placing(list(files.files), read, torch.device(device), _dtype(torch_dtype, described))
-        placing.place_layers(model, codec)
+    dtype = _dtype(torch_dtype, described)
+    # They are repacked where integers are at home.
+    with files.opened(device) as read, files.opened("cpu" if for_hpu else device) as read_layers:
+        layers = _find_layers(model, codec, list(files.files), read_layers)
+        if for_hpu:
+            layers = RepackedLayers.of(layers, directory, dtype, weights_only=weights_only)
+        placing = _Placing(list(files.files), read, torch.device(device), dtype)
+        placing.place_layers(model, layers)
         placing.place_others(model)
     disable_fast_paths(model)
     return model
@@ -129,34 +139,29 @@ class _Placing:
     dtype: torch.dtype | None
     used: set[str] = field(default_factory=set)
 
-    def place_layers(self, model: nn.Module, codec: Codec) -> None:
+    def place_layers(self, model: nn.Module, layers: StoredLayers) -> None:
         """Put quantized layers where `model` has float ones."""
         holders = find_holders(model)
-        parts_of: dict[str, list[str]] = {}
-        for key in self.names:
-            parts_of.setdefault(key.rpartition(".")[0], []).append(key)
         placed: dict[nn.Module, str] = {}
-        for name in codec.layers(self.names):
+        for name, parts in layers.parts_of.items():
+            self.used |= set(parts)
             layer = _find_layer(model, name)
-            prefix = f"{name}."
-            parts = self._read(parts_of[name])
             if layer in placed:
-                self._require_same(name, parts, placed[layer], parts_of)
+                layers.require_same(name, placed[layer])
                 continue
             layer = _require_linear(name, layer)
-            bias = parts.pop(f"{prefix}bias", None)
-            shape = _shape(layer)
-            _check_bias(name, layer.bias, bias, shape)
+            bias = layers.read_bias(name)
+            _check_bias(name, layer.bias, bias, layers.shapes[name])
             if bias is not None:
-                _require_values(f"{prefix}bias", bias, layer.weight)
-            stored_layer = codec.decode(name, {key.removeprefix(prefix): part for key, part in parts.items()}, shape)
-            weight = stored_layer.weight.with_dtype(self.dtype or stored_layer.weight.dtype)
+                _require_values(f"{name}.bias", bias, layer.weight)
+            stored_layer = layers.decode(name)
+            scale = stored_layer.input_scale
             new = quantized_layer(
                 layer,
-                weight,
-                None if bias is None else self._cast(bias),
+                stored_layer.weight.with_dtype(self.dtype or stored_layer.weight.dtype).to(self.device),
+                None if bias is None else self._cast(bias).to(self.device),
                 stored_layer.activation,
-                input_scale=stored_layer.input_scale,
+                input_scale=None if scale is None else scale.to(self.device),
             )
             replace_layer(holders, layer, new)
             placed[new] = name
@@ -206,19 +211,24 @@ class _Placing:
             raise CheckpointError(f"{names[0]}: the stored tensor has shape {tuple(new.shape)}, not {tuple(old.shape)}")
         return self._cast(new)
 
-    def _require_same(self, name: str, parts: dict[str, Tensor], other: str, parts_of: dict[str, list[str]]) -> None:
-        """Check that the parts of a layer under one of its names are those under another."""
-        others = {key.removeprefix(other): part for key, part in self._read(parts_of[other]).items()}
-        mine = {key.removeprefix(name): part for key, part in parts.items()}
-        if mine.keys() != others.keys() or not all(torch.equal(mine[key], others[key]) for key in mine):
-            raise CheckpointError(f"{other} and {name} are one layer in the model, and differ in the checkpoint")
-
     def _read(self, names: list[str]) -> dict[str, Tensor]:
         self.used |= set(names)
         return self.read(names)
 
     def _cast(self, tensor: Tensor) -> Tensor:
         return tensor if self.dtype is None or not tensor.is_floating_point() else tensor.to(self.dtype)
+
+
+def _find_layers(
+    model: nn.Module, codec: Codec, names: list[str], read: Callable[[Sequence[str]], dict[str, Tensor]]
+) -> StoredLayers:
+    """Find the quantized layers among tensors with `names`, and their shapes in `model`."""
+    parts_of: dict[str, list[str]] = {}
+    for key in names:
+        parts_of.setdefault(key.rpartition(".")[0], []).append(key)
+    found = codec.layers(names)
+    shapes = {name: _shape(_require_linear(name, _find_layer(model, name))) for name in found}
+    return StoredLayers(codec=codec, parts_of={name: parts_of[name] for name in found}, shapes=shapes, read=read)
 
 
 _Slot = tuple[nn.Module, str, bool, bool]

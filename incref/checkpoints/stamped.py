@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from incref.checkpoints.files import file_digest
+from incref.errors import CheckpointError
 
 __all__ = ["HPU_FILE", "cache_directory", "source_digest", "stamped_tensors"]
 
@@ -23,7 +24,7 @@ _STAMPS = ("incref.layout", "incref.source", "incref.content")
 
 
 def stamped_tensors(
-    directory: Path, file: str, layout: str, build: Callable[[], dict[str, Tensor]], *, device: str = "cpu"
+    directory: Path, file: str, layout: str, build: Callable[[], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
     """Give the tensors that `build` makes of the checkpoint in `directory`, from a file if there is one that fits.
 
@@ -37,19 +38,23 @@ def stamped_tensors(
         file: the name of the file.
         layout: what the tensors are, with a version.
         build: makes them.
-        device: where they are put.
+
+    Raises:
+        CheckpointError: if files of the checkpoint changed while the tensors were made of them.
     """
     source = source_digest(directory, file)
     places = [directory / file, cache_directory() / source / file]
     for place in places:
         found = _read(place, layout, source)
         if found is not None:
-            return {name: tensor.to(device) for name, tensor in found.items()}
+            return found
     tensors = {name: tensor.contiguous() for name, tensor in build().items()}
+    if source_digest(directory, file) != source:
+        raise CheckpointError(f"{directory}: the files of the checkpoint changed while they were read; load it again")
     for place in places:
         if _write(place, tensors, layout, source):
             break
-    return {name: tensor.to(device) for name, tensor in tensors.items()}
+    return tensors
 
 
 def cache_directory() -> Path:
@@ -66,6 +71,9 @@ def source_digest(directory: Path, file: str) -> str:
 
 def _read(path: Path, layout: str, source: str) -> dict[str, Tensor] | None:
     """The tensors of a file, or None if it is not there, damaged, or not the one that is wanted."""
+    # Opening a pipe would wait for somebody who writes to it.
+    if not path.is_file():
+        return None
     try:
         with safe_open(path, framework="pt") as file:
             stamp = file.metadata() or {}

@@ -1,15 +1,21 @@
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from incref.checkpoints.shards import TensorFiles
 from incref.checkpoints.stamped import HPU_FILE, cache_directory, source_digest, stamped_tensors
+from incref.errors import CheckpointError
+
+Forge = Callable[[dict[str, Tensor], dict[str, str]], tuple[dict[str, Tensor], dict[str, str]]]
 
 
 @pytest.fixture
@@ -148,6 +154,78 @@ def test_loaders_at_the_same_time(checkpoint: Path) -> None:
         thread.join()
     assert found == [True] * 20
     assert {path.name for path in checkpoint.iterdir()} == {"gptq_model.safetensors", "config.json", HPU_FILE}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
+def test_processes_at_the_same_time(checkpoint: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("loaders.py")), str(checkpoint)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in checkpoint.iterdir()} == {"gptq_model.safetensors", "config.json", HPU_FILE}
+
+
+def test_a_checkpoint_that_changes_while_it_is_read(checkpoint: Path) -> None:
+    def build() -> dict[str, Tensor]:
+        _change_weights(checkpoint)
+        return {"w": torch.zeros(1)}
+
+    with pytest.raises(CheckpointError, match="the files of the checkpoint changed while they were read; load it"):
+        stamped_tensors(checkpoint, HPU_FILE, "hpu/1", build)
+    assert not (checkpoint / HPU_FILE).exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_replaced_and_not_waited_for(checkpoint: Path) -> None:
+    os.mkfifo(checkpoint / HPU_FILE)
+    assert get(checkpoint, Build(1.0))["w"].eq(1.0).all()
+    assert (checkpoint / HPU_FILE).is_file()
+
+
+def test_a_directory_of_that_name_is_left_alone(checkpoint: Path) -> None:
+    (checkpoint / HPU_FILE).mkdir()
+    build = Build()
+    for _ in range(2):
+        get(checkpoint, build)
+    assert build.count == 1
+    assert (checkpoint / HPU_FILE).is_dir()
+
+
+def test_nothing_is_written_through_a_link(checkpoint: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"of somebody else")
+    (checkpoint / HPU_FILE).symlink_to(other)
+    get(checkpoint, Build(1.0))
+    assert other.read_bytes() == b"of somebody else"
+    assert not (checkpoint / HPU_FILE).is_symlink()
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda tensors, _: (tensors, {}),
+        lambda tensors, stamp: (tensors, {**stamp, "incref.layout": "hpu/0"}),
+        lambda tensors, stamp: (tensors, {**stamp, "incref.source": "0" * 64}),
+        lambda tensors, stamp: (tensors, {**stamp, "incref.content": ""}),
+        lambda tensors, stamp: ({**tensors, "w": tensors["w"] + 1}, stamp),
+        lambda tensors, stamp: ({**tensors, "w": tensors["w"].to(torch.float16)}, stamp),
+        lambda tensors, stamp: ({**tensors, "w": tensors["w"].T.contiguous()}, stamp),
+        lambda tensors, stamp: ({"v": tensors["w"], "z": tensors["z"]}, stamp),
+        lambda tensors, stamp: ({"w": tensors["w"]}, stamp),
+        lambda tensors, stamp: ({**tensors, "../w": torch.ones(1)}, stamp),
+    ],
+)
+def test_made_again_if_the_stamp_is_not_its_own(checkpoint: Path, forge: Forge) -> None:
+    get(checkpoint, Build(1.0))
+    with safe_open(checkpoint / HPU_FILE, framework="pt") as file:
+        stamp = file.metadata()
+    tensors, stamp = forge(load_file(checkpoint / HPU_FILE), stamp)
+    save_file(tensors, checkpoint / HPU_FILE, metadata=stamp)
+    assert get(checkpoint, Build(2.0))["w"].eq(2.0).all()
 
 
 def test_the_cache_is_where_the_user_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """The scale methods of `FP8Config`, and the machines that they are for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 
 from incref.config.maxabs import MaxAbsScale, ScaleValue
 from incref.errors import UnsupportedError
 from incref.formats import FORMATS, FloatFormat
+from incref.formats.gaudi import GAUDI
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_block, per_channel, per_group
 
 __all__ = ["SCALE_METHODS", "TARGETS", "ScaleMethod", "Sharing", "Target"]
@@ -34,12 +35,18 @@ def _float(name: str) -> FloatFormat:
     return fmt
 
 
+def _gaudi(chip: str) -> Target:
+    found = GAUDI[chip]
+    return Target(e4m3=found.e4m3, aligned=found.aligned_scales(found.e4m3))
+
+
+_GAUDI3 = _gaudi("gaudi3")
+
 TARGETS: Mapping[str, Target] = MappingProxyType(
     {
-        # Exponent biases 3, 7, 11 and 15 in place of 7.
-        "gaudi2": Target(e4m3=_float("float8_e4m3"), aligned=(2.0**-8, 2.0**-4, 1.0, 2.0**4)),
-        # Exponent biases 0 to 62.
-        "gaudi3": Target(e4m3=_float("float8_e4m3fn"), aligned=tuple(2.0**k for k in range(-55, 8))),
+        "gaudi2": _gaudi("gaudi2"),
+        # Neural Compressor leaves out the last bias, and so the least scale.
+        "gaudi3": replace(_GAUDI3, aligned=_GAUDI3.aligned[1:]),
         "ocp": Target(e4m3=_float("float8_e4m3fn")),
     }
 )

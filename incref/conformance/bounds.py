@@ -156,12 +156,12 @@ def _add_group(product: Tensor, power: Tensor, before: _Partial, how: Aligned) -
         count = count + ((before.error > 0) | ~_is_whole(before.exact / unit))
     error = count * unit * (0.5 if how.term_rounding is Rounding.NEAREST_EVEN else 1.0)
     group = _Partial(exact=product.sum(-1), error=error)
-    if is_aligned:
+    if is_aligned or how.carry is Carry.UNROUNDED:
         group = _Partial(exact=before.exact + group.exact, error=before.error + error)
     if how.carry is Carry.REALIGNED:
         return _round(_realign(group, top, before, how), how)
     rounded = _round(group, how)
-    return rounded if is_aligned else _add_float32(before, rounded)
+    return _add_float32(before, rounded) if how.carry is Carry.ADDED else rounded
 
 
 def _realign(group: _Partial, top: Tensor, before: _Partial, how: Aligned) -> _Partial:

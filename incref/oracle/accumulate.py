@@ -28,7 +28,8 @@ _FLOAT32 = _binary32()
 class FixedPoint:
     """How one group of terms is added; the words are those of `incref.numerics.accumulate.models.Aligned`.
 
-    `carry_bits` is None unless what is carried is realigned with the sum of the products.
+    `carry_bits` is None unless what is carried is realigned with the sum of the products; `adds_carried` is for an
+    addition after the sum of the products was rounded, `joins_carried` for one before.
     """
 
     fraction_bits: int
@@ -40,6 +41,7 @@ class FixedPoint:
     carry_bits: int | None
     flushes: bool
     least_exponent: int
+    joins_carried: bool = False
 
 
 def add_fixed_point(
@@ -73,7 +75,7 @@ def add_fixed_point(
         for x, y, product in zip(a, b, products, strict=True)
         if product.magnitude
     ]
-    stays_out = how.adds_carried or how.carry_bits is not None
+    stays_out = how.adds_carried or how.joins_carried or how.carry_bits is not None
     terms = products if stays_out else [*products, carried]
     if carried.magnitude and not stays_out:
         exponents.append(floor_log2(carried.magnitude))
@@ -84,6 +86,8 @@ def add_fixed_point(
         both = max(top, floor_log2(carried.magnitude)) if carried.magnitude else top
         finer, coarser = power_of_two(both - how.carry_bits), power_of_two(both - how.fraction_bits)
         total = finer * (total // finer) + coarser * (carried.value // coarser)
+    if how.joins_carried:
+        total += carried.value
     found = _to_result(total, how)
     return round_to(exact_sum([found, carried]), _FLOAT32) if how.adds_carried else found
 

@@ -43,6 +43,7 @@ MODELS: list[Accumulator] = [
     WIDE,
     replace(WIDE, carry=Carry.ADDED),
     replace(WIDE, carry=Carry.REALIGNED, carry_bits=31, fraction_bits=24, result_rounding=Rounding.NEAREST_EVEN),
+    replace(WIDE, carry=Carry.UNROUNDED, result_rounding=Rounding.NEAREST_EVEN, flushes=True),
     replace(NARROW, align_to=AlignTo.PRODUCTS, flushes=True),
     replace(NARROW, term_rounding=Rounding.NEAREST_EVEN, result_rounding=Rounding.NEAREST_EVEN),
     replace(NARROW, term_rounding=Rounding.TOWARD_NEGATIVE, result_rounding=Rounding.TOWARD_NEGATIVE),
@@ -59,7 +60,7 @@ def looser(model: Accumulator) -> list[Declared]:
     inner = getattr(model, "inner", model)
     if not isinstance(inner, Aligned):
         return [AnyOrder(rounds_products=True)]
-    if inner.carry is Carry.REALIGNED or isinstance(model, Reordered):
+    if inner.carry in (Carry.REALIGNED, Carry.UNROUNDED) or isinstance(model, Reordered):
         return []
     return [AnyGroups(group=inner.group, fraction_bits=inner.fraction_bits, result_bits=inner.result_bits)]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from incref.formats import FloatFormat
-from incref.numerics.accumulate.float_parts import power_of, round_result, round_units
+from incref.numerics.accumulate.float_parts import add_rounded_once, power_of, round_result, round_units
 from incref.numerics.accumulate.models import Aligned, AlignTo, Carry
 
 __all__ = ["Operand", "add_aligned", "make_operand"]
@@ -86,6 +86,8 @@ def _add_group(a: Operand, b: Operand, carried: Tensor, model: Aligned) -> Tenso
     total = total * unit
     if model.carry is Carry.REALIGNED:
         total = _realign(total, top, carried, model)
+    if model.carry is Carry.UNROUNDED:
+        total = add_rounded_once(total, carried).to(torch.float64)
     total = round_result(total, model.result_bits, model.result_rounding, flushes=model.flushes)
     if model.carry is Carry.ADDED:
         total = (total.to(torch.float32) + carried.to(torch.float32)).to(torch.float64)

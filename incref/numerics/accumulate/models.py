@@ -50,6 +50,8 @@ class Carry(Enum):
     sum to a multiple of `2**(E2 - carry_bits)`, what is carried to one of `2**(E2 - fraction_bits)`. Then they are
     added exactly.
     """
+    UNROUNDED = "unrounded"
+    """By an exact addition to the exact sum of the cut-off products, before the one rounding of the result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,8 @@ class Aligned:
             raise ValueError(f"an aligned sum rounds TOWARD_ZERO, TOWARD_NEGATIVE or to NEAREST_EVEN, got {self}")
         if self.group < 1 or self.fraction_bits < 1 or not 1 <= self.result_bits <= 23:
             raise ValueError(f"group and fraction_bits must be positive and result_bits 1 to 23, got {self}")
+        if self.carry is Carry.UNROUNDED and (self.result_bits, self.result_rounding) != (23, Rounding.NEAREST_EVEN):
+            raise ValueError(f"UNROUNDED goes with a result rounded to NEAREST_EVEN in float32, got {self}")
         if (self.carry is Carry.REALIGNED) != (self.carry_bits is not None):
             raise ValueError(f"carry_bits goes with REALIGNED, and REALIGNED with it, got {self}")
         # A term is below 4 * 2**fraction_bits, and the group has one more than its products.

@@ -24,6 +24,8 @@ class Evidence(Enum):
     """Two parties, independent of each other, compared the parameters with the hardware bit for bit."""
     PUBLISHED = "published"
     """Its authors compared the parameters with the hardware bit for bit."""
+    SIMULATED = "simulated"
+    """The vendor's public functional simulator computes with the parameters; they were not compared with hardware."""
     OPEN = "open"
     """Something is not known, or sources disagree: the row can't be used."""
 
@@ -64,7 +66,7 @@ _KHATTAK = "Khattak, Mikaitis: arXiv 2512.07004"
 _FASI = "Fasi, Higham, Mikaitis, Pranesh: PeerJ Computer Science 7:e330, 2021"
 _MMAEMU = "mmaemu 0.1.0, presets and validation notes"
 _DEEPSEEK = "DeepSeek-V3: arXiv 2412.19437, 3.3.2 and 3.5.2"
-_GAUDI = "SynapseAI, functional simulator of the MME: fs_fma.cpp, gaudi2_fma.cpp, gaudi3_fma.cpp"
+_GAUDI = "HabanaAI/Intel_Gaudi3_Software e6cef1c, functional simulator: fs_fma.cpp, gaudi2_fma.cpp, gaudi3_fma.cpp"
 _FP8 = ("float8_e4m3fn", "float8_e5m2")
 _HALVES = ("float16", "bfloat16")
 _HALVES_OF_FOURS = tuple(k for first in (0, 2) for k in range(32) if k % 4 in (first, first + 1))
@@ -245,20 +247,25 @@ _ROWS = (
     MachineRow(
         name="gaudi2_mme_fp8",
         formats=("float8_e4m3", "float8_e5m2"),
-        model=None,
-        evidence=Evidence.OPEN,
+        model=Aligned(
+            group=16,
+            fraction_bits=24,
+            result_bits=23,
+            result_rounding=Rounding.NEAREST_EVEN,
+            carry=Carry.UNROUNDED,
+            flushes=True,
+        ),
+        evidence=Evidence.SIMULATED,
         source=_GAUDI,
-        note="16 products aligned and truncated, then added to nearest in float32 with subnormals flushed; how many "
-        "bits are kept is not known here, and nothing was compared with hardware",
+        note="factors enter as float16 values, so that is their format here; a sum that is zero may be -0 there",
     ),
     MachineRow(
         name="gaudi3_mme_fp8",
         formats=("float8_e4m3fn", "float8_e5m2"),
-        model=None,
-        evidence=Evidence.OPEN,
+        model=Aligned(group=8, fraction_bits=24, result_bits=23),
+        evidence=Evidence.SIMULATED,
         source=_GAUDI,
-        note="8 products and what is carried aligned, rounded toward zero; how many bits are kept is not known here, "
-        "and nothing was compared with hardware",
+        note="factors enter as float16 values, so that is their format here; the factors may be of both formats",
     ),
 )
 

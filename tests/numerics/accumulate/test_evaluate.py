@@ -47,6 +47,7 @@ VARIANTS = [
     replace(NARROW, term_rounding=Rounding.TOWARD_NEGATIVE, result_rounding=Rounding.NEAREST_EVEN),
     replace(NARROW, term_rounding=Rounding.NEAREST_EVEN, result_bits=23, flushes=True),
     replace(WIDE, carry=Carry.REALIGNED, carry_bits=31, fraction_bits=24, result_rounding=Rounding.NEAREST_EVEN),
+    replace(WIDE, carry=Carry.UNROUNDED, result_rounding=Rounding.NEAREST_EVEN, flushes=True),
     replace(WIDE, least_exponent=-150, result_rounding=Rounding.TOWARD_NEGATIVE),
 ]
 
@@ -59,6 +60,7 @@ def fixed_point(model: Aligned) -> FixedPoint:
         result_rounding=model.result_rounding,
         by_product=model.align_to is AlignTo.PRODUCTS,
         adds_carried=model.carry is Carry.ADDED,
+        joins_carried=model.carry is Carry.UNROUNDED,
         carry_bits=model.carry_bits,
         flushes=model.flushes,
         least_exponent=model.least_exponent,

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from conformance.faults.integers import spread
 from conformance.faults.kernel import Kernel
-from incref.formats import NanRule, Overflow, Rounding, ScaleArithmetic, ScaleRule
+from incref.formats import NanRule, Overflow, QuotientDtype, Rounding, ScaleArithmetic, ScaleRule
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.patterns import widen
 from incref.ops import compute_scale, decode, dequantize_affine, encode, quantize_float
@@ -26,6 +26,7 @@ class Scaled(Kernel):
         granularity: Granularity = PER_TENSOR,
         rule: ScaleRule = ScaleRule.DIVIDE,
         arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+        quotient: QuotientDtype = QuotientDtype.COMPUTE,
         rounding: Rounding = Rounding.NEAREST_EVEN,
         overflow: Overflow = Overflow.SATURATE,
         nan: NanRule = NanRule.ERROR,
@@ -39,14 +40,17 @@ class Scaled(Kernel):
         factor = self.spread(values, x.shape, granularity)
         # A conversion from float16 by PyTorch may drop the sign of a NaN.
         wide = widen(x).to(compute)
-        quotient = self.divide(wide, factor, arithmetic)
+        if quotient is QuotientDtype.INPUT:
+            values = self.divide_narrow(wide, factor, arithmetic, x.dtype)
+        else:
+            values = self.divide(wide, factor, arithmetic)
         if overflow is Overflow.SATURATE_FINITE:
             most = torch.finfo(compute).max
-            quotient = torch.where(wide.isfinite() & quotient.isinf(), quotient.clamp(-most, most), quotient)
+            values = torch.where(wide.isfinite() & values.isinf(), values.clamp(-most, most), values)
         # NaNs that are made have sign bit 0; one in x stays as it is, one in a scale too.
         new = torch.where(factor.isnan(), factor, torch.nan)
-        quotient = torch.where(wide.isnan(), wide, torch.where(quotient.isnan(), new, quotient))
-        codes = self.encode(quotient, fmt, rounding, overflow, nan, random_bits)
+        values = torch.where(wide.isnan(), wide, torch.where(values.isnan(), new, values))
+        codes = self.encode(values, fmt, rounding, overflow, nan, random_bits)
         return codes, scale
 
     def spread(self, scale: Tensor, shape: torch.Size, granularity: Granularity) -> Tensor:
@@ -54,6 +58,11 @@ class Scaled(Kernel):
 
     def divide(self, x: Tensor, scale: Tensor, arithmetic: ScaleArithmetic) -> Tensor:
         return x / scale if arithmetic is ScaleArithmetic.DIVIDE else x * (1 / scale)
+
+    def divide_narrow(self, x: Tensor, scale: Tensor, arithmetic: ScaleArithmetic, dtype: torch.dtype) -> Tensor:
+        if arithmetic is ScaleArithmetic.DIVIDE:
+            return (x.to(dtype) / scale.to(dtype)).to(x.dtype)
+        return (x.to(dtype) * (1 / scale).to(dtype)).to(x.dtype)
 
     def encode(
         self,
@@ -81,6 +90,22 @@ class MultipliedByScale(Scaled):
 
     def divide(self, x: Tensor, scale: Tensor, arithmetic: ScaleArithmetic) -> Tensor:
         return x * scale
+
+
+class NarrowQuotientRoundedOnce(Scaled):
+    """The product with the reciprocal is not rounded to the dtype of its input before it is encoded."""
+
+    def divide_narrow(self, x: Tensor, scale: Tensor, arithmetic: ScaleArithmetic, dtype: torch.dtype) -> Tensor:
+        if arithmetic is ScaleArithmetic.DIVIDE:
+            return x / scale.to(dtype).to(x.dtype)
+        return x * (1 / scale).to(dtype).to(x.dtype)
+
+
+class NarrowQuotientByWideScale(Scaled):
+    """The reciprocal of the scale is not rounded to the dtype of the input, only the product with it is."""
+
+    def divide_narrow(self, x: Tensor, scale: Tensor, arithmetic: ScaleArithmetic, dtype: torch.dtype) -> Tensor:
+        return self.divide(x, scale, arithmetic).to(dtype).to(x.dtype)
 
 
 class QuotientInHalf(Scaled):

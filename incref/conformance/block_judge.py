@@ -14,6 +14,7 @@ from incref.formats import (
     ElementFormat,
     FloatFormat,
     IntFormat,
+    QuotientDtype,
     ScaleArithmetic,
     ScaleRule,
     SymmetricScale,
@@ -147,10 +148,12 @@ def float_codes(
     arithmetic: ScaleArithmetic,
     rules: ElementRules,
     random_bits: Tensor | None = None,
+    quotient: QuotientDtype = QuotientDtype.COMPUTE,
 ) -> Tensor:
     """Quantize to scaled floats; int64 codes in the shape of `x`."""
     data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
     codes = torch.empty(x.numel(), dtype=torch.int64)
+    narrow = LAYOUTS[x.dtype] if quotient is QuotientDtype.INPUT else None
     for places, s in zip(block_places(x.shape, granularity), _scale_data(scale), strict=True):
         found = quantize_scaled(
             [data[i] for i in places],
@@ -160,6 +163,7 @@ def float_codes(
             arithmetic=arithmetic,
             elements=rules,
             random_bits=None if bits is None else [bits[i] for i in places],
+            narrow=narrow,
         )
         codes[places] = torch.tensor(found, dtype=torch.int64)
     return codes.view(x.shape)

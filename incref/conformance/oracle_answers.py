@@ -15,6 +15,7 @@ from incref.formats import (
     IntRange,
     NanRule,
     Overflow,
+    QuotientDtype,
     Rounding,
     ScaleArithmetic,
     ScaleRule,
@@ -111,6 +112,7 @@ def _quantize_float(
     granularity: Granularity = PER_TENSOR,
     rule: ScaleRule = ScaleRule.DIVIDE,
     arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+    quotient: QuotientDtype = QuotientDtype.COMPUTE,
     rounding: Rounding = Rounding.NEAREST_EVEN,
     overflow: Overflow = Overflow.SATURATE,
     nan: NanRule = NanRule.ERROR,
@@ -123,7 +125,14 @@ def _quantize_float(
         scale = found
     rules = ElementRules(rounding=rounding, overflow=overflow, nan=nan, int_range=IntRange.FULL)
     codes = block_judge.float_codes(
-        x, target, scale, granularity, arithmetic=arithmetic, rules=rules, random_bits=random_bits
+        x,
+        target,
+        scale,
+        granularity,
+        arithmetic=arithmetic,
+        rules=rules,
+        random_bits=random_bits,
+        quotient=quotient,
     )
     return codes.to(code_dtype(target)), scale
 

@@ -10,6 +10,7 @@ from incref.formats import (
     Format,
     NanRule,
     Overflow,
+    QuotientDtype,
     Rounding,
     ScaleArithmetic,
     ScaleRule,
@@ -43,7 +44,7 @@ def get_float_format(fmt: str | Format) -> ElementFormat:
 
 
 @op(
-    version="1.0",
+    version="1.1",
     exactness=Exactness.E0,
     args=(
         Arg(name="x", dtype="float64, float32, bfloat16 or float16", shape="d0, d1, ..."),
@@ -63,6 +64,7 @@ def quantize_float(
     granularity: Granularity = PER_TENSOR,
     rule: ScaleRule = ScaleRule.DIVIDE,
     arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+    quotient: QuotientDtype = QuotientDtype.COMPUTE,
     rounding: Rounding = Rounding.NEAREST_EVEN,
     overflow: Overflow = Overflow.SATURATE,
     nan: NanRule = NanRule.ERROR,
@@ -77,14 +79,15 @@ def quantize_float(
         granularity: which elements share a scale.
         rule: how a scale is computed.
         arithmetic: whether `x / scale` is a division or a product with the reciprocal.
+        quotient: which dtype that is computed in.
         rounding: of the quotient to a value of `fmt`.
-        overflow: what a quotient outside the range of `fmt` becomes. One that overflows the compute dtype is still
+        overflow: what a quotient outside the range of `fmt` becomes. One that overflows its own dtype is still
             finite.
         nan: what a NaN becomes where `fmt` has none.
         random_bits: for stochastic rounding, in the shape of `x`.
 
     Returns:
-        `(codes, scale)`. The quotient is rounded to the compute dtype (float32; float64 for float64 `x`), then encoded.
+        `(codes, scale)`. The quotient is rounded to the dtype that `quotient` names, then encoded.
         A NaN or Inf anywhere in a block makes its computed scale NaN, and so every value of the block.
 
     Raises:
@@ -104,17 +107,18 @@ def quantize_float(
         found = compute_scale(x, target, granularity, rule=rule)
         assert isinstance(found, Tensor)
         scale = found
+    half = x.dtype if quotient is QuotientDtype.INPUT and x.dtype.itemsize == torch.float16.itemsize else None
     factor = scale_values(require_scale("scale", scale, x.shape, granularity), compute)
     to = Encoding(fmt=target, rounding=rounding, overflow=overflow, nan=nan)
     table = find_table(to, compute, x.numel(), x.device)
     codes = torch.empty(x.shape, dtype=code_dtype(target), device=x.device)
     for part, scales, inner in block_parts(tuple(x.shape), granularity.block_shape(x.shape), compute.itemsize):
         piece = widen(x[part])
-        quotient = divide_by_scale(piece, factor[scales], inner, arithmetic)
+        values = divide_by_scale(piece, factor[scales], inner, arithmetic, half=half)
         if overflow is Overflow.SATURATE_FINITE:
             largest = float_format_of(compute).qmax
-            is_lost = piece.isfinite() & quotient.isinf()
-            quotient = torch.where(is_lost, quotient.clamp(-largest, largest), quotient)
+            is_lost = piece.isfinite() & values.isinf()
+            values = torch.where(is_lost, values.clamp(-largest, largest), values)
         random = None if random_bits is None else random_bits[part]
-        codes[part] = encode_values(quotient, to, table, random_bits=random)
+        codes[part] = encode_values(values, to, table, random_bits=random)
     return codes, scale

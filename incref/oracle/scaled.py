@@ -15,11 +15,18 @@ from incref.oracle.ladder import greatest
 __all__ = ["dequantize", "divide_by_scale", "quantize_scaled"]
 
 
-def divide_by_scale(x: Datum, scale: Datum, working: FloatFormat, arithmetic: ScaleArithmetic) -> Datum:
-    """`RN(x / scale)` for DIVIDE, `RN(x * RN(1 / scale))` for RECIPROCAL."""
-    if arithmetic is ScaleArithmetic.DIVIDE:
-        return round_to(divide(x, scale), working)
-    return round_to(multiply(x, round_to(divide(number(1), scale), working)), working)
+def divide_by_scale(
+    x: Datum, scale: Datum, working: FloatFormat, arithmetic: ScaleArithmetic, narrow: FloatFormat | None = None
+) -> Datum:
+    """`RN(x / scale)` for DIVIDE, `RN(x * RN(1 / scale))` for RECIPROCAL.
+
+    With a `narrow` format the quotient is rounded to that instead, and the other operand once more, to it.
+    """
+    is_division = arithmetic is ScaleArithmetic.DIVIDE
+    by = scale if is_division else round_to(divide(number(1), scale), working)
+    if narrow is not None:
+        by = round_to(by, narrow)
+    return round_to(divide(x, by) if is_division else multiply(x, by), narrow or working)
 
 
 def quantize_scaled(
@@ -31,12 +38,13 @@ def quantize_scaled(
     arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
     elements: ElementRules = PLAIN,
     random_bits: Sequence[RandomBits] | None = None,
+    narrow: FloatFormat | None = None,
 ) -> list[int]:
     """Quantize a block of scaled floats: encode `RN(x / scale)`.
 
-    Where only finite values saturate, a finite x counts as finite even if its quotient overflows the working format.
+    Where only finite values saturate, a finite x counts as finite even if its quotient overflows.
     """
-    quotients = [divide_by_scale(x, scale, working, arithmetic) for x in xs]
+    quotients = [divide_by_scale(x, scale, working, arithmetic, narrow) for x in xs]
     if elements.overflow is Overflow.SATURATE_FINITE:
         largest = greatest(working)
         quotients = [

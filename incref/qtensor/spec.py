@@ -18,6 +18,7 @@ from incref.formats import (
     IntRange,
     NanRule,
     Overflow,
+    QuotientDtype,
     Rounding,
     ScaleArithmetic,
     ScaleRule,

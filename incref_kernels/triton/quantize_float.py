@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from incref.backends.backend import Kernel
-from incref.formats import Format, NanRule, Overflow, Rounding, ScaleArithmetic, ScaleRule
+from incref.formats import Format, NanRule, Overflow, QuotientDtype, Rounding, ScaleArithmetic, ScaleRule
 from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding
 from incref.numerics.granularity import PER_TENSOR, Granularity
@@ -28,6 +28,7 @@ def quantize_float(
     granularity: Granularity = PER_TENSOR,
     rule: ScaleRule = ScaleRule.DIVIDE,
     arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+    quotient: QuotientDtype = QuotientDtype.COMPUTE,  # noqa: ARG001  # why_not takes one value only
     rounding: Rounding = Rounding.NEAREST_EVEN,
     overflow: Overflow = Overflow.SATURATE,
     nan: NanRule = NanRule.ERROR,
@@ -57,10 +58,13 @@ def why_not(
     scale: Tensor | None = None,
     *,
     granularity: Granularity = PER_TENSOR,
+    quotient: QuotientDtype = QuotientDtype.COMPUTE,
     random_bits: Tensor | None = None,
     **_options: object,
 ) -> str | None:
     """Say which arguments the kernels can't take."""
+    if quotient is not QuotientDtype.COMPUTE:
+        return "quotients are rounded to the compute dtype, not to that of x"
     return (
         why_not_tensors({"x": x, "scale": scale, "random_bits": random_bits})
         or why_not_format(get_float_format(fmt))

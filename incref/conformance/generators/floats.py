@@ -10,7 +10,7 @@ from incref.conformance.generators.rows import hard_rows, tie_rows
 from incref.conformance.generators.scales import GRANULARITIES
 from incref.conformance.plan import Plan
 from incref.conformance.samples import all_codes
-from incref.formats import NanRule, Overflow, Rounding, ScaleArithmetic, ScaleRule
+from incref.formats import NanRule, Overflow, QuotientDtype, Rounding, ScaleArithmetic, ScaleRule
 from incref.numerics.granularity import PER_TOKEN
 from incref.ops.encode import get_element_format
 
@@ -54,6 +54,9 @@ def _directed(plan: Plan) -> Iterator[Case]:
         for rounding in Rounding:
             yield _ties(plan, fmt, torch.float32, rounding=rounding)
         yield _ties(plan, fmt, torch.float32, arithmetic=ScaleArithmetic.RECIPROCAL)
+        for dtype in (torch.bfloat16, torch.float16):
+            for arithmetic in ScaleArithmetic:
+                yield _ties(plan, fmt, dtype, arithmetic=arithmetic, quotient=QuotientDtype.INPUT)
     for placement in Placement:
         yield _ties(plan, "float8_e4m3fn", torch.float32, placement=placement)
 
@@ -64,6 +67,7 @@ def _ties(
     dtype: torch.dtype,
     *,
     arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+    quotient: QuotientDtype = QuotientDtype.COMPUTE,
     rounding: Rounding = Rounding.NEAREST_EVEN,
     overflow: Overflow = Overflow.SATURATE,
     placement: Placement = Placement.PLAIN,
@@ -82,11 +86,15 @@ def _ties(
             "overflow": overflow,
             "nan": NanRule.MAX,
         }
+        if quotient is not QuotientDtype.COMPUTE:
+            found["quotient"] = quotient
         if rounding is Rounding.STOCHASTIC:
             found["random_bits"] = torch.randint(0, 256, x.shape, generator=plan.generator(3)).to(torch.uint8)
         return found
 
     name = "/".join((fmt, str(dtype).removeprefix("torch."), arithmetic.value, rounding.value, overflow.value))
+    if quotient is not QuotientDtype.COMPUTE:
+        name += f"/{quotient.value}"
     if rounding is Rounding.STOCHASTIC:
         name += f"/{plan.seed}"
     return Case(

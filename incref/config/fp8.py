@@ -48,7 +48,8 @@ class FP8Config(BaseConfig):
     Layers are linear ones, convolutions, and embeddings, of which the weight alone is quantized; of `Matmul` and
     `KVCache` it is the inputs.
 
-    An input is rounded once: `encode(x * (1 / scale))`, the product in float32; weights likewise.
+    An input becomes `encode(x * (1 / scale))`, the product in float32; weights likewise. Gaudi computes the product in
+    the dtype of the input, and so is it computed for those targets (`QuotientDtype.INPUT`).
 
     Attributes:
         dump_stats_path: the beginning of the path of the file that `finalize_calibration` writes, and that the mode
@@ -197,12 +198,14 @@ class FP8Config(BaseConfig):
             fmt=fmt,
             granularity=method.weight_shares.of_weight(ndim),
             arithmetic=ScaleArithmetic.RECIPROCAL,
+            quotient=target.quotient,
         )
         activation = QuantSpec(
             fmt=fmt,
             # A convolution has no tokens along its last dimension.
             granularity=method.activation_shares.of_input if ndim == 2 else PER_TENSOR,
             arithmetic=ScaleArithmetic.RECIPROCAL,
+            quotient=target.quotient,
         )
         return LayerScheme(
             weight=weight,

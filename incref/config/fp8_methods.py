@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from incref.config.maxabs import MaxAbsScale, ScaleValue
 from incref.errors import UnsupportedError
-from incref.formats import FORMATS, FloatFormat
+from incref.formats import FORMATS, FloatFormat, QuotientDtype
 from incref.formats.gaudi import GAUDI
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_block, per_channel, per_group
 
@@ -23,10 +23,12 @@ class Target:
     Attributes:
         e4m3: its format of 4 exponent bits.
         aligned: the scales that it applies without arithmetic, ascending powers of two; empty if it has none.
+        quotient: which dtype it scales values in before it rounds them to codes.
     """
 
     e4m3: FloatFormat
     aligned: tuple[float, ...] = ()
+    quotient: QuotientDtype = QuotientDtype.COMPUTE
 
 
 def _float(name: str) -> FloatFormat:
@@ -37,7 +39,7 @@ def _float(name: str) -> FloatFormat:
 
 def _gaudi(chip: str) -> Target:
     found = GAUDI[chip]
-    return Target(e4m3=found.e4m3, aligned=found.aligned_scales(found.e4m3))
+    return Target(e4m3=found.e4m3, aligned=found.aligned_scales(found.e4m3), quotient=QuotientDtype.INPUT)
 
 
 _GAUDI3 = _gaudi("gaudi3")

@@ -192,6 +192,7 @@ def quantize_parts(
         granularity=spec.granularity,
         rule=spec.rule,
         arithmetic=spec.arithmetic,
+        quotient=spec.quotient,
         rounding=spec.rounding,
         overflow=spec.overflow,
         nan=spec.nan,

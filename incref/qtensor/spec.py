@@ -48,6 +48,7 @@ class QuantSpec:
         int_range: which integer codes are used; left out, RESTRICTED in a block format and FULL elsewhere.
         rule: how the largest magnitude becomes a scale; left out, FLOOR where scales are powers of two, else DIVIDE.
         arithmetic: how a value is divided by its scale.
+        quotient: which dtype that is computed in; floats without blocks of their own only.
         rounding: which neighbour a value becomes.
         overflow: what a value beyond the range becomes.
         nan: what a NaN becomes where the format has none.
@@ -70,6 +71,7 @@ class QuantSpec:
     int_range: IntRange = None  # type: ignore[assignment]  # __post_init__ fills it in
     rule: ScaleRule = None  # type: ignore[assignment]  # likewise
     arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE
+    quotient: QuotientDtype = QuotientDtype.COMPUTE
     rounding: Rounding = Rounding.NEAREST_EVEN
     overflow: Overflow = Overflow.SATURATE
     nan: NanRule = NanRule.ERROR
@@ -97,6 +99,8 @@ class QuantSpec:
             raise ValueError(f"only integer formats have zero points; {fmt.name} needs symmetric=True")
         if self.symmetric and isinstance(fmt, IntFormat) and not fmt.is_signed:
             raise ValueError(f"{fmt.name} has no negative codes, so it needs symmetric=False")
+        if self.quotient is not QuotientDtype.COMPUTE and (is_block or isinstance(fmt, IntFormat)):
+            raise ValueError(f"{fmt.name} is divided in the compute dtype; leave quotient out, got {self.quotient}")
         if self.scales is not None:
             self._check_scales(self.scales)
         if self.scale_dtype is not None:
@@ -227,6 +231,7 @@ _ENUMS: dict[str, type[Enum]] = {
     "int_range": IntRange,
     "rule": ScaleRule,
     "arithmetic": ScaleArithmetic,
+    "quotient": QuotientDtype,
     "rounding": Rounding,
     "overflow": Overflow,
     "nan": NanRule,

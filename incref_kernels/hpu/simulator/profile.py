@@ -1,0 +1,114 @@
+"""The chips that are simulated, as data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+
+from incref.errors import UnsupportedError
+from incref.formats import FORMATS, FloatFormat
+from incref.formats.gaudi import GAUDI, GaudiFormats
+from incref.numerics.accumulate.models import Aligned
+from incref.numerics.accumulate.table import find_accumulator
+from incref_kernels.hpu.simulator.options import Denormals, Inf, Int4ToFloat8, Nan, Scaling, Sums
+
+__all__ = ["PROFILES", "HpuProfile", "find_profile"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HpuProfile:
+    """One chip, with an answer to every question that its documents leave open.
+
+    Attributes:
+        chip: its name in `GAUDI`.
+        steps: name of its accumulator in `MACHINES`.
+        mixes_formats: whether one product may have a factor of each format.
+        sums: how products are added.
+        scaling: where a product is scaled.
+        inf: what a cast makes of Inf.
+        nan: what a cast makes of NaN.
+        denormals: what a cast makes of small values.
+        stochastic_flushes: whether stochastic rounding of bfloat16 to E5M2 gives zero below the normal values
+            (PT_HPU_STOCHASTIC_ROUNDING_MODE=1).
+        mme_e4m3: name of the format that the matrix unit takes the codes of E4M3 for, and rounds results to; None for
+            that of casts. The compiler of November 2024 has Inf and NaN there on Gaudi 3, too: "float8_e4m3".
+        mme_clips: whether a result beyond the range of 8 bits is the largest value; else it is Inf or NaN.
+        int4_to_float8: how 4-bit weights become 8-bit floats.
+        has_group_index: whether `convert_from_uint4` and `convert_from_int4` take a fifth argument, the group of every
+            row, as newer software does.
+    """
+
+    chip: str
+    steps: str
+    mixes_formats: bool
+    sums: Sums = Sums.EXACT
+    scaling: Scaling = Scaling.BEFORE_ROUNDING
+    inf: Inf = Inf.LARGEST
+    nan: Nan = Nan.POSITIVE
+    denormals: Denormals = Denormals.ROUNDED
+    stochastic_flushes: bool = True
+    mme_e4m3: str | None = None
+    mme_clips: bool = True
+    int4_to_float8: Int4ToFloat8 = Int4ToFloat8.ONCE
+    has_group_index: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no chip, and a format that E4M3 can't be taken for."""
+        if self.chip not in GAUDI:
+            raise ValueError(f"chip must be one of {', '.join(GAUDI)}, got {self.chip!r}")
+        allowed = (None, "float8_e4m3", "float8_e4m3fn")
+        if self.mme_e4m3 not in allowed:
+            raise ValueError(f"mme_e4m3 must be one of {', '.join(map(str, allowed))}, got {self.mme_e4m3!r}")
+
+    @property
+    def formats(self) -> GaudiFormats:
+        """The 8-bit floats."""
+        return GAUDI[self.chip]
+
+    def cast_format(self, dtype: torch.dtype) -> FloatFormat:
+        """What casts take PyTorch's 8-bit `dtype` for.
+
+        Raises:
+            TypeError: if it is no float8_e4m3fn or float8_e5m2.
+        """
+        if dtype is torch.float8_e4m3fn:
+            return self.formats.e4m3
+        if dtype is torch.float8_e5m2:
+            return self.formats.e5m2
+        raise TypeError(f"8-bit floats are torch.float8_e4m3fn or torch.float8_e5m2, got {dtype}")
+
+    def mme_format(self, dtype: torch.dtype) -> FloatFormat:
+        """What the matrix unit takes `dtype` for."""
+        if dtype is not torch.float8_e4m3fn or self.mme_e4m3 is None:
+            return self.cast_format(dtype)
+        fmt = FORMATS[self.mme_e4m3]
+        assert isinstance(fmt, FloatFormat)
+        return fmt
+
+    @property
+    def accumulator(self) -> Aligned:
+        """The steps of `Sums.STEPS`."""
+        model = find_accumulator(self.steps)
+        assert isinstance(model, Aligned)
+        return model
+
+
+PROFILES: Mapping[str, HpuProfile] = MappingProxyType(
+    {
+        "gaudi2": HpuProfile(chip="gaudi2", steps="gaudi2_mme_fp8", mixes_formats=False),
+        "gaudi3": HpuProfile(chip="gaudi3", steps="gaudi3_mme_fp8", mixes_formats=True),
+    }
+)
+"""The chips with every default."""
+
+
+def find_profile(chip: str) -> HpuProfile:
+    """Look up a chip.
+
+    Raises:
+        UnsupportedError: if there is none of that name.
+    """
+    if chip not in PROFILES:
+        raise UnsupportedError(f"the simulated chips are {', '.join(PROFILES)}, got {chip!r}")
+    return PROFILES[chip]

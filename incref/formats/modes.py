@@ -127,12 +127,12 @@ class QuotientDtype(Enum):
     COMPUTE = "compute"
     """float32, or float64 for float64 values: the second rounding is to the format alone, but for rare ties."""
     INPUT = "input"
-    """The dtype of the value, and so is what it is divided by, or multiplied with: `x * s` with s the reciprocal of the
-    scale, rounded to float32 and then to that dtype; for DIVIDE, `x / s` with s the scale.
+    """That of the value. What it is divided by, or multiplied with, is rounded to it first: `x * s` with s the
+    reciprocal of the scale, rounded to float32 and then to that dtype; for DIVIDE, `x / s` with s the scale.
 
-    A unit that scales bfloat16 values in bfloat16 and then casts does this (Gaudi's `cast_to_fp8_v2`): of the 16 bits of
-    a product 8 are left when it is rounded to a code, so one code in forty is another. The same as COMPUTE for float32
-    and float64 values, and where a product is exact: for powers of two, unless it underflows.
+    So does a unit that scales bfloat16 values in bfloat16 and then casts (Gaudi's `cast_to_fp8_v2`): a product is
+    rounded to 8 bits before it is rounded to a code, which is another one wherever that made it a tie. The same as
+    COMPUTE for float32 and float64 values, and where products are exact: for powers of two, but for underflow.
     """
 
 

@@ -35,9 +35,7 @@ def _overflow(profile: HpuProfile) -> Overflow:
     return Overflow.SATURATE if profile.inf is Inf.LARGEST else Overflow.SATURATE_FINITE
 
 
-def _encode(
-    x: Tensor, fmt: FloatFormat, profile: HpuProfile, overflow: Overflow, random_bits: Tensor | None
-) -> Tensor:
+def _encode(x: Tensor, fmt: FloatFormat, profile: HpuProfile, overflow: Overflow, random_bits: Tensor | None) -> Tensor:
     rounding = Rounding.NEAREST_EVEN if random_bits is None else Rounding.STOCHASTIC
     codes = encode(x, fmt, rounding=rounding, overflow=overflow, nan=NanRule.ERROR, random_bits=random_bits)
     if profile.denormals is Denormals.ZERO:
@@ -61,10 +59,10 @@ class Casts:
 
     def cast_to_fp8_v2(
         self,
-        input: Tensor,  # noqa: A002  # the operator's name for it
+        input: Tensor,  # the operator's name for it
         scale: Scale = None,
-        stochastic_rounding: bool = False,  # noqa: FBT001, FBT002  # likewise
-        is_amax: bool = False,  # noqa: FBT001, FBT002
+        stochastic_rounding: bool = False,  # likewise
+        is_amax: bool = False,
         dtype: torch.dtype | None = None,
         scale_shape: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -78,12 +76,12 @@ class Casts:
 
     def cast_to_fp8_v2_meta(
         self,
-        input: Tensor,  # noqa: A002
-        scale: Scale = None,  # noqa: ARG002
-        stochastic_rounding: bool = False,  # noqa: ARG002, FBT001, FBT002
-        is_amax: bool = False,  # noqa: FBT001, FBT002
+        input: Tensor,
+        scale: Scale = None,
+        stochastic_rounding: bool = False,
+        is_amax: bool = False,
         dtype: torch.dtype | None = None,
-        scale_shape: Sequence[int] | None = None,  # noqa: ARG002
+        scale_shape: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Shapes and dtypes of `cast_to_fp8_v2`."""
         amax = input.new_empty(() if is_amax else (0,), dtype=torch.float32)
@@ -91,9 +89,9 @@ class Casts:
 
     def cast_to_fp8(
         self,
-        input: Tensor,  # noqa: A002
+        input: Tensor,
         scale: Tensor | None,
-        stochastic_rounding: bool,  # noqa: FBT001
+        stochastic_rounding: bool,
         out: Tensor,
         amax: Tensor,
     ) -> tuple[Tensor, Tensor]:
@@ -105,9 +103,9 @@ class Casts:
 
     def cast_to_fp8_meta(
         self,
-        input: Tensor,  # noqa: A002, ARG002
-        scale: Tensor | None,  # noqa: ARG002
-        stochastic_rounding: bool,  # noqa: ARG002, FBT001
+        input: Tensor,
+        scale: Tensor | None,
+        stochastic_rounding: bool,
         out: Tensor,
         amax: Tensor,
     ) -> tuple[Tensor, Tensor]:
@@ -116,11 +114,11 @@ class Casts:
 
     def cast_to_fp8_hybrid(
         self,
-        input: Tensor,  # noqa: A002
+        input: Tensor,
         scale_152: Tensor | None = None,
         scale_143: Tensor | None = None,
-        stochastic_rounding: bool = False,  # noqa: FBT001, FBT002
-        is_amax: bool = False,  # noqa: FBT001, FBT002
+        stochastic_rounding: bool = False,
+        is_amax: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Cast to both formats at once: E5M2, E4M3, and the largest magnitude."""
         both = [
@@ -131,11 +129,11 @@ class Casts:
 
     def cast_to_fp8_hybrid_meta(
         self,
-        input: Tensor,  # noqa: A002
-        scale_152: Tensor | None = None,  # noqa: ARG002
-        scale_143: Tensor | None = None,  # noqa: ARG002
-        stochastic_rounding: bool = False,  # noqa: ARG002, FBT001, FBT002
-        is_amax: bool = False,  # noqa: FBT001, FBT002
+        input: Tensor,
+        scale_152: Tensor | None = None,
+        scale_143: Tensor | None = None,
+        stochastic_rounding: bool = False,
+        is_amax: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Shapes and dtypes of `cast_to_fp8_hybrid`."""
         wide, narrow = (torch.empty_like(input, dtype=dtype) for dtype in (torch.float8_e5m2, torch.float8_e4m3fn))
@@ -143,7 +141,7 @@ class Casts:
 
     def cast_from_fp8(
         self,
-        input: Tensor,  # noqa: A002
+        input: Tensor,
         scale: Scale,
         out_dtype: torch.dtype,
         scale_shape: Sequence[int] | None = None,
@@ -157,10 +155,10 @@ class Casts:
 
     def cast_from_fp8_meta(
         self,
-        input: Tensor,  # noqa: A002
-        scale: Scale,  # noqa: ARG002
+        input: Tensor,
+        scale: Scale,
         out_dtype: torch.dtype,
-        scale_shape: Sequence[int] | None = None,  # noqa: ARG002
+        scale_shape: Sequence[int] | None = None,
     ) -> Tensor:
         """Shape and dtype of `cast_from_fp8`."""
         return torch.empty_like(input, dtype=out_dtype)

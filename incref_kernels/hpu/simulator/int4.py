@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from incref.formats import FORMATS
 from incref.formats.layouts import LAYOUTS, PackLayout
 from incref.numerics.packing import unpack_words
 from incref_kernels.hpu.simulator.casts import FLOAT8, encode_result
@@ -15,7 +14,7 @@ from incref_kernels.hpu.simulator.profile import HpuProfile
 __all__ = ["Int4"]
 
 _LAYOUT = LAYOUTS[PackLayout.HPU]
-_BITS = FORMATS["uint4"].bits  # type: ignore[union-attr]  # an integer format has bits
+_BITS = _LAYOUT.code_bits[0]
 
 
 class Int4:
@@ -27,7 +26,7 @@ class Int4:
 
     def convert_from_uint4(
         self,
-        input: Tensor,  # noqa: A002  # the operator's name for it
+        input: Tensor,  # the operator's name for it
         scale: Tensor,
         zero_point: Tensor | None,
         out_dtype: torch.dtype,
@@ -46,7 +45,7 @@ class Int4:
 
     def convert_from_int4(
         self,
-        input: Tensor,  # noqa: A002
+        input: Tensor,
         scale: Tensor,
         zero_point: Tensor | None,
         out_dtype: torch.dtype,
@@ -57,11 +56,11 @@ class Int4:
 
     def convert_meta(
         self,
-        input: Tensor,  # noqa: A002
-        scale: Tensor,  # noqa: ARG002
-        zero_point: Tensor | None,  # noqa: ARG002
+        input: Tensor,
+        scale: Tensor,
+        zero_point: Tensor | None,
         out_dtype: torch.dtype,
-        group_index: Tensor | None = None,  # noqa: ARG002
+        group_index: Tensor | None = None,
     ) -> Tensor:
         """Shape and dtype of both."""
         per_word = _LAYOUT.word_bits // _BITS

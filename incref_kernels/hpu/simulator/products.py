@@ -38,15 +38,15 @@ class Products:
     def fp8_gemm_v2(
         self,
         A: Tensor,
-        trans_A: bool,  # noqa: FBT001  # the operator's arguments, here and below
+        trans_A: bool,  # the operator's arguments, here and below
         B: Tensor,
-        trans_B: bool,  # noqa: FBT001
+        trans_B: bool,
         D: Tensor | None,
         out_dtype: torch.dtype,
         A_scale_inv: Scale = None,
         B_scale_inv: Scale = None,
         bias: Tensor | None = None,
-        accumulate: bool = False,  # noqa: FBT001, FBT002
+        accumulate: bool = False,
         B_scale_shape: Sequence[int] | None = None,
     ) -> Tensor:
         """Compute `(op(A) @ op(B)) * (A_scale_inv * B_scale_inv) + bias`, and `+ D` if it accumulates."""
@@ -60,16 +60,16 @@ class Products:
     def fp8_gemm_v2_meta(
         self,
         A: Tensor,
-        trans_A: bool,  # noqa: FBT001
+        trans_A: bool,
         B: Tensor,
-        trans_B: bool,  # noqa: FBT001
-        D: Tensor | None,  # noqa: ARG002
+        trans_B: bool,
+        D: Tensor | None,
         out_dtype: torch.dtype,
-        A_scale_inv: Scale = None,  # noqa: ARG002
-        B_scale_inv: Scale = None,  # noqa: ARG002
-        bias: Tensor | None = None,  # noqa: ARG002
-        accumulate: bool = False,  # noqa: ARG002, FBT001, FBT002
-        B_scale_shape: Sequence[int] | None = None,  # noqa: ARG002
+        A_scale_inv: Scale = None,
+        B_scale_inv: Scale = None,
+        bias: Tensor | None = None,
+        accumulate: bool = False,
+        B_scale_shape: Sequence[int] | None = None,
     ) -> Tensor:
         """Shape and dtype of `fp8_gemm_v2`."""
         a = A.new_empty(A.shape, dtype=torch.float32)
@@ -79,15 +79,15 @@ class Products:
     def fp8_gemm(
         self,
         A: Tensor,
-        trans_A: bool,  # noqa: FBT001
+        trans_A: bool,
         B: Tensor,
-        trans_B: bool,  # noqa: FBT001
+        trans_B: bool,
         D: Tensor,
         out_dtype: torch.dtype,
         A_scale_inv: Tensor | None,
         B_scale_inv: Tensor | None,
         bias: Tensor | None,
-        accumulate: bool,  # noqa: FBT001
+        accumulate: bool,
         out: Tensor,
     ) -> Tensor:
         """Write the product to `out`."""
@@ -102,7 +102,7 @@ class Products:
 
     def conv2d_fp8(
         self,
-        input: Tensor,  # noqa: A002
+        input: Tensor,
         weight: Tensor,
         bias: Tensor | None = None,
         stride: Sequence[int] = (1, 1),
@@ -114,7 +114,7 @@ class Products:
         scale_weight: Scale = None,
     ) -> Tensor:
         """Convolve [N, C, H, W] with [O, C / groups, h, w], as a product of patches."""
-        stride, padding, dilation = map(_pair, (stride, padding, dilation))
+        stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
         x, w = self._decode(input, weight)
         batch, channels = x.shape[:2]
         size = _output_size(x.shape[2:], w.shape[2:], stride, padding, dilation)
@@ -130,19 +130,19 @@ class Products:
 
     def conv2d_fp8_meta(
         self,
-        input: Tensor,  # noqa: A002
+        input: Tensor,
         weight: Tensor,
-        bias: Tensor | None = None,  # noqa: ARG002
+        bias: Tensor | None = None,
         stride: Sequence[int] = (1, 1),
         padding: Sequence[int] = (0, 0),
         dilation: Sequence[int] = (1, 1),
-        groups: int = 1,  # noqa: ARG002
+        groups: int = 1,
         out_dtype: torch.dtype | None = None,
-        scale_input: Scale = None,  # noqa: ARG002
-        scale_weight: Scale = None,  # noqa: ARG002
+        scale_input: Scale = None,
+        scale_weight: Scale = None,
     ) -> Tensor:
         """Shape and dtype of `conv2d_fp8`."""
-        stride, padding, dilation = map(_pair, (stride, padding, dilation))
+        stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
         size = _output_size(input.shape[2:], weight.shape[2:], stride, padding, dilation)
         return input.new_empty((input.shape[0], weight.shape[0], *size), dtype=out_dtype or torch.bfloat16)
 
@@ -214,8 +214,9 @@ def _as_tensor(scale: Scale) -> Tensor | None:
     return found.view(()) if found.numel() == 1 else found
 
 
-def _pair(sizes: Sequence[int]) -> Sequence[int]:
-    return (*sizes, *sizes) if len(sizes) == 1 else sizes
+def _pair(sizes: Sequence[int]) -> tuple[int, int]:
+    first, last = (*sizes, *sizes)[:2] if len(sizes) == 1 else sizes
+    return first, last
 
 
 def _output_size(

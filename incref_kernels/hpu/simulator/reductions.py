@@ -24,7 +24,7 @@ class Reductions:
         self,
         self_: Tensor,
         dim: Sequence[int] | None = None,
-        keepdim: bool = False,  # noqa: FBT001, FBT002  # the operator's arguments
+        keepdim: bool = False,  # the operator's arguments
         out_dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Add values in float64, and round once to `out_dtype`, or to that of the values."""
@@ -36,7 +36,7 @@ class Reductions:
         self,
         self_: Tensor,
         dim: Sequence[int] | None = None,
-        keepdim: bool = False,  # noqa: FBT001, FBT002
+        keepdim: bool = False,
         out_dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Shape and dtype of `sum_fp8`."""
@@ -46,7 +46,7 @@ class Reductions:
 
     def softmax_fp8(
         self,
-        input: Tensor,  # noqa: A002
+        input: Tensor,
         dim: int,
         input_scale: Tensor | float | None = None,
         output_scale: Tensor | float | None = None,
@@ -71,12 +71,12 @@ class Reductions:
 
     def softmax_fp8_meta(
         self,
-        input: Tensor,  # noqa: A002
-        dim: int,  # noqa: ARG002
-        input_scale: Tensor | float | None = None,  # noqa: ARG002
+        input: Tensor,
+        dim: int,
+        input_scale: Tensor | float | None = None,
         output_scale: Tensor | float | None = None,
-        inv_attn_heads: Tensor | float | None = None,  # noqa: ARG002
-        fused_add: Tensor | None = None,  # noqa: ARG002
+        inv_attn_heads: Tensor | float | None = None,
+        fused_add: Tensor | None = None,
     ) -> Tensor:
         """Shape and dtype of `softmax_fp8`."""
         dtype = torch.bfloat16 if output_scale is None else torch.float8_e4m3fn

@@ -68,7 +68,7 @@ def active() -> Simulation | None:
 def has_real_operators() -> bool:
     """Whether the vendor's software is there; it is imported if it is installed."""
     if find_spec("habana_frameworks") is not None:
-        import habana_frameworks.torch.core  # type: ignore[import-not-found]  # noqa: F401, PLC0415
+        import habana_frameworks.torch.core  # noqa: F401, PLC0415
 
         return True
     return _Registered.simulation is None and hasattr(torch.ops.hpu, "cast_to_fp8_v2")

@@ -1,0 +1,53 @@
+"""What the casts to and from 8 bits can do, for every operation that uses them."""
+
+import torch
+from torch import Tensor
+
+from incref.formats import Format, Overflow, Rounding
+from incref.formats.gaudi import GAUDI
+from incref.ops.encode import get_element_format
+from incref_kernels.hpu.available import chip, float8_dtype, why_not_device
+
+__all__ = ["WIDE", "from_float8", "to_float8", "why_not_encoding", "why_not_format"]
+
+WIDE = (torch.float32, torch.bfloat16)
+"""The dtypes of values."""
+
+
+def to_float8(x: Tensor, factor: Tensor | None, fmt: str | Format) -> Tensor:
+    """Multiply `x` by `factor` in its dtype, and encode it; uint8 codes."""
+    dtype = _dtype(fmt)
+    codes: Tensor = torch.ops.hpu.cast_to_fp8_v2(x, factor, False, False, dtype)[0]  # noqa: FBT003  # as declared
+    return codes.view(torch.uint8)
+
+
+def from_float8(codes: Tensor, factor: Tensor | None, fmt: str | Format, dtype: torch.dtype) -> Tensor:
+    """Decode codes to `dtype`, and multiply them by `factor` there."""
+    values: Tensor = torch.ops.hpu.cast_from_fp8(codes.view(_dtype(fmt)), factor, dtype)
+    return values
+
+
+def _dtype(fmt: str | Format) -> torch.dtype:
+    dtype = float8_dtype(get_element_format(fmt))  # type: ignore[arg-type]  # why_not has seen that it is a float
+    assert dtype is not None
+    return dtype
+
+
+def why_not_format(fmt: str | Format) -> str | None:
+    """Say why codes of `fmt` can't be taken."""
+    found = get_element_format(fmt)
+    if float8_dtype(found) is None:  # type: ignore[arg-type]  # only the name of a format is looked at
+        formats = GAUDI[chip()]
+        return f"{chip()} has {formats.e4m3.name} and {formats.e5m2.name}, got {found.name}"
+    return None
+
+
+def why_not_encoding(x: Tensor, fmt: str | Format, rounding: Rounding, overflow: Overflow) -> str | None:
+    """Say why values can't be encoded so."""
+    if x.dtype not in WIDE:
+        return f"casts take torch.float32 or torch.bfloat16, got {x.dtype}"
+    if rounding is not Rounding.NEAREST_EVEN:
+        return f"casts round to nearest even, or by random bits of their own; got {rounding}"
+    if overflow is not Overflow.SATURATE:
+        return f"casts saturate, got {overflow}"
+    return why_not_format(fmt) or why_not_device(x=x)

@@ -120,7 +120,7 @@ def test_mixed_formats() -> None:
         assert torch.equal(gemm(a, b), (a.double() @ b.double().T).float())
     with simulate("gaudi2"), pytest.raises(UnsupportedError, match="gaudi2 has no product of"):
         gemm(a, b)
-    with simulate("gaudi2"), pytest.raises(TypeError, match="B must be torch.float8_e4m3fn or torch.float8_e5m2"):
+    with simulate("gaudi2"), pytest.raises(TypeError, match=r"B must be torch\.float8_e4m3fn or torch\.float8_e5m2"):
         gemm(a, torch.ones(8, 16))
 
 

@@ -10,11 +10,11 @@ E4M3 = torch.float8_e4m3fn
 
 
 def test_sums_have_the_dtype_of_their_terms_unless_told() -> None:
-    x = torch.tensor([[1.0, 2.0, 4.0], [100.0, 100.0, 100.0]]).to(E4M3)
+    x = torch.tensor([[1.0, 2.0, 4.0], [96.0, 96.0, 96.0]]).to(E4M3)
     with simulate("gaudi2"):
         assert torch.ops.hpu.sum_fp8(x, [1]).float().tolist() == [7.0, 240.0]
-        assert torch.ops.hpu.sum_fp8(x, [1], True, torch.bfloat16).tolist() == [[7.0], [300.0]]
-        assert torch.ops.hpu.sum_fp8(x, None, False, torch.float32).item() == 307.0
+        assert torch.ops.hpu.sum_fp8(x, [1], True, torch.bfloat16).tolist() == [[7.0], [288.0]]
+        assert torch.ops.hpu.sum_fp8(x, None, False, torch.float32).item() == 295.0
 
 
 def test_softmax() -> None:

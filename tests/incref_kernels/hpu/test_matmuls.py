@@ -1,0 +1,153 @@
+"""Kernels of products: the contracts' bits with exact sums, and probes with the steps of the machine."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from incref.conformance.judge import assert_same_bits
+from incref.errors import UnsupportedError
+from incref.formats import ScaleOrder
+from incref.formats.gaudi import GAUDI
+from incref.formats.layouts import PackLayout
+from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_channel, per_group
+from incref.ops import fp8_matmul, pack, quantize_affine, quantize_float, weight_only_matmul
+from incref.ops.weight import Weight, prepare
+from incref_kernels.hpu import BACKEND
+from incref_kernels.hpu.simulator.simulate import simulate
+
+
+@pytest.fixture(params=GAUDI)
+def e4m3(request: pytest.FixtureRequest) -> Iterator[str]:
+    with simulate(request.param):
+        yield GAUDI[request.param].e4m3.name
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("x_shares", "w_shares"), [(PER_TENSOR, PER_TENSOR), (PER_TOKEN, per_channel())])
+def test_scaled_products(e4m3: str, x_shares: Granularity, w_shares: Granularity, dtype: torch.dtype) -> None:
+    x, x_scale = quantize_float(draw(2, 5, 96), e4m3, granularity=x_shares)
+    w, w_scale = quantize_float(draw(24, 96, seed=1), e4m3, granularity=w_shares)
+    for bias in (None, draw(24, seed=2)):
+        options = {"x_granularity": x_shares, "w_granularity": w_shares, "bias": bias, "dtype": dtype}
+        arguments = (x, w, x_scale, w_scale)
+        want = fp8_matmul(*arguments, x_fmt=e4m3, w_fmt=e4m3, **options)
+        assert_same_bits(fp8_matmul.on(BACKEND)(*arguments, x_fmt=e4m3, w_fmt=e4m3, **options), want)
+
+
+def test_products_without_scales(e4m3: str) -> None:
+    x, w = (quantize_float(draw(n, 16, seed=n), e4m3)[0] for n in (3, 5))
+    options = {"x_fmt": e4m3, "w_fmt": e4m3}
+    assert_same_bits(fp8_matmul.on(BACKEND)(x, w, None, None, **options), fp8_matmul(x, w, None, None, **options))
+    empty = fp8_matmul.on(BACKEND)(x[:0], w, None, None, **options)
+    assert empty.shape == (0, 5)
+
+
+def int4(n: int, k: int, group: int, *, is_symmetric: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    fmt = "int4" if is_symmetric else "uint4"
+    found = quantize_affine(draw(n, k, seed=3), fmt, granularity=per_group(group), symmetric=is_symmetric)
+    return found[0], found[1], found[2] if len(found) > 2 else None
+
+
+@pytest.mark.parametrize("is_symmetric", [True, False])
+@pytest.mark.parametrize("scale_dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("n", [8, 40])
+def test_4_bit_weights(n: int, scale_dtype: torch.dtype, *, is_symmetric: bool) -> None:
+    codes, scale, zero = int4(n, 64, 16, is_symmetric=is_symmetric)
+    scale, fmt = scale.to(scale_dtype), "int4" if is_symmetric else "uint4"
+    # A single one in each row selects a row of the weight, so every sum is exact.
+    x = torch.eye(64, dtype=torch.bfloat16)
+    options = {"granularity": per_group(16)}
+    want = weight_only_matmul(x, codes, scale, fmt, zero, **options)
+    with simulate("gaudi2"):
+        assert_same_bits(weight_only_matmul.on(BACKEND)(x, codes, scale, fmt, zero, **options), want)
+        words = pack(codes, fmt, layout=PackLayout.DENSE)
+        weight = Weight(
+            words=words, scale=scale, zero_point=zero, fmt=_format(fmt), granularity=per_group(16), shape=(n, 64)
+        )
+        prepared = prepare(weight_only_matmul, BACKEND, weight)
+        assert not isinstance(prepared, str)
+        assert prepared.tensors[0] is not None
+        assert (prepared.tensors[0].shape, prepared.tensors[0].dtype) == ((64, n // 8), torch.int32)
+        assert prepared.why_not(*prepared.tensors, x) is None
+        assert_same_bits(prepared.run(*prepared.tensors, x), want)
+
+
+def _format(name: str) -> object:
+    from incref.formats import FORMATS
+
+    return FORMATS[name]
+
+
+@pytest.mark.parametrize("has_group_index", [True, False])
+def test_groups_in_another_order(*, has_group_index: bool) -> None:
+    codes, scale, zero = int4(16, 64, 16, is_symmetric=False)
+    g_idx = torch.randperm(64, generator=torch.Generator().manual_seed(0)) // 16
+    x = torch.eye(64)
+    want = weight_only_matmul(x, codes, scale, "uint4", zero, g_idx=g_idx)
+    with simulate("gaudi2", has_group_index=has_group_index):
+        assert_same_bits(weight_only_matmul.on(BACKEND)(x, codes, scale, "uint4", zero, g_idx=g_idx), want)
+
+
+def test_8_bit_weights(e4m3: str) -> None:
+    codes, scale = quantize_float(draw(24, 32), e4m3, granularity=per_channel())
+    x = torch.eye(32, dtype=torch.bfloat16)
+    want = weight_only_matmul(x, codes, scale, e4m3, granularity=per_channel())
+    assert_same_bits(weight_only_matmul.on(BACKEND)(x, codes, scale, e4m3, granularity=per_channel()), want)
+    weight = Weight(words=codes, scale=scale, fmt=_format(e4m3), granularity=per_channel(), shape=(24, 32))
+    prepared = prepare(weight_only_matmul, BACKEND, weight)
+    assert not isinstance(prepared, str)
+    assert_same_bits(prepared.run(*prepared.tensors, x), want)
+    bias = draw(24)
+    # One sum of a product and the bias, in float32.
+    assert_same_bits(prepared.run(*prepared.tensors, x, bias=bias, dtype=torch.float32), want.float() + bias)
+
+
+def fp8(**options: object) -> object:
+    codes, scale = torch.zeros(8, 16, dtype=torch.uint8), torch.ones(())
+    return fp8_matmul.on(BACKEND)(
+        codes, codes, scale, scale, **{"x_fmt": "float8_e4m3", "w_fmt": "float8_e4m3", **options}
+    )
+
+
+def woq(n: int = 8, fmt: str = "uint4", zero: int = 8, **options: object) -> object:
+    codes = torch.zeros(n, 16, dtype=torch.uint8)
+    zeros = torch.full((n, 2), zero, dtype=torch.int32)
+    options = {"granularity": per_group(8), **options}
+    return weight_only_matmul.on(BACKEND)(torch.ones(2, 16), codes, torch.ones(n, 2), fmt, zeros, **options)
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (lambda: fp8(w_fmt="float8_e5m2"), "gaudi2 has no product of float8_e4m3 and float8_e5m2"),
+        (lambda: fp8(x_fmt="float8_e4m3fn", w_fmt="float8_e4m3fn"), "gaudi2 has float8_e4m3 and float8_e5m2"),
+        (lambda: fp8(order=ScaleOrder.EXACT), "the scales are multiplied with each other"),
+        (lambda: fp8(dtype=torch.float16), "products are torch.float32 or torch.bfloat16, got torch.float16"),
+        (lambda: fp8(x_granularity=per_group(8)), "one scale for x, or one for each of its rows, not groups of 8"),
+        (lambda: woq(n=20), "N must be a multiple of 8, got 20"),
+        (lambda: woq(zero=16), "zero points must be codes, from 0 to 15, got 16 to 16"),
+        (lambda: woq(fmt="uint2"), "operators dequantize integers of 4 bits and 8-bit floats, got uint2"),
+        (lambda: woq(granularity=per_group(6)), "groups lie along K and divide it, got K=16"),
+        (lambda: woq(dtype=torch.float16), "dtype must be torch.float32 or torch.bfloat16, got torch.float16"),
+    ],
+)
+def test_what_products_cannot_do_is_declined(call: object, reason: str) -> None:
+    with simulate("gaudi2"), pytest.raises(UnsupportedError, match=reason):
+        call()  # type: ignore[operator]
+
+
+def test_4_bit_weights_are_not_dequantized_eagerly() -> None:
+    with simulate("gaudi2", mode="eager"), pytest.raises(UnsupportedError, match="runs in the lazy mode, or compiled"):
+        woq()
+
+
+def test_groups_of_different_sizes_need_an_index() -> None:
+    g_idx = torch.tensor([0] * 10 + [1] * 6)
+    with simulate("gaudi2"), pytest.raises(UnsupportedError, match="without group_index, groups must be of one size"):
+        woq(g_idx=g_idx, granularity=PER_TENSOR)

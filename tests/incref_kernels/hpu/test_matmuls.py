@@ -8,7 +8,7 @@ from torch import Tensor
 
 from incref.conformance.judge import assert_same_bits
 from incref.errors import UnsupportedError
-from incref.formats import ScaleOrder
+from incref.formats import FORMATS, ScaleOrder
 from incref.formats.gaudi import GAUDI
 from incref.formats.layouts import PackLayout
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_channel, per_group
@@ -68,7 +68,7 @@ def test_4_bit_weights(n: int, scale_dtype: torch.dtype, *, is_symmetric: bool) 
         assert_same_bits(weight_only_matmul.on(BACKEND)(x, codes, scale, fmt, zero, **options), want)
         words = pack(codes, fmt, layout=PackLayout.DENSE)
         weight = Weight(
-            words=words, scale=scale, zero_point=zero, fmt=_format(fmt), granularity=per_group(16), shape=(n, 64)
+            words=words, scale=scale, zero_point=zero, fmt=FORMATS[fmt], granularity=per_group(16), shape=(n, 64)
         )
         prepared = prepare(weight_only_matmul, BACKEND, weight)
         assert not isinstance(prepared, str)
@@ -76,12 +76,6 @@ def test_4_bit_weights(n: int, scale_dtype: torch.dtype, *, is_symmetric: bool) 
         assert (prepared.tensors[0].shape, prepared.tensors[0].dtype) == ((64, n // 8), torch.int32)
         assert prepared.why_not(*prepared.tensors, x) is None
         assert_same_bits(prepared.run(*prepared.tensors, x), want)
-
-
-def _format(name: str) -> object:
-    from incref.formats import FORMATS
-
-    return FORMATS[name]
 
 
 @pytest.mark.parametrize("has_group_index", [True, False])
@@ -99,7 +93,7 @@ def test_8_bit_weights(e4m3: str) -> None:
     x = torch.eye(32, dtype=torch.bfloat16)
     want = weight_only_matmul(x, codes, scale, e4m3, granularity=per_channel())
     assert_same_bits(weight_only_matmul.on(BACKEND)(x, codes, scale, e4m3, granularity=per_channel()), want)
-    weight = Weight(words=codes, scale=scale, fmt=_format(e4m3), granularity=per_channel(), shape=(24, 32))
+    weight = Weight(words=codes, scale=scale, fmt=FORMATS[e4m3], granularity=per_channel(), shape=(24, 32))
     prepared = prepare(weight_only_matmul, BACKEND, weight)
     assert not isinstance(prepared, str)
     assert_same_bits(prepared.run(*prepared.tensors, x), want)

@@ -23,15 +23,17 @@ class _Pending:
     Attributes:
         x: the tensor; kept, so that no other one gets its identity.
         version: how often it was written to.
+        copied: its values, for the model may write to the tensor.
         transform: what the layers do to it first.
-        hessian: of this tensor alone.
+        groups: how many Hessians it has.
         names: of the layers, in the order of their calls.
     """
 
     x: Tensor
     version: int
+    copied: Tensor
     transform: Transform | None
-    hessian: Hessian
+    groups: int
     names: list[str]
 
 
@@ -115,19 +117,25 @@ class HessianCollector:
                 return
         if len(self._pending) >= _MOST_PENDING:
             self._count(self._pending.pop(0))
-        # At once: the model may write to the tensor.
-        seen = x if transform is None else transform(x)
-        hessian = Hessian(seen.shape[-1], x.device, self._groups.get(name, 1))
-        hessian.add(seen)
-        pending = _Pending(x=x, version=version, transform=transform, hessian=hessian, names=[name])
-        self._pending.append(pending)
+        self._pending.append(
+            _Pending(
+                x=x,
+                version=version,
+                copied=x.clone(),
+                transform=transform,
+                groups=self._groups.get(name, 1),
+                names=[name],
+            )
+        )
 
+    @torch.no_grad()
     def _count(self, pending: _Pending) -> None:
-        names = tuple(pending.names)
-        if names in self._sums:
-            self._sums[names].merge(pending.hessian)
-        else:
-            self._sums[names] = pending.hessian
+        # Only now is it known which sum it belongs to: a sum of its own would take more memory than its values.
+        x, names = pending.copied, tuple(pending.names)
+        rows = x if pending.transform is None else pending.transform(x)
+        if names not in self._sums:
+            self._sums[names] = Hessian(rows.shape[-1], x.device, pending.groups)
+        self._sums[names].add(rows)
 
 
 def _version(x: Tensor) -> int:

@@ -48,8 +48,9 @@ def quantize_step(
     while own:
         one, hessian = own.pop(0)
         layers = [(replacer.layer(name), replacer.left[name]) for name in one.names]
-        found = SharedHessian(hessian=hessian.total if hessian.tokens else None, is_for_one=need_one_factor(layers))
-        del hessian
+        total = hessian.take_total() if hessian.tokens else None
+        found = SharedHessian(hessian=total, is_for_one=need_one_factor(layers))
+        del hessian, total
         for name in one.names:
             done[name] = replacer.quantize(name, found)
     owners = {name: one.owner for one in shared for name in one.names}

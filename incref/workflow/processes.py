@@ -46,7 +46,7 @@ class Processes:
         """Make `hessian`, in the process of rank `owner`, the sum of what all have; the sums are exact."""
         if self._group is None:
             return
-        facts = self.gather((sorted(hessian.sums), hessian.tokens, hessian.calls, hessian.is_finite))
+        facts = self.gather((sorted(hessian.sums), hessian.tokens, hessian.runs, hessian.is_finite))
         for unit in sorted({unit for units, *_ in facts for unit in units}):
             part = hessian.sums.pop(unit, None)
             if part is None:
@@ -55,8 +55,8 @@ class Processes:
             if self.rank == owner:
                 hessian.sums[unit] = part
         hessian.tokens = sum(tokens for _, tokens, _, _ in facts)
-        hessian.calls = sum(calls for _, _, calls, _ in facts)
-        hessian.require_few_calls()
+        hessian.runs = sum(runs for _, _, runs, _ in facts)
+        hessian.require_few_runs()
         hessian.is_finite = all(is_finite for *_, is_finite in facts)
 
     def share(self, qweight: QTensor | None, owner: int, device: torch.device) -> QTensor:

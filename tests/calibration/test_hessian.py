@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from incref.calibration.hessian import MOST_CALLS, Hessian
+from incref.calibration.hessian import MOST_RUNS, Hessian
 
 
 def test_sums_over_all_calls() -> None:
@@ -52,19 +52,19 @@ def test_the_order_of_calls_does_not_matter() -> None:
     first.merge(second)
     for got in (summed([3, 4, 0, 2, 1]), first):
         assert torch.equal(got.total, want.total)
-        assert (got.tokens, got.calls) == (25, 5)
+        assert (got.tokens, got.runs) == (25, 5)
 
 
-def test_a_sum_of_the_most_calls_stays_exact() -> None:
+def test_a_sum_of_the_most_runs_stays_exact() -> None:
     x = torch.full((1, 1), 1 - 2.0**-24)
     hessian = Hessian(1, x.device)
     hessian.add(x)
     want = float(x.square())
     for _ in range(16):
         hessian.merge(hessian)
-    assert hessian.calls == MOST_CALLS
-    assert hessian.total.item() == MOST_CALLS * want
-    with pytest.raises(ValueError, match="at most 65536 calls"):
+    assert hessian.runs == MOST_RUNS
+    assert hessian.total.item() == MOST_RUNS * want
+    with pytest.raises(ValueError, match="at most 65536 runs"):
         hessian.add(x)
 
 

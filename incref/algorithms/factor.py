@@ -1,4 +1,4 @@
-"""The inverse of a Hessian, in the form that GPTQ reads column by column."""
+"""The factor of a Hessian, in the form that GPTQ reads column by column."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from incref.algorithms.inverse_factor import factor_inverse_, permute_, restore_
+from incref.algorithms.cholesky import factor_, permute_, restore_
 from incref.config.method import GPTQ, ColumnOrder
 
 __all__ = ["Factor", "factorize"]
@@ -17,10 +17,10 @@ _ROWS = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Factor:
-    """An upper triangular `U` with `inverse(H + damp * I) = U.T @ U`, for the columns in the order that GPTQ takes.
+    """An upper triangular `V` with `H + damp * I = V @ V.T`, for the columns in the order that GPTQ takes.
 
     Attributes:
-        upper: U, float64 [K, K].
+        upper: V, float64 [K, K]. Its inverse is U with `U.T @ U` the inverse of the matrix.
         order: int64 [K], the column of the weight that each of the factor is.
         is_dead: bool [K], the columns of the weight whose input was always zero. Their diagonal counts as 1.
         damp: what was added to the diagonal.
@@ -35,7 +35,7 @@ class Factor:
 
 
 def factorize(hessian: Tensor, method: GPTQ, group_size: int, *, overwrite: bool = False) -> Factor:
-    """Factorize the inverse of a damped Hessian.
+    """Factorize a damped Hessian.
 
     Args:
         hessian: float64 or float32 [K, K], symmetric and positive semidefinite: a sum of `x.T @ x`, times any factor.
@@ -50,7 +50,7 @@ def factorize(hessian: Tensor, method: GPTQ, group_size: int, *, overwrite: bool
     Raises:
         ValueError: if the Hessian is not finite.
 
-    Source: arXiv 2210.17323, 3.3, step 3; the Cholesky factor of the inverse is found without the inverse.
+    Source: arXiv 2210.17323, 3.3, step 3, takes the Cholesky factor of the inverse; see `gptq` for why this is enough.
     """
     H = hessian.to(torch.float64, copy=not overwrite)
     diagonal = H.diagonal().clone()
@@ -67,7 +67,7 @@ def factorize(hessian: Tensor, method: GPTQ, group_size: int, *, overwrite: bool
     wanted = damp = method.percdamp * mean
     while True:
         restore_(H, diagonal[order] + damp)
-        if factor_inverse_(H):
+        if factor_(H):
             return Factor(upper=H, order=order, is_dead=is_dead, damp=damp, is_raised=damp > wanted)
         damp = max(damp * _RAISE, torch.finfo(torch.float64).eps * mean)
 

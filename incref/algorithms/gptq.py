@@ -17,8 +17,9 @@ from incref.qtensor.spec import QuantSpec
 
 __all__ = ["GPTQResult", "gptq"]
 
+_BLOCK = 128
 _LAZY = 32
-"""How many columns are quantized before the rest of their block is updated."""
+_PANEL = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +67,17 @@ def gptq(
     For column `j`, in the order of the method: `q = quantize(w_j)`, `e = (w_j - q) / U[j, j]`, and every later column
     `k` becomes `w_k - e * U[j, k]`, where `U.T @ U` is the inverse of the damped Hessian.
 
+    U is the inverse of the factor V of the Hessian itself, and never needed as a whole. Columns are quantized in
+    blocks: `w_B - (Q - W)_A @ V[A, B] @ inverse(V[B, B])` is what a block B has become by the errors of all columns A
+    before it, and within a block U is `inverse(V[B, B])`.
+
     Args:
         weight: float64, float32, bfloat16 or float16 [N, K], finite.
         hessian: float64 or float32 [K, K]: the sum of `x.T @ x` over calibration data x [tokens, K], times any factor.
         spec: how weights are quantized.
         method: the order of columns and what else is chosen.
         dtype: float32 or float64: what updates are computed in. A column is rounded to float32 before it is quantized.
+            What is multiplied with errors is computed in float64 first.
         factor: of `hessian`, if it is known already; it has to be made with the same method and groups.
         quantizer: of columns, if there is one already, for a weight that this one is a part of.
         overwrite: whether the factor takes the memory of `hessian`.
@@ -83,7 +89,7 @@ def gptq(
         ValueError: for shapes that don't fit, or a weight or Hessian that is not finite.
         UnsupportedError: see `column_quantizer`.
 
-    Source: arXiv 2210.17323, algorithm 1.
+    Source: arXiv 2210.17323, algorithm 1; without the inverse: arXiv 2507.18553, that it is Babai's nearest plane.
     """
     if tuple(hessian.shape) != 2 * tuple(weight.shape[1:]):
         raise ValueError(
@@ -111,16 +117,12 @@ class _Run:
         self, weight: Tensor, factor: Factor, quantizer: ColumnQuantizer, method: GPTQ, dtype: torch.dtype
     ) -> None:
         self._factor, self._quantizer, self._method = factor, quantizer, method
-        columns = weight.shape[1]
-        self._groups = _form_groups(factor.order, columns, quantizer.group_size, method)
-        # The rows of the factor that belong to a block, in the dtype of updates.
-        self._upper = factor.upper[:0].to(dtype)
-        self._pivots: list[float] = factor.upper.diagonal().to(dtype).tolist()
-        self._w = weight.T[factor.order].to(dtype).contiguous()  # [K, N]
+        self._groups = _form_groups(factor.order, weight.shape[1], quantizer.group_size, method)
         is_zeroed = method.dead_columns is DeadColumns.ZERO
+        # The weight; of columns that are quantized, by how much it was more than what it became.
+        self._w = weight.T[factor.order].to(dtype).contiguous()  # [K, N]
         if is_zeroed:
             self._w[factor.is_dead[factor.order]] = 0.0
-        self._first = 0
         self._codes: list[Tensor] = []
         self._scales: dict[int, Scales] = {}
         self.loss = 0.0
@@ -132,80 +134,109 @@ class _Run:
     def finish(self) -> None:
         """Quantize all columns."""
         for start, stop in self._blocks():
-            if self._method.group_scales is GroupScales.BLOCK:
-                for first in range(start, stop):
-                    self._start_group(first)
-            self._first, self._upper = start, self._factor.upper[start:stop].to(self._w.dtype)
-            errors = self._quantize_block(start, stop)
-            self._update(errors, start, stop, len(self._w))
+            if self._method.group_scales is GroupScales.BLOCK and start % self._method.block_size == 0:
+                self._scale_groups(start, start + self._method.block_size)
+            current, inverse = self._current(start, stop)
+            errors = self._quantize_block(start, current, inverse)
             # Errors are finite if and only if the weights were.
-            loss = float(errors.square().sum(dtype=torch.float64))
+            loss = float(errors.square_().sum(dtype=torch.float64))
             if not math.isfinite(loss):
                 raise ValueError("the weights grew beyond float32 as they made up for errors; raise percdamp")
             self.loss += loss
 
-    def _quantize_block(self, start: int, stop: int) -> Tensor:
-        """Quantize the columns of a block, and give their errors [stop - start, N]."""
-        errors = torch.empty_like(self._w[start:stop])
-        for low, high in self._sub_blocks(start, stop):
+    def _current(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """What columns became by the errors of all before `start` [n, N], and how their own will spread [n, n]."""
+        upper = self._factor.upper
+        eye = torch.eye(stop - start, dtype=upper.dtype, device=upper.device)
+        inverse = torch.linalg.solve_triangular(upper[start:stop, start:stop], eye, upper=True)
+        current = self._w[start:stop].clone()
+        for low in range(0, start, _PANEL):
+            earlier = slice(low, min(low + _PANEL, start))
+            spread = (upper[earlier, start:stop] @ inverse).to(current.dtype)
+            current.addmm_(spread.T, self._w[earlier])
+        return current, inverse.to(current.dtype)
+
+    def _quantize_block(self, start: int, current: Tensor, inverse: Tensor) -> Tensor:
+        """Quantize the columns of a block from `start` on, and give their errors [n, N]."""
+        pivots: list[float] = inverse.diagonal().tolist()
+        errors, values = torch.empty_like(current), torch.empty_like(current)
+        size = len(current)
+        for low, high in self._sub_blocks(start, size):
             for j in range(low, high):
-                self._start_group(j)
-                column = self._w[j]
-                codes, values = self._quantizer.quantize(column.to(torch.float32), self._scales[self._groups.of[j]])
+                self._start_group(start + j, current[j:])
+                column = current[j]
+                scales = self._scales[self._groups.of[start + j]]
+                codes, value = self._quantizer.quantize(column.to(torch.float32), scales)
                 self._codes.append(codes)
-                error = torch.sub(column, values, out=errors[j - start]).div_(self._pivots[j])
+                values[j] = value
+                error = torch.sub(column, value, out=errors[j]).div_(pivots[j])
                 if j + 1 < high:
-                    self._w[j + 1 : high].addr_(self._upper[j - start, j + 1 : high], error, alpha=-1)
-            self._update(errors[low - start : high - start], low, high, stop)
+                    current[j + 1 : high].addr_(inverse[j, j + 1 : high], error, alpha=-1)
+            if high < size:
+                current[high:].addmm_(inverse[low:high, high:].T, errors[low:high], alpha=-1)
+        self._w[start : start + size].sub_(values)
         return errors
 
-    def _update(self, errors: Tensor, low: int, high: int, stop: int) -> None:
-        """Let the columns from `high` to `stop` make up for the errors of those from `low` to `high`."""
-        if high < stop:
-            rows = self._upper[low - self._first : high - self._first, high:stop]
-            self._w[high:stop].addmm_(rows.T, errors, alpha=-1)
+    def _start_group(self, j: int, current: Tensor) -> None:
+        """Compute the scales of the group that starts at column `j`, if one does that has none yet.
 
-    def _start_group(self, j: int) -> None:
-        """Compute the scales of the group that starts at column `j`, if one does that has none yet."""
+        Args:
+            j: a column.
+            current: the columns from there to the end of the block, as they are now.
+        """
         if j not in self._groups.starts:
             return
         group, size = self._groups.starts[j]
         if group not in self._scales:
-            self._scales[group] = self._quantizer.scales(self._w[j : j + size].T.to(torch.float32).contiguous())
+            # Only a block that it starts does not have all of it.
+            columns = current[:size] if size <= len(current) else self._current(j, j + size)[0]
+            self._scales[group] = self._quantizer.scales(columns.T.to(torch.float32).contiguous())
+
+    def _scale_groups(self, start: int, stop: int) -> None:
+        """Compute the scales of all groups that start in a stretch of columns, as these are now."""
+        starts = [j for j in self._groups.starts if start <= j < stop]
+        ends = [j + self._groups.starts[j][1] for j in starts]
+        if starts:
+            current, _ = self._current(start, max(ends))
+            for j in starts:
+                self._start_group(j, current[j - start :])
 
     def _blocks(self) -> Iterator[tuple[int, int]]:
-        """Blocks of up to `block_size` columns. A group that reaches beyond its block starts one, to be up to date."""
+        """Blocks of columns. A group that is scaled on the way and reaches beyond its block starts one."""
         start, size = 0, len(self._w)
+        scales = self._method.group_scales
         while start < size:
-            stop = min(start + self._method.block_size, size)
-            if self._method.group_scales is GroupScales.CURRENT:
+            stop = min(start + _BLOCK, size)
+            if scales is GroupScales.BLOCK:
+                stop = min(stop, (start // self._method.block_size + 1) * self._method.block_size)
+            if scales is GroupScales.CURRENT:
                 crossing = [j for j, (_, n) in self._groups.starts.items() if start < j < stop < j + n]
                 stop = min([stop, *crossing])
             yield start, stop
             start = stop
 
-    def _sub_blocks(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    def _sub_blocks(self, start: int, size: int) -> Iterator[tuple[int, int]]:
         """Pieces of a block; a group whose scales are computed on the way starts one."""
         is_current = self._method.group_scales is GroupScales.CURRENT
-        cuts = {j for j in range(start, stop) if (j - start) % _LAZY == 0 or (is_current and j in self._groups.starts)}
-        edges = [*sorted(cuts), stop]
-        yield from itertools.pairwise(edges)
+        cuts = [j for j in range(size) if j % _LAZY == 0 or (is_current and start + j in self._groups.starts)]
+        yield from itertools.pairwise([*cuts, size])
 
     def result(self) -> tuple[Parts, Tensor | None]:
         """Codes and scales, and the order of the columns if it is not that of the weight."""
         order = self._factor.order
-        codes = torch.stack(self._codes, dim=1)
+        codes = torch.stack(self._codes)  # [K, N]
         groups = [self._scales[index] for index in sorted(self._scales)]
         is_mixed = (
             self._method.order is ColumnOrder.DESCENDING and self._method.group_scales is not GroupScales.ORIGINAL
         )
         if is_mixed and len(groups) > 1 and self._quantizer.group_size > 1:
-            return self._quantizer.assemble(codes, groups), order.to(torch.int32)
+            return self._quantizer.assemble(codes.T.contiguous(), groups), order.to(torch.int32)
         if is_mixed and len(groups) > 1:
             # Every column is a group: its scales go where it goes.
             groups = [groups[index] for index in order.argsort().tolist()]
-        placed = torch.empty_like(codes).index_copy_(1, order, codes)
-        return self._quantizer.assemble(placed, groups), None
+        if self._method.order is not ColumnOrder.GIVEN:
+            codes = codes[order.argsort()]
+        return self._quantizer.assemble(codes.T.contiguous(), groups), None
 
 
 def _form_groups(order: Tensor, columns: int, group_size: int, method: GPTQ) -> _Groups:

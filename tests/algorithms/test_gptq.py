@@ -211,6 +211,6 @@ def test_the_operation_gives_the_codes_of_the_algorithm() -> None:
     w[:, 7] = 0.0
     spec = QuantSpec(fmt=FORMATS["int4"], granularity=per_channel())
     result = gptq(w, hessian, spec, GPTQ(group_scales=GroupScales.ORIGINAL, block_size=K))
-    upper = result.factor.upper.to(torch.float32)
+    upper = result.factor.upper.inverse().to(torch.float32)
     codes, _, _ = gptq_update(w, upper, result.qweight.scale, "int4")
     assert torch.equal(codes, unpack(result.qweight.packed, "int4", layout=PackLayout.DENSE, length=K))

@@ -1,31 +1,29 @@
-"""The triangular factor of the inverse of a matrix, in the memory of the matrix."""
+"""The upper triangular factor of a matrix, in the memory of the matrix."""
 
 import torch
 from torch import Tensor
 
-__all__ = ["factor_inverse_", "permute_", "restore_"]
+__all__ = ["factor_", "permute_", "restore_"]
 
 _BLOCK = 128
 
 
-def factor_inverse_(H: Tensor) -> bool:
-    """Overwrite a symmetric matrix with the upper triangular U for which `U.T @ U` is its inverse.
+def factor_(H: Tensor) -> bool:
+    """Overwrite a symmetric matrix with the upper triangular V for which `V @ V.T` is the matrix.
 
-    With `H = V @ V.T` for an upper triangular V, U is the inverse of V. V is found a block of columns at a time, from
-    the last to the first, and then U from the first to the last; beside H that takes the memory of two such blocks.
+    V is found a block of columns at a time, from the last to the first; beside H that takes the memory of two such
+    blocks.
 
     Args:
         H: float64 [K, K].
 
     Returns:
-        Whether there is a finite U. If not, H is left with the upper triangle and diagonal destroyed; see `restore_`.
+        Whether there is a finite V. If not, H is left with the upper triangle and diagonal destroyed; see `restore_`.
     """
     blocks = [(start, min(start + _BLOCK, len(H))) for start in range(0, len(H), _BLOCK)]
     for start, stop in reversed(blocks):
         if not _factor_columns(H, start, stop):
             return False
-    for start, stop in blocks:
-        _invert_columns(H, start, stop)
     # Row by row, for a mask of all of H would take an eighth of its memory.
     if not all(bool(H[start:stop, start:].isfinite().all()) for start, stop in blocks):
         return False
@@ -65,16 +63,3 @@ def _factor_columns(H: Tensor, start: int, stop: int) -> bool:
     # Below the diagonal H stays as it is.
     block.copy_(upper + block.tril(-1))
     return True
-
-
-def _invert_columns(H: Tensor, start: int, stop: int) -> None:
-    """Overwrite columns of V, down to the diagonal, with those of its inverse; earlier ones are inverted already."""
-    block = H[start:stop, start:stop]
-    eye = torch.eye(stop - start, dtype=H.dtype, device=H.device)
-    inverse = torch.linalg.solve_triangular(block.triu(), eye, upper=True)
-    above = H[:start, start:stop] @ inverse
-    for row in range(0, start, _BLOCK):
-        end = row + _BLOCK
-        product = H[row:end, row:end].triu() @ above[row:end]
-        H[row:end, start:stop] = product.addmm_(H[row:end, end:start], above[end:]).neg_()
-    block.copy_(inverse + block.tril(-1))

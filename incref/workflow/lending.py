@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from incref.checkpoints.shards import TensorFiles
 from incref.errors import CheckpointError
+from incref.workflow.heap import trim_heap
 
 __all__ = ["Lender"]
 
@@ -86,12 +87,16 @@ class Lender:
 
     @contextmanager
     def lend(self, module: nn.Module) -> Iterator[None]:
-        """Give `module` the values that it lacks, until the block ends; what was put in place of its parts stays."""
+        """Give `module` the values that it lacks, until the block ends; what was put in place of its parts stays.
+
+        Memory that is free by then is handed back to the system.
+        """
         filled = self._fill(self._slots_in(module))
         try:
             yield
         finally:
             _take_back(filled)
+            trim_heap()
 
     @contextmanager
     def lending(self, model: nn.Module) -> Iterator[None]:

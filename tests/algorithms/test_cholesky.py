@@ -18,7 +18,8 @@ def test_is_an_upper_triangular_factor(k: int) -> None:
     assert factor_(got)
     assert torch.equal(got, got.triu())
     assert bool((got.diagonal() > 0).all())
-    # The backward error of a factorization, k + 1 roundings of sums that are no larger (Higham, theorem 10.3), and of the product here.
+    # The backward error of a factorization, k + 1 roundings of sums that are no larger (Higham, theorem 10.3), and of
+    # the product here.
     bound = (k + 1) * torch.finfo(torch.float64).eps * (got.abs() @ got.abs().T)
     assert bool(((got @ got.T - h).abs() <= 2 * bound).all())
 

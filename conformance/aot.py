@@ -55,7 +55,7 @@ from incref_kernels.triton.tiles import Tile
 __all__ = ["TARGETS", "Build", "Code", "builds", "compile_for", "main"]
 
 TARGETS: Mapping[str, GPUTarget] = {
-    **{f"sm_{arch}": GPUTarget("cuda", arch, 32) for arch in (80, 86, 89, 90, 100, 120)},
+    **{f"sm_{arch}": GPUTarget("cuda", arch, 32) for arch in (80, 86, 89, 90, 100, 103, 120)},
     **{name: GPUTarget("hip", name, 64) for name in ("gfx90a", "gfx942", "gfx950")},
     **{name: GPUTarget("hip", name, 32) for name in ("gfx1100", "gfx1201")},
 }

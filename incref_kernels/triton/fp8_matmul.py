@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from incref.backends.backend import Kernel
-from incref.formats import ElementFormat, FloatFormat, Format, ScaleOrder
+from incref.formats import FloatFormat, Format, ScaleOrder
 from incref.numerics.codes import code_dtype
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.patterns import float_format_of
@@ -60,6 +60,9 @@ def _factor(
     else:
         half: tl.constexpr = bfloat16()
         value = decode_patterns(codes.to(tl.int32), fmt, half).to(tl.int16).to(tl.bfloat16, bitcast=True)
+        if not EVEN_K and not fmt.has_zero:
+            # Code 0 of E8M0 is its least power of two.
+            value = tl.where(tl.expand_dims(k < K, 1 - AXIS), value, 0.0)
     return value
 
 
@@ -249,19 +252,12 @@ def why_not(
     tensors = {"x": x, "w": w, "x_scale": x_scale, "w_scale": w_scale, "bias": bias}
     reason = why_not_tensors(tensors) or why_not_order(order, x_scale, w_scale, bias)
     for fmt in (x_fmt, w_fmt):
-        reason = reason or why_not_format(get_float_format(fmt)) or _why_not_zero(get_float_format(fmt))
+        reason = reason or why_not_format(get_float_format(fmt))
     for codes, granularity, scale in ((x, x_granularity, x_scale), (w, w_granularity, w_scale)):
         block = granularity.block_shape(codes.shape)[-1]
         if reason is None and scale is not None and block < codes.shape[-1] and block % LEAST_K:
             reason = f"it takes blocks of a multiple of {LEAST_K} along K, got {block}"
     return reason
-
-
-def _why_not_zero(fmt: ElementFormat) -> str | None:
-    """Say why a format can't be filled up beyond K: code 0 has to be 0."""
-    if isinstance(fmt, FloatFormat) and not fmt.has_zero:
-        return f"it takes formats whose code 0 is 0, got {fmt.name}"
-    return None
 
 
 KERNEL = Kernel(fn=fp8_matmul, why_not=why_not)

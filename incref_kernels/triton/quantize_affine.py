@@ -1,4 +1,4 @@
-"""`quantize_affine`: the scale that is given, or that `compute_scale` finds, then one pass over memory."""
+"""`quantize_affine` in one pass over memory; scales of large blocks take one more to find them."""
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from incref.numerics.rounding import require_random_bits
 from incref.numerics.scaled import require_scale
 from incref.ops.quantize_affine import get_int_format
 from incref_kernels.triton.compute_scale import compute_scale, why_not_blocks
+from incref_kernels.triton.found_scales import Find, quantize_found, takes_one_pass
 from incref_kernels.triton.launch import why_not_tensors
 from incref_kernels.triton.scaled import quantize_scaled
 from incref_kernels.triton.scales import require_scale_dtype, require_zero_point
@@ -51,24 +52,40 @@ def quantize_affine(
     """Run `incref.ops.quantize_affine` in kernels; a tensor that is not contiguous is copied first."""
     target = get_int_format(fmt)
     require_random_bits(x, rounding, random_bits)
-    if scale is None:
-        if symmetric and symmetric_scale is SymmetricScale.EXTREME and int_range is not IntRange.FULL:
-            raise ValueError(f"EXTREME puts an element on the least code and needs IntRange.FULL, got {int_range}")
-        if zero_point is not None:
-            raise ValueError("a zero_point needs the scale that it was made with, got scale=None")
-        found = compute_scale(x, target, granularity, rule=rule, symmetric=symmetric, symmetric_scale=symmetric_scale)
-        scale, zero_point = found if isinstance(found, tuple) else (found, None)
-    require_scale("scale", scale, x.shape, granularity)
-    require_scale_dtype(scale, x)
-    require_zero_point(zero_point, x, granularity)
     # With a zero point the rounded quotient may pass the range of the codes before the sum is limited to it.
-    wide = target if zero_point is None else FORMATS["int16"]
+    wide = target if symmetric and zero_point is None else FORMATS["int16"]
     assert isinstance(wide, IntFormat)
     to, limits = (
         Encoding(fmt=each, rounding=rounding, overflow=Overflow.SATURATE, nan=nan, int_range=int_range)
         for each in (wide, target)
     )
     codes = torch.empty(x.shape, dtype=code_dtype(target), device=x.device)
+    if scale is None:
+        if symmetric and symmetric_scale is SymmetricScale.EXTREME and int_range is not IntRange.FULL:
+            raise ValueError(f"EXTREME puts an element on the least code and needs IntRange.FULL, got {int_range}")
+        if zero_point is not None:
+            raise ValueError("a zero_point needs the scale that it was made with, got scale=None")
+        if takes_one_pass(x, granularity) and (symmetric or not rule.is_power_of_two):
+            find = Find(rule=rule, symmetric=symmetric, symmetric_scale=symmetric_scale)
+            found_scale, found_zero = quantize_found(
+                x,
+                codes,
+                granularity,
+                to,
+                limits,
+                find=find,
+                arithmetic=arithmetic,
+                random_bits=random_bits,
+                tile=tile,
+            )
+            return (codes, found_scale) if found_zero is None else (codes, found_scale, found_zero)
+        found = compute_scale(x, target, granularity, rule=rule, symmetric=symmetric, symmetric_scale=symmetric_scale)
+        scale, zero_point = found if isinstance(found, tuple) else (found, None)
+    require_scale("scale", scale, x.shape, granularity)
+    require_scale_dtype(scale, x)
+    require_zero_point(zero_point, x, granularity)
+    if zero_point is None:
+        to = limits
     quantize_scaled(
         x, scale, zero_point, codes, granularity, to, limits, arithmetic=arithmetic, random_bits=random_bits, tile=tile
     )

@@ -1,4 +1,4 @@
-"""`quantize_float`: the scale that is given, or that `compute_scale` finds, then one pass over memory."""
+"""`quantize_float` in one pass over memory; scales of large blocks take one more to find them."""
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from incref.numerics.rounding import require_random_bits
 from incref.numerics.scaled import require_scale
 from incref.ops.quantize_float import get_float_format
 from incref_kernels.triton.compute_scale import compute_scale, why_not_blocks
+from incref_kernels.triton.found_scales import Find, quantize_found, takes_one_pass
 from incref_kernels.triton.launch import why_not_format, why_not_tensors
 from incref_kernels.triton.scaled import quantize_scaled
 from incref_kernels.triton.scales import require_scale_dtype
@@ -38,14 +39,26 @@ def quantize_float(
     """Run `incref.ops.quantize_float` in kernels; a tensor that is not contiguous is copied first."""
     target = get_float_format(fmt)
     require_random_bits(x, rounding, random_bits)
-    if scale is None:
-        found = compute_scale(x, target, granularity, rule=rule)
-        assert isinstance(found, Tensor)
-        scale = found
-    require_scale("scale", scale, x.shape, granularity)
-    require_scale_dtype(scale, x)
     to = Encoding(fmt=target, rounding=rounding, overflow=overflow, nan=nan)
     codes = torch.empty(x.shape, dtype=code_dtype(target), device=x.device)
+    if scale is None and takes_one_pass(x, granularity):
+        found, _ = quantize_found(
+            x,
+            codes,
+            granularity,
+            to,
+            to,
+            find=Find(rule=rule),
+            arithmetic=arithmetic,
+            random_bits=random_bits,
+            tile=tile,
+        )
+        return codes, found
+    if scale is None:
+        scale = compute_scale(x, target, granularity, rule=rule)
+        assert isinstance(scale, Tensor)
+    require_scale("scale", scale, x.shape, granularity)
+    require_scale_dtype(scale, x)
     quantize_scaled(
         x, scale, None, codes, granularity, to, to, arithmetic=arithmetic, random_bits=random_bits, tile=tile
     )

@@ -5,7 +5,7 @@ import triton.language as tl
 
 from incref_kernels.triton.device.patterns import load_patterns
 
-__all__ = ["ALL", "FINITE", "NEGATIVE", "POSITIVE", "amax_across_kernel", "amax_along_kernel"]
+__all__ = ["ALL", "FINITE", "NEGATIVE", "POSITIVE", "amax_across_kernel", "amax_along_kernel", "selected"]
 
 ALL = tl.constexpr("all")
 FINITE = tl.constexpr("finite")
@@ -37,7 +37,7 @@ def amax_along_kernel(
     element = block[:, None] * EXTENT + lane
     mask = (element < left) & (lane < EXTENT)
     signed = load_patterns(x_ptr + row * length + first * EXTENT + element, mask)
-    amax = tl.max(_selected(signed, layout, select), axis=1)
+    amax = tl.max(selected(signed, layout, select), axis=1)
     tl.store(amax_ptr + row * tl.cdiv(length, EXTENT) + first + block, amax, mask=block * EXTENT < left)
 
 
@@ -65,12 +65,12 @@ def amax_across_kernel(
     mask = (lane < tl.minimum(length - block * EXTENT, EXTENT).to(tl.int32))[:, None] & in_columns[None, :]
     start = (matrix * length + block * EXTENT) * inner + column
     signed = load_patterns(x_ptr + start + lane.to(tl.int64)[:, None] * inner + columns[None, :], mask)
-    amax = tl.max(_selected(signed, layout, select), axis=0)
+    amax = tl.max(selected(signed, layout, select), axis=0)
     tl.store(amax_ptr + (matrix * blocks + block) * inner + column + columns, amax, mask=in_columns)
 
 
 @triton.jit
-def _selected(signed: tl.tensor, layout: tl.constexpr, select: tl.constexpr) -> tl.tensor:
+def selected(signed: tl.tensor, layout: tl.constexpr, select: tl.constexpr) -> tl.tensor:
     """Magnitudes that count; 0 elsewhere."""
     magnitude = signed & (layout.sign_code - 1)
     if select == FINITE:

@@ -17,7 +17,7 @@ from incref_kernels.triton.device.facts import (
 from incref_kernels.triton.device.patterns import load_patterns, widen
 from incref_kernels.triton.device.store import round_to
 
-__all__ = ["dequantize_kernel", "quantize_kernel", "scale_values"]
+__all__ = ["dequantize_kernel", "quantize_kernel", "quantize_values", "scale_values"]
 
 
 @triton.jit
@@ -62,6 +62,38 @@ def _scale_places(
 
 
 @triton.jit
+def quantize_values(
+    signed: tl.tensor,
+    random: tl.tensor,
+    factor: tl.tensor,
+    zero: tl.tensor,
+    layout: tl.constexpr,
+    to: tl.constexpr,
+    target: tl.constexpr,
+    arithmetic: tl.constexpr,
+) -> tl.tensor:
+    """Compute `encode(x / factor)`, and with `zero` the code of zero added, limited to `target`.
+
+    Returns:
+        The codes, and which elements are or become NaN.
+    """
+    if arithmetic != DIVIDE:
+        factor = divide(factor * 0 + 1, factor)
+    quotient = divide_by_scale(signed, factor, arithmetic == DIVIDE, layout)
+    if to.overflow == SATURATE_FINITE:
+        # A quotient beyond the working format is still finite.
+        is_lost = ((signed & (layout.sign_code - 1)) < layout.inf_code) & (
+            (quotient & (layout.sign_code - 1)) == layout.inf_code
+        )
+        quotient = tl.where(is_lost, quotient - 1, quotient)
+    codes, is_nan = encode_patterns(quotient, random, None, layout, to)
+    if zero is not None:
+        codes = codes + zero
+        codes = tl.minimum(tl.maximum(codes, least_code(target)), target.fmt.max_code)
+    return codes, is_nan
+
+
+@triton.jit
 def quantize_kernel(
     x_ptr: tl.tensor,
     random_ptr: tl.tensor,
@@ -94,26 +126,16 @@ def quantize_kernel(
     else:
         scale = tl.load(scale_ptr + place, mask=mask, other=0)
     factor = scale_values(scale, layout)
-    if arithmetic != DIVIDE:
-        factor = divide(factor * 0 + 1, factor)
-    quotient = divide_by_scale(signed, factor, arithmetic == DIVIDE, layout)
-    if to.overflow == SATURATE_FINITE:
-        # A quotient beyond the working format is still finite.
-        is_lost = ((signed & (layout.sign_code - 1)) < layout.inf_code) & (
-            (quotient & (layout.sign_code - 1)) == layout.inf_code
-        )
-        quotient = tl.where(is_lost, quotient - 1, quotient)
     random = None
     if random_ptr is not None:
         random = tl.load(random_ptr + at, mask=mask, other=0)
-    codes, is_nan = encode_patterns(quotient, random, None, layout, to)
+    zero = None
     if zero_ptr is not None:
         if IS_UNIFORM:
             zero = tl.load(zero_ptr + place)
         else:
             zero = tl.load(zero_ptr + place, mask=mask, other=0)
-        codes = codes + zero
-        codes = tl.minimum(tl.maximum(codes, least_code(target)), target.fmt.max_code)
+    codes, is_nan = quantize_values(signed, random, factor, zero, layout, to, target, arithmetic)
     tl.store(codes_ptr + at, codes.to(codes_ptr.dtype.element_ty), mask=mask)
     if lost_ptr is not None:
         tl.store(lost_ptr, 1, mask=tl.max((is_nan & mask).to(tl.int32), axis=0) != 0)

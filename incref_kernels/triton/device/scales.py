@@ -4,10 +4,11 @@ import triton
 import triton.language as tl
 
 from incref_kernels.triton.device.divide import divide, pattern_of, value_of
-from incref_kernels.triton.device.facts import RULE_DIVIDE, scale_threshold
+from incref_kernels.triton.device.encode import encode_patterns
+from incref_kernels.triton.device.facts import RULE_DIVIDE, e8m0, scale_threshold, zero_point_encoding
 from incref_kernels.triton.device.patterns import integer_pattern
 
-__all__ = ["float_scale", "scale_exponent"]
+__all__ = ["affine_scale", "extreme_scale", "float_scale", "power_scale", "scale_exponent"]
 
 
 @triton.jit
@@ -48,3 +49,39 @@ def float_scale(amax: tl.tensor, layout: tl.constexpr, limit: tl.constexpr, rule
     pattern = tl.maximum(pattern_of(scale), 1 << layout.mantissa_bits)
     pattern = tl.where(amax < layout.inf_code, pattern, layout.nan_code)
     return tl.where(amax == 0, layout.bias << layout.mantissa_bits, pattern)
+
+
+@triton.jit
+def power_scale(amax: tl.tensor, layout: tl.constexpr, element: tl.constexpr, rule: tl.constexpr) -> tl.tensor:
+    """Code in E8M0 of the power of two that `rule` gives; that of NaN for a block with NaN or Inf."""
+    scale: tl.constexpr = e8m0()
+    exponent = scale_exponent(amax, layout, element, rule)
+    exponent = tl.minimum(tl.maximum(exponent, scale.emin), scale.emax)
+    return tl.where(amax >= layout.inf_code, scale.nan_code, exponent + scale.bias)
+
+
+@triton.jit
+def extreme_scale(
+    above: tl.tensor, below: tl.tensor, layout: tl.constexpr, limit: tl.constexpr, rule: tl.constexpr
+) -> tl.tensor:
+    """Pattern of the scale that puts the extreme on `-limit`: negative where the extreme is `above`."""
+    pattern = float_scale(tl.maximum(above, below), layout, limit, rule)
+    return tl.where((above > below) & (pattern < layout.inf_code), pattern | -layout.sign_code, pattern)
+
+
+@triton.jit
+def affine_scale(
+    above: tl.tensor, below: tl.tensor, layout: tl.constexpr, fmt: tl.constexpr, rule: tl.constexpr
+) -> tl.tensor:
+    """Pattern of the scale, and the zero point, that put `[-below, above]` on the codes of `fmt`."""
+    is_finite = (above < layout.inf_code) & (below < layout.inf_code)
+    # Patterns of numbers that are not negative are ordered as those, so the sum is limited as an integer.
+    span = tl.minimum(pattern_of(value_of(above) + value_of(below)), layout.max_code)
+    span = tl.where(is_finite, span, layout.nan_code)
+    limit: tl.constexpr = fmt.num_codes - 1.0
+    pattern = float_scale(span, layout, limit, rule)
+    offset, _ = encode_patterns(
+        pattern_of(divide(value_of(below), value_of(pattern))), None, None, layout, zero_point_encoding()
+    )
+    zero = tl.where(is_finite, offset, 0) + fmt.min_code
+    return pattern, tl.minimum(tl.maximum(zero, fmt.min_code), fmt.max_code)

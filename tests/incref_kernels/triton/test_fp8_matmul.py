@@ -68,7 +68,7 @@ def test_adds_as_declared(factors: Factors) -> None:
     assert_same_bits(got, accumulate_codes(x, w, fmt, fmt, accumulator(torch.device("cpu"), factors)))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3"])
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3", "float8_e8m0fnu"])
 def test_every_code_is_read(name: str) -> None:
     """NaN and Inf, subnormals and zeros: products with 1 are the values themselves."""
     one = torch.tensor([[0x38]], dtype=torch.uint8)
@@ -76,6 +76,16 @@ def test_every_code_is_read(name: str) -> None:
     got = RUN(codes, one, None, None, x_fmt=name, w_fmt="float8_e4m3fn")
     # A sum that is 0 is +0.
     assert_same_bits(got, decode(codes, name) + 0.0)
+
+
+@pytest.mark.parametrize("length", [64, 72])
+def test_factors_that_are_powers_of_two(length: int) -> None:
+    """Code 0 of E8M0 is no zero, so nothing may be added for it beyond the end of K."""
+    x = torch.full((3, length), 0x7F, dtype=torch.uint8)
+    x[0, 0], x[1, :], x[2, length - 1] = 0, 0, 0xFF
+    w = torch.full((5, length), 0x38, dtype=torch.uint8)
+    options = {"x_fmt": "float8_e8m0fnu", "w_fmt": "float8_e4m3fn"}
+    assert_same_bits(RUN(x, w, None, None, **options), fp8_matmul(x, w, None, None, **options))
 
 
 def test_nan_and_inf_stay_in_their_rows() -> None:
@@ -105,8 +115,6 @@ def test_what_it_declines_and_refuses() -> None:
         RUN(x, w, torch.ones(3, 2), None, **E4M3, x_granularity=per_group(48))
     with pytest.raises(UnsupportedError, match="places in a list"):
         RUN(x, w, None, None, x_fmt="nf4", w_fmt="float8_e4m3fn")
-    with pytest.raises(UnsupportedError, match="code 0 is 0, got float8_e8m0fnu"):
-        RUN(x, w, None, None, x_fmt="float8_e8m0fnu", w_fmt="float8_e4m3fn")
     options = {"x_granularity": per_group(32), "w_granularity": per_group(64)}
     with pytest.raises(ValueError, match="blocks of one size"):
         RUN(x, w, torch.ones(3, 3), torch.ones(4, 2), **E4M3, **options)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from incref.ops.contract import Arg, Exactness, op
 from incref.ops.dequantize_affine import dequantize_affine
 from incref.ops.quantize_affine import get_int_format, quantize_affine
 
-__all__ = ["gptq_update"]
+__all__ = ["gptq_update", "require_block"]
 
 
 @op(
@@ -73,13 +73,7 @@ def gptq_update(
     """
     target = get_int_format(fmt)
     require_subnormals("gptq_update")
-    for name, one in (("w", w), ("upper", upper), ("scale", scale)):
-        if one.dtype is not torch.float32:
-            raise TypeError(f"{name} must be torch.float32, got {one.dtype}")
-    if w.ndim != 2 or tuple(upper.shape) != (w.shape[1], w.shape[1]):
-        raise ValueError(f"w must be [N, B] and upper [B, B], got {tuple(w.shape)} and {tuple(upper.shape)}")
-    if len(granularity.block) != 1:
-        raise ValueError(f"weights share scales in rows or groups of columns, got {granularity}")
+    require_block(w, upper, scale, granularity)
     spread = require_scale("scale", scale, w.shape, granularity)
     size = granularity.block_shape(w.shape)[1]
     updated, error = w.clone(), torch.empty_like(w, memory_format=torch.contiguous_format)
@@ -107,3 +101,19 @@ def gptq_update(
         codes.append(code)
     found = torch.cat(codes, 1) if codes else quantize_affine(w, target, scale, zero_point, granularity=granularity)[0]
     return found, error, updated
+
+
+def require_block(w: Tensor, upper: Tensor, scale: Tensor, granularity: Granularity) -> None:
+    """Check dtypes and shapes of what `gptq_update` takes.
+
+    Raises:
+        TypeError: for another dtype than float32.
+        ValueError: for a wrong shape, or scales that rows share.
+    """
+    for name, one in (("w", w), ("upper", upper), ("scale", scale)):
+        if one.dtype is not torch.float32:
+            raise TypeError(f"{name} must be torch.float32, got {one.dtype}")
+    if w.ndim != 2 or tuple(upper.shape) != (w.shape[1], w.shape[1]):
+        raise ValueError(f"w must be [N, B] and upper [B, B], got {tuple(w.shape)} and {tuple(upper.shape)}")
+    if len(granularity.block) != 1:
+        raise ValueError(f"weights share scales in rows or groups of columns, got {granularity}")

@@ -9,7 +9,7 @@ from incref.numerics.codes import code_dtype
 from incref.numerics.packing import pack_words, unpack_words, word_dtype
 from incref.ops.contract import Arg, Exactness, op
 
-__all__ = ["pack", "unpack"]
+__all__ = ["get_packed_format", "pack", "require_dimension", "require_in_range", "require_words", "unpack"]
 
 
 @op(
@@ -41,11 +41,11 @@ def pack(codes: Tensor, fmt: str | Format, *, layout: PackLayout, axis: int = -1
     >>> pack(torch.tensor([1, 2, 3], dtype=torch.uint8), "uint4", layout=PackLayout.BYTES)
     tensor([33,  3], dtype=torch.uint8)
     """
-    element = _element(fmt, layout)
+    element = get_packed_format(fmt, layout)
     if codes.dtype is not code_dtype(element):
         raise TypeError(f"codes of {element.name} must be {code_dtype(element)}, got {codes.dtype}")
-    axis = _dimension(codes, axis)
-    _require_in_range(codes, element)
+    axis = require_dimension(codes, axis)
+    require_in_range(codes, element)
     unsigned = codes.view(torch.uint8) & (element.num_codes - 1)
     return pack_words(unsigned, element.bits, layout=LAYOUTS[layout], axis=axis)
 
@@ -80,24 +80,17 @@ def unpack(packed: Tensor, fmt: str | Format, *, layout: PackLayout, axis: int =
     >>> unpack(torch.tensor([33, 3], dtype=torch.uint8), "uint4", layout=PackLayout.BYTES, length=3)
     tensor([1, 2, 3], dtype=torch.uint8)
     """
-    element = _element(fmt, layout)
-    facts = LAYOUTS[layout]
-    if packed.dtype is not word_dtype(facts):
-        raise TypeError(f"words of {layout.name} must be {word_dtype(facts)}, got {packed.dtype}")
-    axis = _dimension(packed, axis)
-    if length < 0 or packed.shape[axis] != facts.num_words(element.bits, length):
-        raise ValueError(
-            f"{length} codes of {element.bits} bits take {facts.num_words(element.bits, max(length, 0))} words of "
-            f"{layout.name}, got {packed.shape[axis]} along axis {axis}"
-        )
-    codes = unpack_words(packed, element.bits, layout=facts, axis=axis, length=length)
+    element = get_packed_format(fmt, layout)
+    axis = require_dimension(packed, axis)
+    require_words(packed, element, layout, axis, length)
+    codes = unpack_words(packed, element.bits, layout=LAYOUTS[layout], axis=axis, length=length)
     if code_dtype(element) is torch.uint8:
         return codes
     unused = 8 - element.bits
     return (codes << unused).view(torch.int8) >> unused
 
 
-def _element(fmt: str | Format, layout: PackLayout) -> ElementFormat:
+def get_packed_format(fmt: str | Format, layout: PackLayout) -> ElementFormat:
     """Look up the format of the codes and check that `layout` is defined for it."""
     if not isinstance(layout, PackLayout):
         raise TypeError(f"layout must be a PackLayout, got {layout!r}")
@@ -112,13 +105,32 @@ def _element(fmt: str | Format, layout: PackLayout) -> ElementFormat:
     return element
 
 
-def _dimension(x: Tensor, axis: int) -> int:
+def require_words(packed: Tensor, element: ElementFormat, layout: PackLayout, axis: int, length: int) -> None:
+    """Check that `packed` holds `length` codes along `axis`.
+
+    Raises:
+        TypeError: for another dtype than that of the words.
+        ValueError: for more or fewer words.
+    """
+    facts = LAYOUTS[layout]
+    if packed.dtype is not word_dtype(facts):
+        raise TypeError(f"words of {layout.name} must be {word_dtype(facts)}, got {packed.dtype}")
+    if length < 0 or packed.shape[axis] != facts.num_words(element.bits, length):
+        raise ValueError(
+            f"{length} codes of {element.bits} bits take {facts.num_words(element.bits, max(length, 0))} words of "
+            f"{layout.name}, got {packed.shape[axis]} along axis {axis}"
+        )
+
+
+def require_dimension(x: Tensor, axis: int) -> int:
+    """Count `axis` from the first dimension; ValueError if it is none."""
     if not -x.dim() <= axis < x.dim():
         raise ValueError(f"axis must be a dimension of the tensor, which has {x.dim()}, got {axis}")
     return axis % x.dim()
 
 
-def _require_in_range(codes: Tensor, fmt: ElementFormat) -> None:
+def require_in_range(codes: Tensor, fmt: ElementFormat) -> None:
+    """Raise ValueError if a code is outside the range of `fmt`; not while `torch.compile` traces."""
     if fmt.bits == 8 or codes.numel() == 0 or torch.compiler.is_compiling() or codes.is_meta:
         return
     low, high = (fmt.min_code, fmt.max_code) if isinstance(fmt, IntFormat) else (0, fmt.num_codes - 1)

@@ -94,7 +94,7 @@ def quantize_found(
         to=to,
         target=target,
         kind=kind,
-        limit=grid_limit(target.fmt, find.symmetric_scale),
+        limit=grid_limit(target.fmt, find.symmetric_scale) if find.symmetric else None,
         rule=find.rule,
         arithmetic=arithmetic,
         BLOCKS=count,

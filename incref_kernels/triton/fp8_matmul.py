@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from incref.backends.backend import Kernel
-from incref.formats import FloatFormat, Format, ScaleOrder
+from incref.formats import ElementFormat, FloatFormat, Format, ScaleOrder
 from incref.numerics.codes import code_dtype
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.patterns import float_format_of
@@ -21,7 +21,7 @@ from incref_kernels.triton.device.matmul import apply_scales, load_factors, stor
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_format, why_not_tensors
 from incref_kernels.triton.matmul import LEAST_K, RowScale, row_scale, stretch_of, swapped, why_not_order
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
-from incref_kernels.triton.targets import FP8_TYPES, Factors, factors_for
+from incref_kernels.triton.targets import FP8_TYPES, Factors, factors_for, target_of
 
 __all__ = ["KERNEL", "K_OF_BFLOAT16", "TILES", "fp8_matmul", "fp8_matmul_kernel"]
 
@@ -252,12 +252,20 @@ def why_not(
     tensors = {"x": x, "w": w, "x_scale": x_scale, "w_scale": w_scale, "bias": bias}
     reason = why_not_tensors(tensors) or why_not_order(order, x_scale, w_scale, bias)
     for fmt in (x_fmt, w_fmt):
-        reason = reason or why_not_format(get_float_format(fmt))
+        reason = reason or why_not_format(get_float_format(fmt)) or _why_not_flushed(get_float_format(fmt), x.device)
     for codes, granularity, scale in ((x, x_granularity, x_scale), (w, w_granularity, w_scale)):
         block = granularity.block_shape(codes.shape)[-1]
         if reason is None and scale is not None and block < codes.shape[-1] and block % LEAST_K:
             reason = f"it takes blocks of a multiple of {LEAST_K} along K, got {block}"
     return reason
+
+
+def _why_not_flushed(fmt: ElementFormat, device: torch.device) -> str | None:
+    """Say why the values of a format are not what a device multiplies: those of E8M0 start below its normal ones."""
+    target = target_of(device)
+    if target.flushes_halves and isinstance(fmt, FloatFormat) and fmt.emin < float_format_of(torch.bfloat16).emin:
+        return f"{target.arch} flushes subnormals of bfloat16, which {fmt.name} reaches"
+    return None
 
 
 KERNEL = Kernel(fn=fp8_matmul, why_not=why_not)

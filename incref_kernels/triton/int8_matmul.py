@@ -15,7 +15,7 @@ from incref_kernels.triton.device.matmul import apply_scales, load_factors, stor
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
 from incref_kernels.triton.matmul import RowScale, row_scale, row_values, why_not_order
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
-from incref_kernels.triton.targets import is_hopper
+from incref_kernels.triton.targets import target_of
 
 __all__ = ["KERNEL", "TILES", "TILES_OF_HOPPER", "int8_matmul", "int8_matmul_kernel"]
 
@@ -140,7 +140,7 @@ def int8_matmul(
     is_scaled = any(each is not None for each in (x_scale, w_scale, bias))
     out = torch.empty(rows, columns, dtype=dtype if is_scaled else torch.int32, device=x.device)
     tile = tile or fit_tile(
-        tile_for(TILES_OF_HOPPER if is_hopper(x.device) else TILES, rows), x.device, x_bytes=1, w_bytes=1
+        tile_for(TILES_OF_HOPPER if target_of(x.device).is_hopper else TILES, rows), x.device, x_bytes=1, w_bytes=1
     )
     launch(
         int8_matmul_kernel,

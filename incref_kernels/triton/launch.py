@@ -1,6 +1,9 @@
 """Starts kernels, and says which tensors they can't take."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,9 +19,40 @@ from incref_kernels.triton.tiles import Tile
 if TYPE_CHECKING:
     from incref_kernels.triton.native.native import Native
 
-__all__ = ["launch", "lost_flag", "pattern_dtype", "raise_if_lost", "why_not_format", "why_not_tensors"]
+__all__ = ["Launch", "launch", "lost_flag", "pattern_dtype", "raise_if_lost", "recording", "why_not_format", "why_not_tensors"]
 
 _WIDEST_CODE = 31
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What `launch` would have run.
+
+    Attributes:
+        kernel: the jitted function.
+        programs: how many.
+        args: its first arguments.
+        options: its constants, and what the compiler is told.
+    """
+
+    kernel: triton.JITFunction
+    programs: int
+    args: tuple[object, ...]
+    options: Mapping[str, object]
+
+
+_record: ContextVar[list[Launch] | None] = ContextVar("record", default=None)
+
+
+@contextmanager
+def recording() -> Iterator[list[Launch]]:
+    """Collect launches in place of running them; what kernels should have written is then undefined."""
+    launches: list[Launch] = []
+    token = _record.set(launches)
+    try:
+        yield launches
+    finally:
+        _record.reset(token)
 
 
 def launch(
@@ -37,7 +71,10 @@ def launch(
     if programs == 0:
         return
     options = constants | {"num_warps": tile.num_warps, "enable_fp_fusion": False}
-    if device.type != "cpu":
+    record = _record.get()
+    if record is not None:
+        record.append(Launch(kernel=kernel, programs=programs, args=args, options=options))
+    elif device.type != "cpu":
         with torch.get_device_module(device).device(device):
             kernel[(programs,)](*args, **options)
     elif is_interpreting():

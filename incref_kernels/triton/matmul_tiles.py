@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 import triton
 
+from incref_kernels.triton.targets import target_of
+
 __all__ = ["MatmulTile", "fit_tile", "tile_for"]
 
 
@@ -72,9 +74,8 @@ def fit_tile(tile: MatmulTile, device: torch.device, *, x_bytes: float, w_bytes:
         x_bytes: what an element of `x` takes there.
         w_bytes: what an element of `w` takes.
     """
-    if device.type == "cpu":
+    room = target_of(device).shared
+    if room is None:
         return tile
-    index = device.index if device.index is not None else torch.get_device_module(device).current_device()
-    room: int = triton.runtime.driver.active.utils.get_device_properties(index)["max_shared_mem"]
     stages = int(room / (tile.block_k * (tile.rows * x_bytes + tile.columns * w_bytes)))
     return replace(tile, num_stages=max(1, min(tile.num_stages, stages)))

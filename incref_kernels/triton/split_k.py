@@ -7,6 +7,7 @@ import triton.language as tl
 from incref_kernels.triton.device.facts import PRODUCT, W_THEN_X, layout_of_width
 from incref_kernels.triton.device.scaled import scale_values
 from incref_kernels.triton.device.store import round_to
+from incref_kernels.triton.targets import target_of
 
 __all__ = ["add_parts_kernel", "parts_for"]
 
@@ -62,7 +63,7 @@ def parts_for(device: torch.device, programs: int, tiles: int, most: int) -> int
 
     One program to a multiprocessor waits for memory most of the time; a few hide it from each other.
     """
-    if device.type == "cpu" or programs == 0:
+    count = target_of(device).multiprocessors
+    if count == 0 or programs == 0:
         return 1
-    count: int = torch.get_device_module(device).get_device_properties(device).multi_processor_count
     return max(1, min(most, tiles, _PROGRAMS_EACH * count // programs))

@@ -12,8 +12,10 @@ from incref_kernels.triton import (
     dequantize_mx,
     encode,
     fp8_matmul,
+    gptq_update,
     int8_matmul,
     mx_matmul,
+    pack,
     quantize_affine,
     quantize_float,
     quantize_mx,
@@ -33,10 +35,13 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "dequantize_float": dequantize_float.KERNEL,
         "quantize_mx": quantize_mx.KERNEL,
         "dequantize_mx": dequantize_mx.KERNEL,
+        "pack": pack.PACK,
+        "unpack": pack.UNPACK,
         "int8_matmul": int8_matmul.KERNEL,
         "weight_only_matmul": weight_only_matmul.KERNEL,
         "fp8_matmul": fp8_matmul.KERNEL,
         "mx_matmul": mx_matmul.KERNEL,
+        "gptq_update": gptq_update.KERNEL,
     }
 )
 """Every kernel; an operation that is not listed here has none."""

@@ -1,9 +1,14 @@
-"""What the matrix units of a device multiply, and how they add."""
+"""Devices as launchers see them, what their matrix units multiply, and how they add."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 import torch
+import triton
 import triton.language as tl
 
 from incref.errors import UnsupportedError
@@ -11,7 +16,7 @@ from incref.formats import ElementFormat
 from incref.numerics.accumulate.models import Accumulator, Sequential
 from incref.numerics.accumulate.table import find_accumulator
 
-__all__ = ["FP8_TYPES", "Factors", "accumulator", "factors_for", "is_hopper"]
+__all__ = ["FP8_TYPES", "Factors", "Target", "accumulator", "assuming", "factors_for", "target_of"]
 
 
 class Factors(Enum):
@@ -33,38 +38,97 @@ FP8_TYPES: Mapping[str, tl.dtype] = {
 
 _OCP = ("float8_e4m3fn", "float8_e5m2")
 _FNUZ = ("float8_e4m3fnuz", "float8_e5m2fnuz")
-# The formats that matrix units of NVIDIA's GPUs take, from this compute capability on.
-_FIRST_WITH_FP8 = (8, 9)
-_CAPABILITY_HOPPER = (9, 0)
+# The formats that matrix units of NVIDIA's GPUs take, from this architecture on.
+_FIRST_WITH_FP8 = 89
 _FP8_OF_AMD: Mapping[str, tuple[str, ...]] = {"gfx942": _FNUZ, "gfx950": _OCP, "gfx1200": _OCP, "gfx1201": _OCP}
-
-_MACHINES: Mapping[tuple[int, int], Mapping[Factors, str]] = {
-    (8, 0): {Factors.BFLOAT16: "ampere_mma_half"},
-    (8, 6): {Factors.BFLOAT16: "ampere_mma_half"},
-    (8, 9): {Factors.BFLOAT16: "ada_mma_half", Factors.CODES: "ada_mma_fp8"},
-    (9, 0): {Factors.BFLOAT16: "hopper_wgmma_half", Factors.CODES: "hopper_wgmma_fp8_promoted"},
-    (10, 0): {Factors.BFLOAT16: "blackwell_tcgen05_half", Factors.CODES: "blackwell_tcgen05_fp8"},
-}
+# Its matrix units flush subnormals of 16-bit factors (AMD Instinct MI200 ISA; PyTorch's notes on numerical accuracy).
+_FLUSHING = ("gfx90a",)
 
 
-def is_hopper(device: torch.device) -> bool:
-    """Whether groups of warps multiply from shared memory, and so have registers for wider tiles."""
-    return (
-        device.type == "cuda"
-        and not torch.version.hip
-        and torch.cuda.get_device_capability(device) == _CAPABILITY_HOPPER
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What launchers ask of a device.
+
+    Attributes:
+        kind: "cuda", "hip", "xpu" or "cpu".
+        arch: such as "sm_90" or "gfx942"; empty where it does not matter.
+        shared: bytes that the threads of a program can share; None for any number.
+        multiprocessors: how many programs run at least; 0 where there is no need to occupy them.
+    """
+
+    kind: str
+    arch: str = ""
+    shared: int | None = None
+    multiprocessors: int = 0
+
+    @property
+    def is_hopper(self) -> bool:
+        """Whether groups of warps multiply from shared memory, and so have registers for wider tiles."""
+        return self.arch == "sm_90"
+
+    @property
+    def flushes_halves(self) -> bool:
+        """Whether subnormals of 16 bits are zeros to its matrix units."""
+        return self.arch in _FLUSHING
+
+    @property
+    def fp8(self) -> tuple[str, ...]:
+        """The 8-bit floats that its matrix units take."""
+        if self.kind == "hip":
+            return _FP8_OF_AMD.get(self.arch, ())
+        return _OCP if self.kind == "cuda" and int(self.arch.removeprefix("sm_")) >= _FIRST_WITH_FP8 else ()
+
+
+_assumed: ContextVar[Target | None] = ContextVar("assumed", default=None)
+
+
+@contextmanager
+def assuming(target: Target) -> Iterator[None]:
+    """Choose as if every device were `target`, as it takes to compile for one that is not there."""
+    token = _assumed.set(target)
+    try:
+        yield
+    finally:
+        _assumed.reset(token)
+
+
+def target_of(device: torch.device) -> Target:
+    """Describe a device."""
+    return _assumed.get() or _found(device)
+
+
+@cache
+def _found(device: torch.device) -> Target:
+    if device.type == "cpu":
+        return Target(kind="cpu")
+    module = torch.get_device_module(device)
+    index = device.index if device.index is not None else module.current_device()
+    facts = module.get_device_properties(index)
+    kind, arch = device.type, ""
+    if device.type == "cuda" and torch.version.hip:
+        kind, arch = "hip", facts.gcnArchName.partition(":")[0]
+    elif device.type == "cuda":
+        arch = f"sm_{facts.major}{facts.minor}"
+    return Target(
+        kind=kind,
+        arch=arch,
+        shared=triton.runtime.driver.active.utils.get_device_properties(index)["max_shared_mem"],
+        multiprocessors=facts.multi_processor_count,
     )
+
+
+_MACHINES: Mapping[str, Mapping[Factors, str]] = {
+    "sm_80": {Factors.BFLOAT16: "ampere_mma_half"},
+    "sm_86": {Factors.BFLOAT16: "ampere_mma_half"},
+    "sm_89": {Factors.BFLOAT16: "ada_mma_half", Factors.CODES: "ada_mma_fp8"},
+    "sm_90": {Factors.BFLOAT16: "hopper_wgmma_half", Factors.CODES: "hopper_wgmma_fp8_promoted"},
+    "sm_100": {Factors.BFLOAT16: "blackwell_tcgen05_half", Factors.CODES: "blackwell_tcgen05_fp8"},
+}
 
 
 def factors_for(device: torch.device, *formats: ElementFormat) -> Factors:
     """Choose what codes are multiplied as: as they are where the device has units for these formats."""
-    if device.type != "cuda":
-        taken: tuple[str, ...] = ()
-    elif torch.version.hip:
-        arch = torch.cuda.get_device_properties(device).gcnArchName.partition(":")[0]
-        taken = _FP8_OF_AMD.get(arch, ())
-    else:
-        taken = _OCP if torch.cuda.get_device_capability(device) >= _FIRST_WITH_FP8 else ()
+    taken = target_of(device).fp8
     return Factors.CODES if all(fmt.name in taken for fmt in formats) else Factors.BFLOAT16
 
 
@@ -77,10 +141,10 @@ def accumulator(device: torch.device, factors: Factors) -> Accumulator:
     Raises:
         UnsupportedError: if that is not known.
     """
-    if device.type == "cpu":
+    target = target_of(device)
+    if target.kind == "cpu":
         return Sequential(is_fused=True)
-    is_nvidia = device.type == "cuda" and not torch.version.hip
-    row = _MACHINES.get(torch.cuda.get_device_capability(device), {}).get(factors) if is_nvidia else None
+    row = _MACHINES.get(target.arch, {}).get(factors)
     if row is None:
         raise UnsupportedError(
             f"nothing is known of how {device} adds products of {factors.value}; measure it with "

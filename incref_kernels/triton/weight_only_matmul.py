@@ -35,7 +35,7 @@ from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
 from incref_kernels.triton.matmul import RowScale, row_scale, row_values, swapped
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
 from incref_kernels.triton.split_k import add_parts_kernel, parts_for
-from incref_kernels.triton.targets import is_hopper
+from incref_kernels.triton.targets import target_of
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = [
@@ -436,7 +436,7 @@ def plan(
         tile: if given.
         parts: if given.
     """
-    halves = TILES_OF_HOPPER if is_hopper(device) else TILES
+    halves = TILES_OF_HOPPER if target_of(device).is_hopper else TILES
     table = TILES_OF_FLOAT32 if dtype is torch.float32 else halves
     tile = tile or fit_tile(tile_for(table, rows), device, x_bytes=dtype.itemsize, w_bytes=1)
     steps: int = max(1, triton.cdiv(length, tile.block_k))

@@ -1,0 +1,97 @@
+"""Compiles what a call launches."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+import triton
+from torch import Tensor
+from triton.compiler import ASTSource
+
+from conformance.aot.builds import Build
+from conformance.aot.machine_code import Code, read_code
+from conformance.aot.targets import AotTarget
+from incref_kernels.triton.launch import Launch, recording
+from incref_kernels.triton.targets import assuming
+
+__all__ = ["compile_for", "launches_of"]
+
+_POINTERS = {
+    torch.float64: "*fp64",
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.uint8: "*u8",
+    torch.int8: "*i8",
+    torch.int16: "*i16",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
+_OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
+_ALIGNED = 16
+
+
+def launches_of(build: Build, target: AotTarget) -> list[Launch]:
+    """Find what a call launches on a target."""
+    with assuming(target.launched_on), recording() as launches:
+        build.call()
+    return launches
+
+
+def compile_for(build: Build, target: AotTarget, known: dict[str, Code]) -> Iterator[tuple[str, Code]]:
+    """Compile what a call launches, with the name of each kernel; what several calls launch is compiled once.
+
+    Args:
+        build: the call.
+        target: to compile for.
+        known: the code of what was compiled before, by its source and options.
+    """
+    seen: set[str] = set()
+    for launch in launches_of(build, target):
+        source = _source(launch, target)
+        options = {name: launch.options[name] for name in _OPTIONS if name in launch.options}
+        products = build.products if "BLOCK_K" in launch.options else None
+        what = f"{target.gpu} {source.fn.__name__} {source.signature} {source.constants} {source.attrs} {options}"
+        if what in seen:
+            continue
+        seen.add(what)
+        if what not in known:
+            known[what] = read_code(
+                triton.compile(source, target=target.gpu, options=options),
+                target,
+                warps=int(str(options["num_warps"])),
+                products=products,
+                is_streaming=build.is_streaming and _is_large(launch),
+            )
+        yield source.fn.__name__, replace(known[what], faults=list(known[what].faults))
+
+
+def _is_large(launch: Launch) -> bool:
+    """Whether a program takes more than a scale a thread."""
+    return not launch.kernel.fn.__name__.endswith("_scale_kernel")
+
+
+def _source(launch: Launch, target: AotTarget) -> ASTSource:
+    """Give what the compiler takes for arguments as they are: Triton's own specialization of them."""
+    kernel = launch.kernel
+    names = kernel.arg_names
+    given: dict[str, object] = dict(zip(names, launch.args, strict=False))
+    given |= {name: value for name, value in launch.options.items() if name in names}
+    signature, constants, attributes = {}, {}, {}
+    for place, name in enumerate(names):
+        value = given[name]
+        if isinstance(value, Tensor):
+            signature[name] = _POINTERS[value.dtype]
+            facts = [["tt.divisibility", _ALIGNED]] if value.data_ptr() % _ALIGNED == 0 else []
+            if not target.is_nvidia:
+                # The tensor is smaller than 2 GiB.
+                facts.append(["tt.pointer_range", 32])
+            if facts:
+                attributes[place,] = facts
+        elif type(value) is int and value != 1 and name not in launch.options:
+            signature[name] = "i32"
+            if value % _ALIGNED == 0:
+                attributes[place,] = [["tt.divisibility", _ALIGNED]]
+        else:
+            signature[name], constants[name] = "constexpr", value
+    return ASTSource(kernel, signature=signature, constexprs=constants, attrs=attributes)

@@ -1,0 +1,128 @@
+"""What the machine code of a kernel looks like, and what must not be in it."""
+
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import triton
+from triton.compiler import CompiledKernel
+
+from conformance.aot.targets import AotTarget
+
+__all__ = ["Code", "read_code"]
+
+
+@dataclass(kw_only=True)
+class Code:
+    """What the machine code of one kernel for one target looks like.
+
+    Attributes:
+        registers: of a thread.
+        spills: bytes of stack on NVIDIA; spilled registers and bytes of scratch memory on AMD.
+        shared: bytes of memory that the threads of a program share.
+        occupancy: warps that a multiprocessor of NVIDIA's holds; waves that a SIMD of AMD's does.
+        instructions: of a warp, counted in the listing: loops once.
+        wide_loads: reads of 16 bytes.
+        wide_stores: writes of 16 bytes.
+        units: the instruction of a matrix unit that there is most of, or None.
+        faults: what must not be there.
+    """
+
+    registers: int = 0
+    spills: int = 0
+    shared: int = 0
+    occupancy: int = 0
+    instructions: int = 0
+    wide_loads: int = 0
+    wide_stores: int = 0
+    units: str | None = None
+    faults: list[str] = field(default_factory=list)
+
+
+_BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+_MATRIX_UNITS = r"\b(?:wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_s?mfma|v_s?wmma)[\w.:]*"
+_FORBIDDEN = {
+    "fma": "a contracted product and sum",
+    r"\.ftz": "a flush of subnormals",
+    r"\.approx": "an approximation",
+    r"div\.full": "an approximate division",
+}
+_FUSED = r"v_(?:pk_|dual_)?(?:fma|mad|mac|fmac)_(?:mix_)?f(?:32|64)"
+
+
+def read_code(
+    compiled: CompiledKernel, target: AotTarget, *, warps: int, products: str | None, is_streaming: bool
+) -> Code:
+    """Read the code of a kernel, and judge it.
+
+    Args:
+        compiled: the kernel.
+        target: that it was compiled for.
+        warps: of a program.
+        products: the kind of its products, as in `Build`.
+        is_streaming: whether it must read or write 16 bytes at a time.
+    """
+    code = Code(shared=compiled.metadata.shared)
+    text = compiled.asm["ptx" if target.is_nvidia else "amdgcn"]
+    if target.is_nvidia:
+        _read_nvidia(code, text, compiled.asm["cubin"])
+        code.occupancy = target.occupancy(code.registers, code.shared, warps)
+        for pattern, what in _FORBIDDEN.items():
+            if re.search(pattern, text) and not (pattern == "fma" and products == "single"):
+                code.faults.append(f"{what} in PTX")
+    else:
+        _read_amd(code, text)
+        # A division is a sequence of fused operations, and rounded once.
+        divides = re.search(r"precise_divf|arith\.divf", compiled.asm["ttir"])
+        if not divides and products != "single" and re.search(_FUSED, text):
+            code.faults.append("a contracted product and sum")
+    units = Counter(re.findall(_MATRIX_UNITS, text))
+    code.units = units.most_common(1)[0][0] if units else None
+    if products in ("int8", "half", "fp8"):
+        wanted = getattr(target.products, products)
+        if not any(re.fullmatch(f"{wanted}.*", unit) for unit in units):
+            code.faults.append(f"no instruction like {wanted}, but {code.units}")
+    if code.spills:
+        code.faults.append(f"spills: {code.spills}")
+    if is_streaming and not code.wide_loads and not code.wide_stores:
+        code.faults.append("no access of 16 bytes")
+    if code.shared > target.shared << 10:
+        code.faults.append(f"{code.shared} bytes of shared memory, of {target.shared << 10}")
+    if not code.occupancy:
+        code.faults.append("no program fits a multiprocessor")
+    return code
+
+
+def _read_nvidia(code: Code, ptx: str, cubin: bytes) -> None:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        usage = _run(_BIN / "cuobjdump", "-res-usage", file.name)
+        listing = _run(_BIN / "nvdisasm", "-c", file.name)
+    code.registers = int(re.findall(r"REG:(\d+)", usage)[0])
+    code.spills = int(re.findall(r"STACK:(\d+)", usage)[0])
+    # Behind the last one there is padding.
+    code.instructions = len(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?!NOP|BRA `\(\.L_x_\d+\);\s*$)", listing, re.M))
+    code.wide_loads = len(re.findall(r"ld\.global\S*\.v4\.b32|cp\.async\.c[ag]\S* \[.*\], \[.*\], 0x10", ptx))
+    code.wide_loads += len(re.findall(r"ld\.global\S*\.v8\.b32", ptx))
+    code.wide_stores = len(re.findall(r"st\.global\S*\.v[48]\.b32", ptx))
+
+
+def _read_amd(code: Code, listing: str) -> None:
+    code.registers = int(re.findall(r"\.vgpr_count:\s+(\d+)", listing)[0])
+    code.spills = sum(
+        int(found)
+        for key in ("vgpr_spill_count", "sgpr_spill_count", "private_segment_fixed_size")
+        for found in re.findall(rf"\.{key}:\s+(\d+)", listing)
+    )
+    code.occupancy = int(re.findall(r"^;\s*Occupancy:\s*(\d+)", listing, re.M)[0])
+    code.instructions = len(re.findall(r"^\t[sv]_\w+|^\t(?:global|buffer|ds|flat)_\w+", listing, re.M))
+    code.wide_loads = len(re.findall(r"(?:global|buffer)_load(?:_lds)?_(?:dwordx4|b128)", listing))
+    code.wide_stores = len(re.findall(r"(?:global|buffer)_store_(?:dwordx4|b128)", listing))
+
+
+def _run(*command: object) -> str:
+    return subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout  # noqa: S603

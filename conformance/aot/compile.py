@@ -29,6 +29,7 @@ _POINTERS = {
 }
 _OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 _ALIGNED = 16
+_LARGE = 1 << 16
 
 
 def launches_of(build: Build, target: AotTarget) -> list[Launch]:
@@ -67,8 +68,8 @@ def compile_for(build: Build, target: AotTarget, known: dict[str, Code]) -> Iter
 
 
 def _is_large(launch: Launch) -> bool:
-    """Whether a program takes more than a scale a thread."""
-    return not launch.kernel.fn.__name__.endswith("_scale_kernel")
+    """Whether it goes through a tensor, and not only through what was found of one."""
+    return any(isinstance(each, Tensor) and each.numel() >= _LARGE for each in launch.args)
 
 
 def _source(launch: Launch, target: AotTarget) -> ASTSource:

@@ -71,7 +71,7 @@ _MMA_FP8 = Products(int8=_MMA.int8, half=_MMA.half, fp8=r"mma\.sync\S*\.e4m3\.e4
 _WGMMA = Products(
     int8=r"(?:wgmma|mma\.sync)\S*\.s8\.s8", half=r"wgmma\S*\.bf16\.bf16", fp8=r"wgmma\S*\.e4m3\.e4m3"
 )
-_TCGEN05 = Products(int8=r"tcgen05\.mma\S*kind::i8", half=r"tcgen05\.mma\S*kind::f16", fp8=r"tcgen05\.mma\S*f8f6f4")
+_TCGEN05 = Products(int8=r"(?:tcgen05\.mma\S*kind::i8|mma\.sync\S*\.s8\.s8)", half=r"tcgen05\.mma\S*kind::f16", fp8=r"tcgen05\.mma\S*f8f6f4")
 # Its units for groups of warps have no integers.
 _TCGEN05_FLOATS = Products(int8=_MMA.int8, half=_TCGEN05.half, fp8=_TCGEN05.fp8)
 _MFMA_BF16 = r"v_mfma_f32_\d+x\d+x\d+_?bf16"

@@ -38,6 +38,7 @@ TILES = (
 TILES_OF_STRETCHES = TILES[:-1]
 K_OF_BFLOAT16 = 64
 """The most that a tile has along K for codes as bfloat16: twice the bytes, and registers for the conversion."""
+_WARPS_OF_STRETCHES = 8
 # How often partial sums of units that keep few bits are added in float32 (DeepSeek-V3, arXiv 2412.19437, 3.3.2).
 _PROMOTED_EVERY = 128
 
@@ -228,6 +229,9 @@ def _tile(rows: int, stretch: int, device: torch.device, factors: Factors) -> Ma
     tile = tile_for(TILES_OF_STRETCHES if stretch else TILES, rows)
     if factors is Factors.BFLOAT16:
         tile = replace(tile, block_k=min(tile.block_k, K_OF_BFLOAT16))
+    if factors is Factors.BFLOAT16 and stretch:
+        # Two sums and the conversion don't fit the registers of fewer.
+        tile = replace(tile, num_warps=_WARPS_OF_STRETCHES)
     if stretch:
         tile = replace(tile, block_k=math.gcd(tile.block_k, stretch))
     size = 1 if factors is Factors.CODES else 2

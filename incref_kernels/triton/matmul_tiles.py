@@ -10,6 +10,8 @@ from incref_kernels.triton.targets import target_of
 
 __all__ = ["MatmulTile", "fit_tile", "tile_for"]
 
+_WARPS_WITH_FEW_REGISTERS = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class MatmulTile:
@@ -66,7 +68,7 @@ def tile_for(table: Sequence[MatmulTile], rows: int) -> MatmulTile:
 
 
 def fit_tile(tile: MatmulTile, device: torch.device, *, x_bytes: float, w_bytes: float) -> MatmulTile:
-    """Reduce the stages to what the memory of a multiprocessor holds.
+    """Reduce the stages to what the memory of a multiprocessor holds; take more warps where each has few registers.
 
     Args:
         tile: as it was tuned.
@@ -74,8 +76,11 @@ def fit_tile(tile: MatmulTile, device: torch.device, *, x_bytes: float, w_bytes:
         x_bytes: what an element of `x` takes there.
         w_bytes: what an element of `w` takes.
     """
-    room = target_of(device).shared
+    target = target_of(device)
+    room = target.shared
     if room is None:
         return tile
+    if target.has_few_registers:
+        tile = replace(tile, num_warps=max(tile.num_warps, _WARPS_WITH_FEW_REGISTERS))
     stages = int(room / (tile.block_k * (tile.rows * x_bytes + tile.columns * w_bytes)))
     return replace(tile, num_stages=max(1, min(tile.num_stages, stages)))

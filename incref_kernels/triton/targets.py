@@ -67,6 +67,11 @@ class Target:
         return self.arch == "sm_90"
 
     @property
+    def has_few_registers(self) -> bool:
+        """Whether a wave has half of the registers that tiles were chosen for: on RDNA, 256 of 32 lanes in all."""
+        return self.arch.startswith(("gfx11", "gfx12"))
+
+    @property
     def flushes_halves(self) -> bool:
         """Whether subnormals of 16 bits are zeros to its matrix units."""
         return self.arch in _FLUSHING

@@ -10,7 +10,7 @@ from torch import Tensor
 from incref.formats import FORMATS, BlockFormat, IntFormat, NanRule
 from incref.formats.layouts import LAYOUTS, PackLayout
 from incref.numerics.codes import code_dtype
-from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_block, per_group
+from incref.numerics.granularity import PER_TOKEN, Granularity, per_block, per_group
 from incref.numerics.packing import word_dtype
 from incref_kernels.triton import (
     compute_scale,
@@ -196,14 +196,22 @@ def _conversions(dtype: torch.dtype) -> Iterator[Build]:
         "quantize_float 1x128": partial(to_float, granularity=per_group(128)),
         "quantize_float 128x128": partial(to_float, granularity=per_block((128, 128))),
         "dequantize_float per token": partial(
-            dequantize_float.dequantize_float, codes, token, "float8_e4m3fn", **back  # type: ignore[arg-type]
+            dequantize_float.dequantize_float,
+            codes,
+            token,
+            "float8_e4m3fn",
+            **back,  # type: ignore[arg-type]
         ),
         "quantize_affine int8 per token": partial(to_integer, "int8", granularity=PER_TOKEN),
         "quantize_affine uint8 per token, with zero points": partial(
             to_integer, "uint8", granularity=PER_TOKEN, symmetric=False
         ),
         "dequantize_affine int8 per token": partial(
-            dequantize_affine.dequantize_affine, int8, token, zero, **back  # type: ignore[arg-type]
+            dequantize_affine.dequantize_affine,
+            int8,
+            token,
+            zero,
+            **back,  # type: ignore[arg-type]
         ),
         "compute_scale int8 per tensor": partial(compute_scale.compute_scale, x, "int8"),
     }
@@ -228,7 +236,11 @@ def _blocks(x: Tensor, fmt: str, axis: int, title: str) -> Iterator[Build]:
 
 def _weights() -> Iterator[Build]:
     """What is done to weights, once."""
-    for fmt, layout in (("uint4", PackLayout.BYTES), ("uint4", PackLayout.GPTQ_V2), ("float6_e2m3fn", PackLayout.DENSE)):
+    for fmt, layout in (
+        ("uint4", PackLayout.BYTES),
+        ("uint4", PackLayout.GPTQ_V2),
+        ("float6_e2m3fn", PackLayout.DENSE),
+    ):
         codes, facts, bits = _codes(fmt, _SIZE, _SIZE), LAYOUTS[layout], FORMATS[fmt].bits  # type: ignore[union-attr]
         words = torch.zeros(_SIZE, facts.num_words(bits, _SIZE), dtype=word_dtype(facts))
         there = partial(pack.pack, codes, fmt, layout=layout)

@@ -62,14 +62,15 @@ def compile_for(build: Build, target: AotTarget, known: dict[str, Code]) -> Iter
                 target,
                 warps=int(str(options["num_warps"])),
                 products=products,
-                is_streaming=build.is_streaming and _is_large(launch),
+                is_streaming=build.is_streaming and _is_streaming(launch),
             )
         yield source.fn.__name__, replace(known[what], faults=list(known[what].faults))
 
 
-def _is_large(launch: Launch) -> bool:
-    """Whether it goes through a tensor, and not only through what was found of one."""
-    return any(isinstance(each, Tensor) and each.numel() >= _LARGE for each in launch.args)
+def _is_streaming(launch: Launch) -> bool:
+    """Whether it goes through a tensor once, and not only through what was found of one."""
+    is_large = any(isinstance(each, Tensor) and each.numel() >= _LARGE for each in launch.args)
+    return is_large and "BLOCK_K" not in launch.options
 
 
 def _source(launch: Launch, target: AotTarget) -> ASTSource:

@@ -44,8 +44,9 @@ class Code:
 
 _BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _MATRIX_UNITS = r"\b(?:wgmma\.mma_async|tcgen05\.mma|mma\.sync|v_s?mfma|v_s?wmma)[\w.:]*"
+_FMA = "fma"
 _FORBIDDEN = {
-    "fma": "a contracted product and sum",
+    _FMA: "a contracted product and sum",
     r"\.ftz": "a flush of subnormals",
     r"\.approx": "an approximation",
     r"div\.full": "an approximate division",
@@ -70,30 +71,35 @@ def read_code(
     if target.is_nvidia:
         _read_nvidia(code, text, compiled.asm["cubin"])
         code.occupancy = target.occupancy(code.registers, code.shared, warps)
-        for pattern, what in _FORBIDDEN.items():
-            if re.search(pattern, text) and not (pattern == "fma" and products == "single"):
-                code.faults.append(f"{what} in PTX")
     else:
         _read_amd(code, text)
-        # A division is a sequence of fused operations, and rounded once.
-        divides = re.search(r"precise_divf|arith\.divf", compiled.asm["ttir"])
-        if not divides and products != "single" and re.search(_FUSED, text):
-            code.faults.append("a contracted product and sum")
+    code.faults += _inexact(text, compiled.asm["ttir"], is_nvidia=target.is_nvidia, may_fuse=products == "single")
     units = Counter(re.findall(_MATRIX_UNITS, text))
     code.units = units.most_common(1)[0][0] if units else None
     if products in ("int8", "half", "fp8"):
         wanted = getattr(target.products, products)
         if not any(re.fullmatch(f"{wanted}.*", unit) for unit in units):
             code.faults.append(f"no instruction like {wanted}, but {code.units}")
-    if code.spills:
-        code.faults.append(f"spills: {code.spills}")
-    if is_streaming and not code.wide_loads and not code.wide_stores:
-        code.faults.append("no access of 16 bytes")
-    if code.shared > target.shared << 10:
-        code.faults.append(f"{code.shared} bytes of shared memory, of {target.shared << 10}")
-    if not code.occupancy:
-        code.faults.append("no program fits a multiprocessor")
+    wide = code.wide_loads + code.wide_stores
+    room = target.shared << 10
+    bad = {
+        f"spills: {code.spills}": code.spills > 0,
+        "no access of 16 bytes": is_streaming and wide == 0,
+        f"{code.shared} bytes of shared memory, of {room}": code.shared > room,
+        "no program fits a multiprocessor": code.occupancy == 0,
+    }
+    code.faults += [what for what, is_so in bad.items() if is_so]
     return code
+
+
+def _inexact(text: str, ttir: str, *, is_nvidia: bool, may_fuse: bool) -> list[str]:
+    """Find instructions that round otherwise than the kernel says."""
+    if is_nvidia:
+        patterns = {pattern: what for pattern, what in _FORBIDDEN.items() if not (pattern == _FMA and may_fuse)}
+        return [f"{what} in PTX" for pattern, what in patterns.items() if re.search(pattern, text)]
+    # A division is a sequence of fused operations, and rounded once.
+    may_fuse = may_fuse or bool(re.search(r"precise_divf|arith\.divf", ttir))
+    return ["a contracted product and sum"] if re.search(_FUSED, text) and not may_fuse else []
 
 
 def _read_nvidia(code: Code, ptx: str, cubin: bytes) -> None:
@@ -105,7 +111,9 @@ def _read_nvidia(code: Code, ptx: str, cubin: bytes) -> None:
     code.registers = int(re.findall(r"REG:(\d+)", usage)[0])
     code.spills = int(re.findall(r"STACK:(\d+)", usage)[0])
     # Behind the last one there is padding.
-    code.instructions = len(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?!NOP|BRA `\(\.L_x_\d+\);\s*$)", listing, re.M))
+    code.instructions = len(
+        re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?!NOP|BRA `\(\.L_x_\d+\);\s*$)", listing, re.MULTILINE)
+    )
     code.wide_loads = len(re.findall(r"ld\.global\S*\.v4\.b32|cp\.async\.c[ag]\S* \[.*\], \[.*\], 0x10", ptx))
     code.wide_loads += len(re.findall(r"ld\.global\S*\.v8\.b32", ptx))
     code.wide_stores = len(re.findall(r"st\.global\S*\.v[48]\.b32", ptx))
@@ -118,8 +126,8 @@ def _read_amd(code: Code, listing: str) -> None:
         for key in ("vgpr_spill_count", "sgpr_spill_count", "private_segment_fixed_size")
         for found in re.findall(rf"\.{key}:\s+(\d+)", listing)
     )
-    code.occupancy = int(re.findall(r"^;\s*Occupancy:\s*(\d+)", listing, re.M)[0])
-    code.instructions = len(re.findall(r"^\t[sv]_\w+|^\t(?:global|buffer|ds|flat)_\w+", listing, re.M))
+    code.occupancy = int(re.findall(r"^;\s*Occupancy:\s*(\d+)", listing, re.MULTILINE)[0])
+    code.instructions = len(re.findall(r"^\t[sv]_\w+|^\t(?:global|buffer|ds|flat)_\w+", listing, re.MULTILINE))
     code.wide_loads = len(re.findall(r"(?:global|buffer)_load(?:_lds)?_(?:dwordx4|b128)", listing))
     code.wide_stores = len(re.findall(r"(?:global|buffer)_store_(?:dwordx4|b128)", listing))
 

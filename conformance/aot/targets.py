@@ -50,9 +50,7 @@ class AotTarget:
     def launched_on(self) -> Target:
         """The device as launchers see it."""
         arch = f"sm_{self.gpu.arch}" if self.is_nvidia else self.gpu.arch
-        return Target(
-            kind=self.gpu.backend, arch=arch, shared=self.shared * _KIB, multiprocessors=self.multiprocessors
-        )
+        return Target(kind=self.gpu.backend, arch=arch, shared=self.shared * _KIB, multiprocessors=self.multiprocessors)
 
     def occupancy(self, registers: int, shared: int, warps: int) -> int:
         """How many warps a multiprocessor of NVIDIA's holds at a time (CUDA C++ Programming Guide, 16.1).
@@ -68,17 +66,19 @@ class AotTarget:
 _MMA = Products(int8=r"mma\.sync\S*\.s8\.s8", half=r"mma\.sync\S*\.bf16\.bf16")
 _MMA_FP8 = Products(int8=_MMA.int8, half=_MMA.half, fp8=r"mma\.sync\S*\.e4m3\.e4m3")
 # Tiles of few rows are multiplied by single warps, where factors are integers.
-_WGMMA = Products(
-    int8=r"(?:wgmma|mma\.sync)\S*\.s8\.s8", half=r"wgmma\S*\.bf16\.bf16", fp8=r"wgmma\S*\.e4m3\.e4m3"
+_WGMMA = Products(int8=r"(?:wgmma|mma\.sync)\S*\.s8\.s8", half=r"wgmma\S*\.bf16\.bf16", fp8=r"wgmma\S*\.e4m3\.e4m3")
+_TCGEN05 = Products(
+    int8=r"(?:tcgen05\.mma\S*kind::i8|mma\.sync\S*\.s8\.s8)",
+    half=r"tcgen05\.mma\S*kind::f16",
+    fp8=r"tcgen05\.mma\S*f8f6f4",
 )
-_TCGEN05 = Products(int8=r"(?:tcgen05\.mma\S*kind::i8|mma\.sync\S*\.s8\.s8)", half=r"tcgen05\.mma\S*kind::f16", fp8=r"tcgen05\.mma\S*f8f6f4")
 # Its units for groups of warps have no integers.
 _TCGEN05_FLOATS = Products(int8=_MMA.int8, half=_TCGEN05.half, fp8=_TCGEN05.fp8)
 _MFMA_BF16 = r"v_mfma_f32_\d+x\d+x\d+_?bf16"
 _WMMA_BF16 = r"v_wmma_f32_16x16x16_bf16"
 
 
-def _nvidia(arch: int, shared: int, products: Products, multiprocessors: int, warps: int, of_all: int) -> AotTarget:
+def _nvidia(arch: int, products: Products, multiprocessors: int, *, shared: int, warps: int, of_all: int) -> AotTarget:
     return AotTarget(
         gpu=GPUTarget("cuda", arch, 32),
         shared=shared,
@@ -96,13 +96,13 @@ def _amd(arch: str, lanes: int, shared: int, products: Products, multiprocessors
 
 
 TARGETS: Mapping[str, AotTarget] = {
-    "sm_80": _nvidia(80, 163, _MMA, 108, 64, 164),
-    "sm_86": _nvidia(86, 99, _MMA, 84, 48, 100),
-    "sm_89": _nvidia(89, 99, _MMA_FP8, 142, 48, 100),
-    "sm_90": _nvidia(90, 227, _WGMMA, 132, 64, 228),
-    "sm_100": _nvidia(100, 227, _TCGEN05, 148, 64, 228),
-    "sm_103": _nvidia(103, 227, _TCGEN05_FLOATS, 148, 64, 228),
-    "sm_120": _nvidia(120, 99, _MMA_FP8, 170, 48, 100),
+    "sm_80": _nvidia(80, _MMA, 108, shared=163, warps=64, of_all=164),
+    "sm_86": _nvidia(86, _MMA, 84, shared=99, warps=48, of_all=100),
+    "sm_89": _nvidia(89, _MMA_FP8, 142, shared=99, warps=48, of_all=100),
+    "sm_90": _nvidia(90, _WGMMA, 132, shared=227, warps=64, of_all=228),
+    "sm_100": _nvidia(100, _TCGEN05, 148, shared=227, warps=64, of_all=228),
+    "sm_103": _nvidia(103, _TCGEN05_FLOATS, 148, shared=227, warps=64, of_all=228),
+    "sm_120": _nvidia(120, _MMA_FP8, 170, shared=99, warps=48, of_all=100),
     "gfx90a": _amd("gfx90a", 64, 64, Products(int8=r"v_mfma_i32_\S+i8", half=_MFMA_BF16), 104),
     "gfx942": _amd("gfx942", 64, 64, Products(int8=r"v_mfma_i32_\S+i8", half=_MFMA_BF16, fp8=r"v_mfma\S+fp8_fp8"), 304),
     "gfx950": _amd(

@@ -63,7 +63,7 @@ def quantize_found(
     random_bits: Tensor | None,
     tile: Tile | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Write the codes of `x` by scales that are found on the way; give these, and zero points if they are asymmetric."""
+    """Write the codes of `x` by scales that are found on the way; give these, and zero points if there are."""
     found = blocks_of(granularity, x.shape)
     assert found is not None
     blocks, shape = _flat(found), granularity.scale_shape(x.shape)

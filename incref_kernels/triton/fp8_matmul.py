@@ -230,8 +230,8 @@ def _tile(rows: int, stretch: int, device: torch.device, factors: Factors) -> Ma
     if factors is Factors.BFLOAT16:
         tile = replace(tile, block_k=min(tile.block_k, K_OF_BFLOAT16))
     if factors is Factors.BFLOAT16 and stretch:
-        # Two sums and the conversion don't fit the registers of fewer.
-        tile = replace(tile, num_warps=_WARPS_OF_STRETCHES)
+        # Beside two sums and the conversion there are registers for no more.
+        tile = replace(tile, block_k=LEAST_K, num_warps=_WARPS_OF_STRETCHES, num_stages=min(tile.num_stages, 3))
     if stretch:
         tile = replace(tile, block_k=math.gcd(tile.block_k, stretch))
     size = 1 if factors is Factors.CODES else 2

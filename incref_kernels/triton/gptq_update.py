@@ -74,9 +74,9 @@ def gptq_update_kernel(
         if zero is not None:
             shifted = code - zero
         value = shifted.to(tl.float32) * factor
-        diagonal = tl.load(upper_ptr + j.to(tl.int64) * B + j)
+        diagonal = tl.load(upper_ptr + j * B + j)
         rest = divide(value_of(signed) - value, diagonal)
-        follows = tl.load(upper_ptr + j.to(tl.int64) * B + lane, mask=(lane > j) & (lane < B), other=0.0)
+        follows = tl.load(upper_ptr + j * B + lane, mask=(lane > j) & (lane < B), other=0.0)
         # A product of its own: a fused operation would round once.
         w = tl.where((lane > j)[None, :], w - follows[None, :] * rest[:, None], w)
         codes = tl.where(is_column, code[:, None], codes)

@@ -19,7 +19,16 @@ from incref_kernels.triton.tiles import Tile
 if TYPE_CHECKING:
     from incref_kernels.triton.native.native import Native
 
-__all__ = ["Launch", "launch", "lost_flag", "pattern_dtype", "raise_if_lost", "recording", "why_not_format", "why_not_tensors"]
+__all__ = [
+    "Launch",
+    "launch",
+    "lost_flag",
+    "pattern_dtype",
+    "raise_if_lost",
+    "recording",
+    "why_not_format",
+    "why_not_tensors",
+]
 
 _WIDEST_CODE = 31
 

@@ -10,7 +10,8 @@ from incref_kernels.triton.targets import target_of
 
 __all__ = ["MatmulTile", "fit_tile", "tile_for"]
 
-_WARPS_WITH_FEW_REGISTERS = 8
+_SUMS_WITH_FEW_REGISTERS = 128 * 128
+_FEW_ROWS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,8 @@ def fit_tile(tile: MatmulTile, device: torch.device, *, x_bytes: float, w_bytes:
     room = target.shared
     if room is None:
         return tile
-    if target.has_few_registers:
-        tile = replace(tile, num_warps=max(tile.num_warps, _WARPS_WITH_FEW_REGISTERS))
+    if target.has_few_registers and tile.rows > _FEW_ROWS:
+        most = _SUMS_WITH_FEW_REGISTERS // tile.block_m
+        tile = replace(tile, num_warps=8, block_n=min(tile.block_n, most))
     stages = int(room / (tile.block_k * (tile.rows * x_bytes + tile.columns * w_bytes)))
     return replace(tile, num_stages=max(1, min(tile.num_stages, stages)))

@@ -168,9 +168,7 @@ def _word(at: tl.tensor, mask: tl.tensor, size: tl.constexpr) -> tl.tensor:
     return word.to(tl.uint32, bitcast=True)
 
 
-def pack(
-    codes: Tensor, fmt: str | Format, *, layout: PackLayout, axis: int = -1, tile: Tile | None = None
-) -> Tensor:
+def pack(codes: Tensor, fmt: str | Format, *, layout: PackLayout, axis: int = -1, tile: Tile | None = None) -> Tensor:
     """Run `incref.ops.pack` in a kernel; a tensor that is not contiguous is copied first.
 
     The call waits for the kernel to know whether a code was outside the range of formats with less than 8 bits.
@@ -249,9 +247,7 @@ def _sides(x: Tensor, axis: int) -> tuple[int, int, int]:
     return math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
 
 
-def _joined(
-    outer: int, length: int, words: int, inner: int, facts: WordLayout, bits: int
-) -> tuple[int, int, int]:
+def _joined(outer: int, length: int, words: int, inner: int, facts: WordLayout, bits: int) -> tuple[int, int, int]:
     """Rows, codes and words of a row; where whole units follow each other across rows, as if there were one row."""
     if inner != 1 or length % facts.unit(bits)[0]:
         return outer, length, words

@@ -55,8 +55,9 @@ def quantize_float(
         )
         return codes, found
     if scale is None:
-        scale = compute_scale(x, target, granularity, rule=rule)
-        assert isinstance(scale, Tensor)
+        largest = compute_scale(x, target, granularity, rule=rule)
+        assert isinstance(largest, Tensor)
+        scale = largest
     require_scale("scale", scale, x.shape, granularity)
     require_scale_dtype(scale, x)
     quantize_scaled(

@@ -68,7 +68,9 @@ def test_adds_as_declared(factors: Factors) -> None:
     assert_same_bits(got, accumulate_codes(x, w, fmt, fmt, accumulator(torch.device("cpu"), factors)))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3", "float8_e8m0fnu"])
+@pytest.mark.parametrize(
+    "name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3", "float8_e8m0fnu"]
+)
 def test_every_code_is_read(name: str) -> None:
     """NaN and Inf, subnormals and zeros: products with 1 are the values themselves."""
     one = torch.tensor([[0x38]], dtype=torch.uint8)

@@ -40,7 +40,7 @@ def assert_as_reference(*args: object, **options: object) -> None:
 @pytest.mark.parametrize("fmt", ["int4", "uint4", "int8", "uint2"])
 def test_codes_errors_and_weights(fmt: str, arithmetic: ScaleArithmetic, granularity: Granularity) -> None:
     w, upper = block(7, 21)
-    w[0, 0], w[1, :4] = -0.0, torch.tensor([1e-40, -1e-40, 3e38, -3e38])
+    w[0, 0], w[1, :4] = -0.0, torch.tensor([1e-40, -1e-40, 1e20, -1e20])
     scale, zero = scales(granularity, w.shape)
     args = (w, upper, scale, fmt) if fmt.startswith("int") else (w, upper, scale, fmt, zero)
     assert_as_reference(*args, arithmetic=arithmetic, granularity=granularity)
@@ -68,7 +68,7 @@ def test_every_shape(shape: tuple[int, int]) -> None:
 
 
 def test_strided_weights() -> None:
-    w, upper = block(12, 10)
+    w = block(12, 10)[0]
     scale, _ = scales(PER_TOKEN, torch.Size((5, 12)))
     _, other = block(2, 12)
     assert_as_reference(w.T[::2], other, scale, "int4")

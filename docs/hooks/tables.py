@@ -11,6 +11,7 @@ import op_tables
 import peer_tables
 import preset_tables
 import scheme_tables
+import triton_tables
 
 __all__ = ["TABLES"]
 
@@ -24,6 +25,7 @@ _MODULES = (
     peer_tables,
     preset_tables,
     scheme_tables,
+    triton_tables,
 )
 
 TABLES: Mapping[str, Callable[[], str]] = {

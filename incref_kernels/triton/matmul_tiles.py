@@ -10,8 +10,9 @@ from incref_kernels.triton.targets import target_of
 
 __all__ = ["MatmulTile", "fit_tile", "tile_for"]
 
-_SUMS_WITH_FEW_REGISTERS = 128 * 128
 _FEW_ROWS = 16
+_K_OF_FEW_ROWS = 64
+_SUMS = 128 * 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ def tile_for(table: Sequence[MatmulTile], rows: int) -> MatmulTile:
 
 
 def fit_tile(tile: MatmulTile, device: torch.device, *, x_bytes: float, w_bytes: float) -> MatmulTile:
-    """Reduce the stages to what the memory of a multiprocessor holds; take more warps where each has few registers.
+    """Reduce the stages to what the memory of a multiprocessor holds; on RDNA, fit the tile to its registers.
 
     Args:
         tile: as it was tuned.
@@ -81,8 +82,14 @@ def fit_tile(tile: MatmulTile, device: torch.device, *, x_bytes: float, w_bytes:
     room = target.shared
     if room is None:
         return tile
-    if target.has_few_registers and tile.rows > _FEW_ROWS:
-        most = _SUMS_WITH_FEW_REGISTERS // tile.block_m
-        tile = replace(tile, num_warps=8, block_n=min(tile.block_n, most))
+    if target.has_few_registers:
+        tile = _with_few_registers(tile)
     stages = int(room / (tile.block_k * (tile.rows * x_bytes + tile.columns * w_bytes)))
     return replace(tile, num_stages=max(1, min(tile.num_stages, stages)))
+
+
+def _with_few_registers(tile: MatmulTile) -> MatmulTile:
+    """Give each wave less to hold: fewer codes of a weight that meets few rows, else fewer sums."""
+    if tile.rows <= _FEW_ROWS:
+        return replace(tile, block_k=min(tile.block_k, _K_OF_FEW_ROWS))
+    return replace(tile, num_warps=8, block_n=min(tile.block_n, _SUMS // tile.block_m))

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 _INTERPRET = "TRITON_INTERPRET"
-_USUAL = ("conftest.py", "test_available.py")
+_USUAL = ("conftest.py", "test_available.py", "test_faults.py")
 # The interpreter adds bfloat16 as if it were integers, so products are tested compiled for the CPU.
 _COMPILED = "_matmul.py"
+# What is tested both ways.
+_BOTH = ("test_conformance.py",)
 _NATIVE = Path(__file__).parent / "native"
 
 
@@ -29,6 +31,8 @@ def pytest_collect_file(
     is_usual = file_path.name in _USUAL or file_path.name.endswith(_COMPILED) or _NATIVE in file_path.parents
     if not found or os.environ.get(_INTERPRET) == "1" or is_usual:
         return found
+    if file_path.name in _BOTH:
+        return [*found, _File.from_parent(parent, path=file_path)]
     return [_File.from_parent(parent, path=file_path)]
 
 

@@ -1,0 +1,24 @@
+"""The suite at level 0: of every operation compiled for the CPU, and of those that the interpreter computes right."""
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton is not installed (extra `native`)")
+pytest.importorskip("llvmlite", reason="llvmlite is not installed (extra `native`)")
+
+from incref.conformance.implementation import Implementation
+from incref.conformance.result import Status
+from incref.conformance.run import run
+from incref_kernels.triton import BACKEND
+from incref_kernels.triton.available import is_interpreting
+
+# The interpreter adds bfloat16 as if it were integers.
+WRONG = ("weight_only_matmul", "fp8_matmul", "mx_matmul") if is_interpreting() else ()
+TRITON = Implementation.of_backend(BACKEND)
+
+
+@pytest.mark.parametrize("op", [op for op in BACKEND.kernels if op not in WRONG])
+def test_every_case_passes_or_is_declined(op: str) -> None:
+    outcome = run(TRITON, level=0, ops=[op])
+    found = {one.key: one.reason for one in outcome.results if one.status not in (Status.PASS, Status.NOT_SUPPORTED)}
+    assert not found
+    assert any(one.status is Status.PASS for one in outcome.results)

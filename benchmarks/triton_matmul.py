@@ -29,7 +29,7 @@ from conformance.record import Json
 from conformance.triton_l2 import environment_of_device, find_device
 from incref.formats.layouts import PackLayout
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_block, per_group
-from incref.ops import pack
+from incref.ops import encode, pack
 from incref_kernels.triton import BACKEND
 from incref_kernels.triton.matmul_tiles import MatmulTile
 
@@ -254,7 +254,7 @@ def _peaks(device: torch.device, rounds: int, size: int) -> dict[str, float]:
     """Rates of PyTorch's own products, in operations a second."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     one = torch.ones((), device=device)
-    fp8 = [x.to(torch.float8_e4m3fn) for x in (a, b)]
+    fp8 = [encode(x, "float8_e4m3fn").view(torch.float8_e4m3fn) for x in (a, b)]
     int8 = [x.to(torch.int8) for x in (a, b)]
     functions: dict[str, Callable[[], object]] = {
         "bfloat16": lambda: a @ b.T,

@@ -33,7 +33,6 @@ _KEPT = "native"
 _MOST_LEVEL = 1
 
 
-
 @contextmanager
 def mutated(mutation: Mutation) -> Iterator[Backend]:
     """Import a copy of the package in which a mutation was made, under a name of its own.

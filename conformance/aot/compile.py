@@ -14,7 +14,7 @@ from conformance.aot.targets import AotTarget
 from incref_kernels.triton.launch import Launch, recording
 from incref_kernels.triton.targets import assuming
 
-__all__ = ["compile_for", "launches_of"]
+__all__ = ["compile_for", "compile_launch", "launches_of"]
 
 _POINTERS = {
     torch.float64: "*fp64",
@@ -49,22 +49,31 @@ def compile_for(build: Build, target: AotTarget, known: dict[str, Code]) -> Iter
     """
     seen: set[str] = set()
     for launch in launches_of(build, target):
-        source = _source(launch, target)
-        options = {name: launch.options[name] for name in _OPTIONS if name in launch.options}
-        products = build.products if "BLOCK_K" in launch.options else None
+        source, options = _source(launch, target), _options(launch)
         what = f"{target.gpu} {source.fn.__name__} {source.signature} {source.constants} {source.attrs} {options}"
         if what in seen:
             continue
         seen.add(what)
         if what not in known:
-            known[what] = read_code(
-                triton.compile(source, target=target.gpu, options=options),
-                target,
-                warps=int(str(options["num_warps"])),
-                products=products,
-                is_streaming=build.is_streaming and _is_streaming(launch),
-            )
+            known[what] = compile_launch(launch, target, products=build.products, is_streaming=build.is_streaming)
         yield source.fn.__name__, replace(known[what], faults=list(known[what].faults))
+
+
+def compile_launch(launch: Launch, target: AotTarget, *, products: str | None, is_streaming: bool) -> Code:
+    """Compile a kernel for the arguments that it is launched with; see `Build`."""
+    options = _options(launch)
+    return read_code(
+        triton.compile(_source(launch, target), target=target.gpu, options=options),
+        target,
+        warps=int(str(options["num_warps"])),
+        products=products if "BLOCK_K" in launch.options else None,
+        is_streaming=is_streaming and _is_streaming(launch),
+    )
+
+
+def _options(launch: Launch) -> dict[str, object]:
+    """What the compiler is told beside the constants."""
+    return {name: launch.options[name] for name in _OPTIONS if name in launch.options}
 
 
 def _is_streaming(launch: Launch) -> bool:

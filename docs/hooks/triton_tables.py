@@ -35,7 +35,9 @@ def _cell(found: dict[str, Any] | None) -> str:
 def _code(is_product: bool) -> str:  # noqa: FBT001  # one place
     kernels = {name: row for name, row in _kernels().items() if ("matmul" in name) == is_product}
     targets = _targets(kernels)
-    return table(["call", *targets], [[name, *(_cell(row.get(one)) for one in targets)] for name, row in kernels.items()])
+    return table(
+        ["call", *targets], [[name, *(_cell(row.get(one)) for one in targets)] for name, row in kernels.items()]
+    )
 
 
 def triton_code_of_products() -> str:

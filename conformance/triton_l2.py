@@ -3,7 +3,8 @@
 python -m conformance.triton_l2 --json FILE [--sections sweep scales] [--workers 8] [--seconds 300]
 
 Most of the time goes into compiling a kernel for each combination of options, so several processes share the cases.
-Under TRITON_INTERPRET=1 the same program runs on a CPU; give it a --stride and a --limit then.
+Without a GPU the kernels are compiled for the CPU, or interpreted under TRITON_INTERPRET=1; give it a --stride and a --limit
+then.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import torch
 from conformance.device_cases import SECTIONS, DeviceCase, Where
 from conformance.matmul_cases import MATMUL_SECTIONS
 from conformance.record import Json, environment, source_hash
+from incref_kernels.triton.available import is_interpreting
 
 __all__ = ["environment_of_device", "find_device", "main"]
 
@@ -79,7 +81,10 @@ def environment_of_device() -> dict[str, Json]:
     import triton  # noqa: PLC0415  # not needed to read this module
 
     device = find_device()
-    name = "Triton's interpreter" if device.type == "cpu" else torch.get_device_module(device).get_device_name()
+    if device.type == "cpu":
+        name = "Triton's interpreter" if is_interpreting() else "compiled for the CPU"
+    else:
+        name = torch.get_device_module(device).get_device_name()
     return environment() | {"triton": triton.__version__, "device": name}
 
 

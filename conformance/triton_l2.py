@@ -3,8 +3,8 @@
 python -m conformance.triton_l2 --json FILE [--sections sweep scales] [--workers 8] [--seconds 300]
 
 Most of the time goes into compiling a kernel for each combination of options, so several processes share the cases.
-Without a GPU the kernels are compiled for the CPU, or interpreted under TRITON_INTERPRET=1; give it a --stride and a --limit
-then.
+Without a GPU the kernels are compiled for the CPU, or interpreted under TRITON_INTERPRET=1; give it a --stride and a
+--limit then.
 """
 
 import argparse

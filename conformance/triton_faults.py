@@ -1,6 +1,6 @@
 """Faults planted in the sources of the Triton kernels that are shipped, and what the suite says of each.
 
-python -m conformance.triton_faults [--json FILE] [--only NAME]
+python -m conformance.triton_faults [--json FILE] [--only NAME ...]
 
 A copy of the package with one step of its device code changed is compiled for the CPU and judged, level by level.
 """
@@ -73,27 +73,34 @@ def find(mutation: Mutation) -> dict[str, Json]:
             )
             last = outcome.results[-1]
             if last.status is Status.FAIL:
-                return {"op": mutation.op, "level": level, "by": last.key, "reason": last.reason}
+                return {"op": mutation.op, "level": level, "by": last.key}
             if last.status is Status.ERROR:
                 raise RuntimeError(f"{mutation.name} does not run: {last.reason}")
-    return {"op": mutation.op, "level": None, "by": None, "reason": ""}
+    return {"op": mutation.op, "level": None, "by": None}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Judge all; the exit status is 1 if one is not found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=None, help="file that the verdicts are written to")
-    parser.add_argument("--only", default="", help="mutations whose names contain this")
+    parser.add_argument("--only", nargs="+", default=[""], help="mutations whose names contain one of these")
     options = parser.parse_args(arguments)
-    verdicts: dict[str, Json] = {}
+    verdicts = _read(options.json)
     for mutation in MUTATIONS:
-        if options.only in mutation.name:
-            verdicts[mutation.name] = verdict = find(mutation)
+        if any(part in mutation.name for part in options.only):
+            verdict = find(mutation)
+            verdicts[mutation.name] = dict(verdict)
             sys.stdout.write(f"{mutation.name}: {verdict['level']} {verdict['by']}\n")
             sys.stdout.flush()
-    if options.json:
-        options.json.write_text(json.dumps({"triton": triton.__version__, "faults": verdicts}, indent=1) + "\n")
-    return int(any(isinstance(one, dict) and one["level"] is None for one in verdicts.values()))
+            if options.json:
+                kept = {one.name: verdicts[one.name] for one in MUTATIONS if one.name in verdicts}
+                options.json.write_text(json.dumps({"triton": triton.__version__, "faults": kept}, indent=1) + "\n")
+    return int(any(verdict["level"] is None for verdict in verdicts.values()))
+
+
+def _read(path: Path | None) -> dict[str, dict[str, Json]]:
+    """Read the verdicts that were recorded."""
+    return dict(json.loads(path.read_text())["faults"]) if path is not None and path.exists() else {}
 
 
 if __name__ == "__main__":

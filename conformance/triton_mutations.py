@@ -140,12 +140,12 @@ MUTATIONS = (
         new="mask=tl.expand_dims(k < K, 1 - AXIS), other=1",
     ),
     Mutation(
-        name="last_group_of_tiles",
-        story="Programs of the last, lower group of tiles are placed as if it were whole.",
+        name="scales_of_the_first_block",
+        story="Every block along K is multiplied by the scales that the weight has in the first one.",
         op="fp8_matmul",
         file="device/matmul.py",
-        old="height = tl.minimum(tl.cdiv(M, BLOCK_M) - first, GROUP_M)",
-        new="height = tl.minimum(tl.cdiv(M, BLOCK_M), GROUP_M)",
+        old="tl.minimum(block, w_blocks - 1)",
+        new="block * 0",
     ),
     Mutation(
         name="zero_points_of_x",

@@ -79,6 +79,13 @@ def triton_faults() -> str:
     """Faults in the sources of the kernels that are shipped, and the level that finds each."""
     found = json.loads((_RESULTS / "triton_faults.json").read_text())["faults"]
     header = ["operation", "fault", "what is wrong", "found at level"]
-    return table(
-        header, [[code(one.op), code(one.name), one.story, f"{found[one.name]['level']}"] for one in MUTATIONS]
-    )
+    rows = [
+        [code(one.op), code(one.name), one.story, _level(found[one.name]["level"])]
+        for one in MUTATIONS
+        if one.name in found
+    ]
+    return table(header, rows)
+
+
+def _level(level: int | None) -> str:
+    return "not found" if level is None else f"{level}"

@@ -200,6 +200,9 @@ def dequantize_affine_cases(plan: Plan) -> Iterator[Case]:
             for k, granularity in enumerate(("token", "group8", "block4x8", "column")):
                 result = results[(i + j + k) % len(results)]
                 yield _back(plan, fmt, scale, result, granularity, has_zero=(i + j + k) % 3 > 0)
+    for fmt in ("int8", "uint4"):
+        # One scale of all: kernels may load it once.
+        yield _back(plan, fmt, torch.float32, torch.float32, "tensor", has_zero=True)
     for placement in Placement:
         yield _back(plan, "uint4", torch.float32, torch.float32, "group8", has_zero=True, placement=placement)
     for shape in ((0,), (1,), (3, 0), (2, 3, 17)):

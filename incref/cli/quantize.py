@@ -21,12 +21,17 @@ from incref.config.scheme import LayerScheme
 from incref.config.schemes import SCHEMES
 from incref.config.weight_format import scale_dtype_of
 from incref.evaluation.calibrate import convert_with_text
-from incref.evaluation.huggingface import copy_tokenizer, load_model
+from incref.evaluation.huggingface import copy_tokenizer, load_empty, load_model
 from incref.formats import BlockFormat
 from incref.workflow.layers import needs_calibration
 from incref.workflow.save import save
 
 __all__ = ["quantize"]
+
+
+LayerWise = Annotated[
+    bool, typer.Option("--layer-wise", help="Read one block at a time, of a model that is larger than memory.")
+]
 
 
 class FormatName(Enum):
@@ -79,7 +84,8 @@ def quantize(  # noqa: PLR0917  # typer takes options by annotation
         Path | None,
         typer.Option(help="A directory that keeps layers, so that the command goes on after a stop."),
     ] = None,
-    json_: AsJson = False,  # noqa: FBT002  # typer makes a flag of it
+    layer_wise: LayerWise = False,  # noqa: FBT002  # typer makes a flag of it
+    json_: AsJson = False,  # noqa: FBT002  # likewise
     quiet: Quiet = False,  # noqa: FBT002  # likewise
 ) -> None:
     """Quantize a model and write it, with its tokenizer, to a new directory of safetensors.
@@ -91,11 +97,19 @@ def quantize(  # noqa: PLR0917  # typer takes options by annotation
         raise typer.BadParameter(f"the directory to make must not be there yet, and {out} is", param_hint="OUT")
     layout = _layout(format_, layout)
     wanted = _with_scales(SCHEMES[scheme], scale_dtype)
+    if layer_wise and (wanted.is_static or wanted.smoothing is not None or wanted.inputs is not None):
+        raise typer.BadParameter(
+            f"{scheme} measures what layers are fed, or changes attention, in a whole model; leave --layer-wise out",
+            param_hint="--layer-wise",
+        )
     kept = "Nothing was written." if journal is None else f"The same command goes on with the layers in {journal}."
     with reporting_failures(on_interrupt=kept):
-        model = load_model(directory)
+        model = load_empty(directory) if layer_wise else load_model(directory)
         before = file_bytes(directory)
         with bars(quiet=quiet) as progress:
+            calibrating = None
+            if needs_calibration(wanted):
+                calibrating = progress.add_task("calibrating", total=calibration_windows)
             task = progress.add_task("quantizing layers", total=None)
 
             def show(_name: str, done: int, total: int) -> None:
@@ -104,7 +118,16 @@ def quantize(  # noqa: PLR0917  # typer takes options by annotation
             tokens = None
             if needs_calibration(wanted):
                 tokens = calibration_of(directory, text, window=window, windows=calibration_windows)
-            convert_with_text(model, wanted, tokens, inplace=True, progress=show, journal=journal)
+            convert_with_text(
+                model,
+                wanted,
+                tokens,
+                inplace=True,
+                progress=show,
+                on_window=None if calibrating is None else lambda: progress.advance(calibrating),
+                journal=journal,
+                values_path=directory if layer_wise else None,
+            )
             writing = progress.add_task("writing", total=1)
             with atomic_directory(out, last=MANIFEST_FILE) as unfinished:
                 save(

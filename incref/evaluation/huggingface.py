@@ -18,12 +18,14 @@ from incref.errors import CheckpointError, UnsupportedError
 from incref.evaluation.text import Tokenizer
 from incref.workflow.load import load
 from incref.workflow.load_huggingface import DESCRIPTION_FILES, is_foreign
+from incref.workflow.transformers_model import empty_model
 
 __all__ = [
     "check_directory",
     "copy_tokenizer",
     "fingerprint",
     "load_any",
+    "load_empty",
     "load_model",
     "load_tokenizer",
     "read_config",
@@ -101,10 +103,7 @@ def load_model(directory: Path) -> nn.Module:
         CheckpointError: if the directory is not that of a whole, unquantized causal language model.
         UnsupportedError: if transformers is not installed.
     """
-    check_directory(directory)
-    if (foreign := read_config(directory).get("quantization_config")) is not None:
-        method = foreign.get("quant_method") if isinstance(foreign, dict) else foreign
-        raise CheckpointError(f"{directory}: the model must have float weights, and is quantized already ({method})")
+    _require_float(directory)
     loader = cast("_ModelLoader", _transformers("AutoModelForCausalLM"))
     try:
         model, report = loader.from_pretrained(str(directory), use_safetensors=True, output_loading_info=True, **_LOCAL)
@@ -120,6 +119,17 @@ def load_model(directory: Path) -> nn.Module:
                 f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
             )
     return model.to(torch.float32).eval()
+
+
+def load_empty(directory: Path) -> nn.Module:
+    """Make the model of a directory, of float32 values that stay in its files until something reads them.
+
+    Raises:
+        CheckpointError: if the directory is not that of a whole, unquantized model of transformers.
+        UnsupportedError: if transformers or accelerate is not installed.
+    """
+    _require_float(directory)
+    return empty_model(directory)
 
 
 def load_any(directory: Path) -> nn.Module:
@@ -182,6 +192,13 @@ def copy_tokenizer(source: Path, target: Path) -> None:
         is_description = path.name in {_INDEX, MANIFEST_FILE, *DESCRIPTION_FILES}
         if path.is_file() and not (is_weights or is_description) and not (target / path.name).exists():
             shutil.copyfile(path, target / path.name)
+
+
+def _require_float(directory: Path) -> None:
+    check_directory(directory)
+    if (foreign := read_config(directory).get("quantization_config")) is not None:
+        method = foreign.get("quant_method") if isinstance(foreign, dict) else foreign
+        raise CheckpointError(f"{directory}: the model must have float weights, and is quantized already ({method})")
 
 
 def _require_whole(path: Path) -> None:

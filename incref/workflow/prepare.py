@@ -148,8 +148,21 @@ def attach_plan(model: nn.Module, plan: Plan) -> nn.Module:
     return model
 
 
-def make_plan(model: nn.Module, quant_config: QuantConfig, example_inputs: ExampleInputs = None) -> Plan:
+def make_plan(
+    model: nn.Module,
+    quant_config: QuantConfig,
+    example_inputs: ExampleInputs = None,
+    *,
+    values_path: Path | None = None,
+) -> Plan:
     """Settle what becomes of `model`, without changing it.
+
+    Args:
+        model: any model.
+        quant_config: as in `prepare`.
+        example_inputs: likewise.
+        values_path: a directory of safetensors with the values that the model lacks; None for that of the
+            configuration, if it names one.
 
     Raises:
         CheckpointError: if the configuration reads what was measured from a file that is not there.
@@ -174,7 +187,8 @@ def make_plan(model: nn.Module, quant_config: QuantConfig, example_inputs: Examp
     }
     per_channel = isinstance(config, BaseConfig) and config.measures_channels
     amax = AmaxCollector(static, per_channel=per_channel) if static else None
-    path = config.values_path if isinstance(config, BaseConfig) else None
+    if values_path is None and isinstance(config, BaseConfig):
+        values_path = config.values_path
     measurements = config.measurements if isinstance(config, BaseConfig) else None
     if amax is not None and measurements is not None and isinstance(config, BaseConfig) and config.reads_measurements:
         amax = AmaxCollector([])
@@ -189,7 +203,7 @@ def make_plan(model: nn.Module, quant_config: QuantConfig, example_inputs: Examp
         ranges=RangeCollector(ranges) if ranges else None,
         measurements=measurements,
         only_measures=isinstance(config, BaseConfig) and config.only_measures,
-        lender=None if path is None else Lender(model, path, find_blocks(model)),
+        lender=None if values_path is None else Lender(model, values_path, find_blocks(model)),
     )
 
 

@@ -160,3 +160,36 @@ def test_a_journal_lets_the_same_command_go_on(
     assert run(tiny_llama, tmp_path / "plain", *options[:3]).exit_code == 0
     file = "model.safetensors"
     assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
+
+
+@pytest.mark.parametrize("scheme", ["mxfp4", "gptq_int4_g128"])
+def test_layer_by_layer_gives_the_same_files_and_goes_on(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    text = tmp_path / "text.txt"
+    text.write_text("".join(chr(97 + i * i % 26) for i in range(300)), encoding="utf-8")
+    options = ("--scheme", scheme, "--text", str(text), "--window", "48", "--calibration-windows", "3", "--quiet")
+    assert run(tiny_llama, tmp_path / "plain", *options).exit_code == 0
+    options += ("--layer-wise", "--journal", str(tmp_path / "journal"))
+    monkeypatch.setattr(module, "load_model", refuse)
+    with monkeypatch.context() as context:
+        context.setattr(module, "copy_tokenizer", stop)
+        assert run(tiny_llama, tmp_path / "out", *options).exit_code == 130
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "journal").iterdir()}
+    result = run(tiny_llama, tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "journal").iterdir()} == files
+    for path in (tmp_path / "plain").iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_layer_by_layer_refuses_what_is_measured_in_a_whole_model(tiny_llama: Path, tmp_path: Path) -> None:
+    result = run(tiny_llama, tmp_path / "out", "--scheme", "int8_static", "--layer-wise")
+    assert result.exit_code == 2
+    assert "int8_static measures what layers are fed" in result.stderr.replace("\n", " ").replace("│ ", "")

@@ -139,5 +139,21 @@ MUTATIONS = (
         old="mask=tl.expand_dims(k < K, 1 - AXIS), other=REST",
         new="mask=tl.expand_dims(k < K, 1 - AXIS), other=1",
     ),
+    Mutation(
+        name="reciprocal_of_the_diagonal",
+        story="The error is multiplied by the rounded reciprocal of the factor's diagonal.",
+        op="gptq_update",
+        file="gptq_update.py",
+        old="rest = divide(value_of(signed) - value, diagonal)",
+        new="rest = (value_of(signed) - value) * divide(diagonal * 0 + 1, diagonal)",
+    ),
+    Mutation(
+        name="errors_stay_behind",
+        story="The error of a column is not added to the last one.",
+        op="gptq_update",
+        file="gptq_update.py",
+        old="mask=(lane > j) & (lane < B)",
+        new="mask=(lane > j) & (lane < B - 1)",
+    ),
 )
 """Faults, by name."""

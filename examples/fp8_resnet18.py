@@ -104,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scale-method", default="maxabs_hw")
     parser.add_argument("--dump-stats-path", default="./hqt_output/measure")
     parser.add_argument("--size", type=int, default=224, help="of the images")
+    parser.add_argument("--device", default="cpu", help="hpu for a Gaudi, or for what INCREF_HPU_SIMULATOR simulates")
     parser.add_argument("--batches", type=int, default=2, help="for calibration, of 8 images")
     given = parser.parse_args(arguments)
 
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepared = prepare(copy.deepcopy(model), config)
     calibrate(prepared, given.batches, given.size)
     finalize_calibration(prepared)
-    quantized = convert(prepared)
+    quantized = convert(prepared, device=given.device)
 
     print(quantized.get_submodule("blocks.0"))
     error, agreement = compare(model, quantized, given.size)

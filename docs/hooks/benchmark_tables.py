@@ -11,6 +11,7 @@ __all__ = [
     "demo_results",
     "gptq_peer_results",
     "gptq_results",
+    "hpu_results",
     "minilm_results",
     "public_kernels",
     "speed_machine",
@@ -35,6 +36,24 @@ def gptq_results() -> str:
     rows = json.loads((_RESULTS / "calibrated.json").read_text())["rows"]
     header = ["scheme", "bits per weight", "file, MB", "perplexity", "loss against float32, nats a token"]
     return table(header, [_demo_row(row) for row in rows if "int4_g128" in row["scheme"]])
+
+
+def hpu_results() -> str:
+    """Perplexity of a language model in the FP8 of Gaudi, beside that of OCP."""
+    rows = json.loads((_RESULTS / "hpu.json").read_text())["rows"]
+    header = ["arithmetic", "computed by", "the rest in", "perplexity"]
+    return table(
+        header,
+        [
+            [
+                "no quantization" if row["target"] is None else f"FP8 of `{row['target']}`",
+                "the simulated operators" if row["device"] == "hpu" else "the references",
+                row["dtype"],
+                f"{row['perplexity']:.3f}",
+            ]
+            for row in rows
+        ],
+    )
 
 
 def calibrated_results() -> str:

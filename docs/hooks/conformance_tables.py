@@ -15,6 +15,7 @@ __all__ = [
     "conformance_block_kinds",
     "conformance_blocks",
     "conformance_devices",
+    "conformance_hpu",
     "conformance_scales",
     "conformance_sweeps",
     "conformance_triton",
@@ -55,6 +56,23 @@ def fault_score() -> str:
 def planted_faults() -> str:
     """Every planted fault, its story and the public bug that it is modelled on."""
     return table(["fault", "what is wrong", "modelled on"], [[code(one.name), one.story, one.source] for one in FAULTS])
+
+
+def conformance_hpu() -> str:
+    """The casts of Gaudi on every bfloat16 number and every code, and the suite on its kernels."""
+    header = ["chip", "operators", "results compared", "mismatches", "cases of the suite that passed", "failed"]
+    rows = [
+        [
+            code(chip),
+            row["operators"],
+            f"{row['compared']:,}",
+            f"{row['mismatches']}",
+            f"{row['contracts']['pass']}",
+            f"{row['contracts']['fail'] + row['contracts']['error']}",
+        ]
+        for chip, row in _load("hpu").items()
+    ]
+    return table(header, rows)
 
 
 def conformance_devices() -> str:

@@ -9,7 +9,7 @@ from incref.algorithms.maxabs import search_scale
 from incref.config.maxabs import MaxAbsScale
 from incref.formats import BlockFormat
 from incref.numerics.granularity import PER_TENSOR
-from incref.qtensor.parts import Parts, dequantize_parts, draw_random_bits, quantize_parts
+from incref.qtensor.parts import REFERENCE, Parts, Quantizers, dequantize_parts, draw_random_bits, quantize_parts
 from incref.qtensor.spec import QuantSpec
 
 __all__ = ["StoredTokens"]
@@ -54,17 +54,18 @@ class StoredTokens:
         return sum(tensor.nbytes for tensor in (self.codes, self.scale) if tensor is not None)
 
     @torch.no_grad()
-    def append(self, x: Tensor) -> None:
+    def append(self, x: Tensor, *, by: Quantizers = REFERENCE) -> None:
         """Quantize x [..., L, D], and put it after what is there."""
         scale = None if self.static_scale is None else self.static_scale.to(x.device)
         if scale is None and self.method is not None:
             scale = search_scale(x, self.spec, self.method)
-        parts = quantize_parts(x, self.spec, scale, random_bits=draw_random_bits(x, self.spec.rounding))
+        random_bits = draw_random_bits(x, self.spec.rounding)
+        parts = quantize_parts(x, self.spec, scale, random_bits=random_bits, by=by)
         self.codes = parts.codes if self.codes is None else torch.cat([self.codes, parts.codes], dim=-2)
         if self.static_scale is None:
             self.scale = parts.scale if self.scale is None else torch.cat([self.scale, parts.scale], dim=-2)
 
-    def read(self, dtype: torch.dtype) -> Tensor:
+    def read(self, dtype: torch.dtype, *, by: Quantizers = REFERENCE) -> Tensor:
         """Dequantize all of it.
 
         Raises:
@@ -74,7 +75,7 @@ class StoredTokens:
         if self.codes is None or scale is None:
             raise ValueError("there are no tokens yet")
         scale = scale.to(self.codes.device)
-        return dequantize_parts(Parts(codes=self.codes, scale=scale), self.spec, dtype)
+        return dequantize_parts(Parts(codes=self.codes, scale=scale), self.spec, dtype, by=by)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> None:
         """Apply `change` to codes and to scales of tokens: what picks tokens, or items of a batch."""

@@ -30,7 +30,7 @@ def dequantize_float(
     """
     mark_step()
     factor = require_scale("scale", scale, codes.shape, granularity)
-    if factor.dtype is dtype:
+    if factor.dtype is dtype and dtype in WIDE:
         return from_float8(codes, factor, fmt, dtype)
     return from_float8(codes, float_scale(factor), fmt, torch.float32).to(dtype)
 

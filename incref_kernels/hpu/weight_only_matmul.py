@@ -105,12 +105,12 @@ def _dequantize_float8(
 
 
 def _multiply(weight: Tensor, x: Tensor, *, bias: Tensor | None, dtype: torch.dtype | None) -> Tensor:
-    """Compute `x @ weight + bias` with sums in float32."""
+    """Compute `x @ weight + bias` with sums in float32; an addition of +0 makes a sum that is exactly zero +0."""
     dtype = dtype or x.dtype
     if bias is None and x.dtype is weight.dtype is dtype:
-        return torch.matmul(x, weight)
+        return torch.matmul(x, weight) + 0.0
     y = torch.matmul(x.to(torch.float32), weight.to(torch.float32))
-    return (y if bias is None else y + bias.to(torch.float32)).to(dtype)
+    return (y + (0.0 if bias is None else bias.to(torch.float32))).to(dtype)
 
 
 def _why_not_values(x: Tensor, weight_dtype: torch.dtype | None, dtype: torch.dtype | None) -> str | None:

@@ -18,6 +18,7 @@ from incref.formats import (
     IntFormat,
     NanRule,
     Overflow,
+    QuotientDtype,
     Rounding,
     ScaleArithmetic,
     ScaleRule,
@@ -190,3 +191,29 @@ def test_no_processor_chooses_the_sign_of_a_nan(name: str, arithmetic: ScaleArit
     rules = ElementRules(nan=NanRule.MAX)
     want = float_codes(x, fmt, scale, PER_TOKEN, arithmetic=arithmetic, rules=rules)
     assert_same_bits(codes, want.to(torch.uint8), x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("arithmetic", ScaleArithmetic, ids=name_of)
+@pytest.mark.parametrize("overflow", Overflow, ids=name_of)
+def test_quotients_in_the_dtype_of_the_input(
+    dtype: torch.dtype, arithmetic: ScaleArithmetic, overflow: Overflow
+) -> None:
+    fmt = element_format("e4m3fn")
+    scale = torch.tensor([[1 / 1.3], [0.1], [3.0], [1e-30], [2.0**-126], [1e30], [torch.inf], [torch.nan], [0.0]])
+    x = torch.cat([boundaries(fmt, dtype)[::7], random_patterns(60, dtype)]).expand(len(scale), -1).clone()
+    rules, options = ElementRules(overflow=overflow, nan=NanRule.MAX), {"quotient": QuotientDtype.INPUT}
+    codes, _ = quantize_float(
+        x, fmt, scale, granularity=PER_TOKEN, arithmetic=arithmetic, overflow=overflow, nan=NanRule.MAX, **options
+    )
+    want = float_codes(x, fmt, scale, PER_TOKEN, arithmetic=arithmetic, rules=rules, **options)
+    assert_same_bits(codes, want.to(torch.uint8), x, note=(dtype, arithmetic, overflow))
+
+
+def test_rounding_twice_differs_where_the_first_makes_a_tie() -> None:
+    x, scale = torch.arange(128).div(128).add(1).to(torch.bfloat16), torch.tensor(1 / 1.3)
+    options = {"arithmetic": ScaleArithmetic.RECIPROCAL}
+    once, _ = quantize_float(x, "e4m3fn", scale, **options)
+    twice, _ = quantize_float(x, "e4m3fn", scale, quotient=QuotientDtype.INPUT, **options)
+    assert_same_bits(twice, quantize_float(x * (1 / scale).bfloat16(), "e4m3fn", torch.tensor(1.0))[0])
+    assert not torch.equal(once, twice)

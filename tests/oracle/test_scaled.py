@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,3 +77,14 @@ def test_products_are_rounded_twice_as_numpy_rounds(x: float, scale: float) -> N
         half = np.float16(product)
     found = dequantize([datum_of(x)], datum_of(scale), FLOAT32, floating("float16"))
     assert found == [datum_of(float(half))]
+
+
+def test_a_narrow_format_rounds_the_reciprocal_and_the_product() -> None:
+    bfloat16 = floating("bfloat16")
+    scale = float(np.float32(1 / 1.3))
+    by = ml_dtypes.bfloat16(np.float32(1.0) / np.float32(scale))
+    for x in (1.0, 1.359375, -3.25, 250.0):
+        found = divide_by_scale(datum_of(x), datum_of(scale), FLOAT32, ScaleArithmetic.RECIPROCAL, bfloat16)
+        assert found == datum_of(float(ml_dtypes.bfloat16(x * float(by))))
+        found = divide_by_scale(datum_of(x), datum_of(scale), FLOAT32, ScaleArithmetic.DIVIDE, bfloat16)
+        assert found == datum_of(float(ml_dtypes.bfloat16(x / float(ml_dtypes.bfloat16(scale)))))

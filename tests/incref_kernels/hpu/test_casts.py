@@ -79,7 +79,7 @@ def test_a_division_by_powers_of_two_is_a_product(e4m3: str) -> None:
     assert_same_bits(quantize_float.on(BACKEND)(x, e4m3, rule=ScaleRule.CEIL)[0], want)
 
 
-@pytest.mark.parametrize("scale_dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("scale_dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_scaled_values(e4m3: str, dtype: torch.dtype, scale_dtype: torch.dtype) -> None:
     codes = torch.arange(256, dtype=torch.int32).to(torch.uint8).expand(4, 256)

@@ -102,6 +102,14 @@ def test_8_bit_weights(e4m3: str) -> None:
     assert_same_bits(prepared.run(*prepared.tensors, x, bias=bias, dtype=torch.float32), want.float() + bias)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_sum_that_is_zero_has_no_sign(dtype: torch.dtype) -> None:
+    codes, scale = torch.zeros(8, 1, dtype=torch.uint8), torch.ones(())
+    with simulate("gaudi3"):
+        y = weight_only_matmul.on(BACKEND)(torch.tensor([[-1.0]], dtype=dtype), codes, scale, "float8_e4m3fn")
+    assert not y.signbit().any()
+
+
 def fp8(**options: object) -> object:
     codes, scale = torch.zeros(8, 16, dtype=torch.uint8), torch.ones(())
     return fp8_matmul.on(BACKEND)(

@@ -1,0 +1,112 @@
+"""Models that are converted for a Gaudi, on the simulator: as its operations say, bit for bit."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from incref import FP8Config, RTNConfig, convert, prepare, quantize
+from incref.conformance.judge import assert_same_bits
+from incref.modules.kv_cache import QuantKVCache
+from incref.modules.layer import QuantLayer
+from incref.nn.kv_cache import KVCache
+from incref.ops import fp8_matmul
+from incref.qtensor.parts import quantize_parts
+from incref_kernels.hpu.simulator.simulate import simulate
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "fp8_resnet18.py"
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("target", ["gaudi2", "gaudi3"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("method", ["maxabs_hw", "maxabs_arbitrary"])
+def test_a_layer_multiplies_codes(method: str, dtype: torch.dtype, target: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 24)).to(dtype)
+    config = FP8Config(target=target, scale_method=method, dump_stats_path=str(tmp_path / "measured"))
+    prepared = prepare(model, config)
+    prepared(draw(50, 32, seed=1).to(dtype))
+    with simulate(target):
+        layer = convert(prepared, device="hpu").get_submodule("0")
+        assert isinstance(layer, QuantLayer)
+        assert layer.kernel == "hpu fp8_matmul"
+        x = draw(7, 32).to(dtype)
+        y = layer(x)
+    assert layer.activation is not None
+    parts, weight = quantize_parts(x, layer.activation, layer.input_scale), layer.qweight
+    fmt = layer.activation.fmt
+    want = fp8_matmul(
+        parts.codes,
+        weight.packed,
+        parts.scale,
+        weight.parts.scale,
+        x_fmt=fmt,
+        w_fmt=fmt,
+        bias=layer.bias,
+        dtype=dtype,
+    )
+    assert_same_bits(y, want)
+
+
+def test_tokens_have_scales_of_their_own() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 24)).to(torch.bfloat16)
+    config = FP8Config(target="gaudi3", scale_method="maxabs_pcs_pow2", dynamic_quantization=True)
+    with simulate("gaudi3"):
+        layer = quantize(model, config, device="hpu").get_submodule("0")
+        assert isinstance(layer, QuantLayer)
+        assert layer.kernel == "hpu fp8_matmul"
+        x = draw(7, 32).to(torch.bfloat16) * torch.logspace(-3, 3, 7, dtype=torch.bfloat16)[:, None]
+        assert_same_bits(layer(x), torch.cat([layer(row[None]) for row in x]))
+
+
+def test_4_bit_weights_are_packed_once() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 40, bias=False))
+    config = RTNConfig(use_sym=False, group_size=32)
+    reference = quantize(model, config, inplace=False)
+    with simulate("gaudi2"):
+        layer = quantize(model, config, inplace=False, device="hpu").get_submodule("0")
+        assert isinstance(layer, QuantLayer)
+        assert layer.kernel == "hpu weight_only_matmul"
+        assert_same_bits(layer(torch.eye(64)), reference(torch.eye(64)))
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_keys_and_values_are_kept_as_codes(tmp_path: Path, *, dynamic: bool) -> None:
+    model = nn.Sequential(KVCache())
+    method = "maxabs_pcs_pow2" if dynamic else "maxabs_hw"
+    config = FP8Config(
+        target="gaudi2", scale_method=method, dynamic_quantization=dynamic, dump_stats_path=str(tmp_path / "measured")
+    )
+    prepared = prepare(model, config)
+    x = draw(2, 3, 5, 16).to(torch.bfloat16) * 30
+    prepared(x)
+    reference = convert(prepared, inplace=False)
+    with simulate("gaudi2") as simulation:
+        found = convert(prepared, device="hpu")
+        cache = found.get_submodule("0")
+        assert isinstance(cache, QuantKVCache)
+        for part in x.split(2, dim=-2):
+            assert_same_bits(found(part), reference(part))
+        # Each call reads what is kept, after a cut.
+        assert simulation.steps == 3
+
+
+def test_the_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = runpy.run_path(str(EXAMPLE))
+    options = ["--size", "64", "--batches", "1", "--target", "gaudi2"]
+    with simulate("gaudi2") as simulation:
+        example["main"]([*options, "--device", "hpu", "--dump-stats-path", str(tmp_path / "one")])
+    on_hpu = capsys.readouterr().out.splitlines()[-1]
+    example["main"]([*options, "--dump-stats-path", str(tmp_path / "other")])
+    on_cpu = capsys.readouterr().out.splitlines()[-1]
+    assert simulation.steps > 0
+    # Sums are not added in one order, so only what is shown of the scores is the same.
+    assert on_hpu == on_cpu

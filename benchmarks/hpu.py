@@ -72,10 +72,6 @@ ROWS = (
     Row(target="ocp", device="cpu", dtype="float32"),
     Row(target="gaudi2", device="hpu", dtype="float32"),
     Row(target="gaudi3", device="hpu", dtype="float32"),
-    Row(target=None, device="cpu", dtype="bfloat16"),
-    Row(target="ocp", device="cpu", dtype="bfloat16"),
-    Row(target="gaudi2", device="hpu", dtype="bfloat16"),
-    Row(target="gaudi3", device="hpu", dtype="bfloat16"),
 )
 
 

@@ -91,7 +91,8 @@ def calibrate(model: nn.Module, batches: int, size: int) -> None:
 def compare(model: nn.Module, quantized: nn.Module, size: int) -> tuple[float, float]:
     """Relative error of the scores, and how often the class with the highest one is the same, of new images."""
     images = make_images(1000, 16, size)
-    want, got = model(images), quantized(images)
+    device = next(quantized.parameters()).device
+    want, got = model(images), quantized(images.to(device)).cpu()
     error = (got - want).norm() / want.norm()
     return error.item(), (got.argmax(-1) == want.argmax(-1)).float().mean().item()
 

@@ -1,4 +1,4 @@
-"""The casts of Gaudi, simulated or real, on every bfloat16 number by aligned scales and every code, compared with the oracle.
+"""The casts of Gaudi, simulated or real, compared with the oracle on every bfloat16 number and every code.
 
 python -m conformance.hpu [--chips gaudi2 gaudi3] [--every 1]
 

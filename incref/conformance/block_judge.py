@@ -19,7 +19,7 @@ from incref.formats import (
     ScaleRule,
     SymmetricScale,
 )
-from incref.numerics.granularity import Granularity, per_group
+from incref.numerics.granularity import PER_TENSOR, Granularity, per_group
 from incref.oracle import nvfp4
 from incref.oracle.affine import quantize_affine
 from incref.oracle.affine_scale import asymmetric_scale, symmetric_scale
@@ -60,11 +60,13 @@ def working_format(*dtypes: torch.dtype) -> FloatFormat:
 
 def block_places(shape: Sequence[int], granularity: Granularity) -> Iterator[list[int]]:
     """List, for every scale in row-major order, the row-major places of its elements."""
-    places = torch.arange(torch.Size(shape).numel()).view(*shape)
-    extents = [granularity.lead] * (len(shape) - len(granularity.block)) + list(granularity.block)
+    places = torch.arange(torch.Size(shape).numel()).view(torch.Size(shape))
+    if granularity == PER_TENSOR:
+        yield places.flatten().tolist()
+        return
     starts = [
-        [slice(start, start + extent) for start in range(0, size, extent)] if extent > 0 else [slice(None)]
-        for size, extent in zip(shape, extents, strict=True)
+        [slice(start, start + extent) for start in range(0, size, extent)]
+        for size, extent in zip(shape, granularity.block_shape(shape), strict=True)
     ]
     for block in product(*starts):
         yield places[block].flatten().tolist()
@@ -178,7 +180,7 @@ def _dequantize(
         results = dequantize([values[i] for i in places], s, working, LAYOUTS[dtype])
         for place, value in zip(places, results, strict=True):
             found[place] = value
-    return values_of(found, dtype).view(*shape)
+    return values_of(found, dtype).view(torch.Size(shape))
 
 
 def affine_values(

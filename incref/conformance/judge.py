@@ -100,38 +100,29 @@ def encode_tensor(
     int_range: IntRange = IntRange.FULL,
 ) -> Tensor:
     """Encode the elements of `x` by looking their patterns up among the oracle's segments; int64 codes."""
-    layout = LAYOUTS[x.dtype]
-    pattern = x.view(_INTEGERS[layout.bits]).to(torch.int64)
-    magnitude = pattern & ((1 << (layout.bits - 1)) - 1)
-    codes = []
-    for is_negative in (False, True):
-        first, code = _segments(
-            layout,
-            fmt,
-            is_negative=is_negative,
-            rounding=rounding,
-            overflow=overflow,
-            nan=nan,
-            int_range=int_range,
-        )
-        codes.append(code[torch.searchsorted(first, magnitude.contiguous(), right=True) - 1])
-    return torch.where(pattern < 0, codes[1], codes[0])
+    first, code = _steps(LAYOUTS[x.dtype], fmt, rounding=rounding, overflow=overflow, nan=nan, int_range=int_range)
+    found = torch.searchsorted(first, bits_of(x).contiguous(), right=True, out_int32=True) - 1
+    return code.index_select(0, found.flatten()).view(x.shape)
 
 
-@lru_cache(maxsize=1 << 14)
-def _segments(
+@lru_cache(maxsize=1 << 13)
+def _steps(
     layout: FloatFormat,
     fmt: ElementFormat,
     *,
-    is_negative: bool,
     rounding: Rounding,
     overflow: Overflow,
     nan: NanRule,
     int_range: IntRange,
 ) -> tuple[Tensor, Tensor]:
-    segments = encode_segments(
-        layout, fmt, is_negative=is_negative, rounding=rounding, overflow=overflow, nan=nan, int_range=int_range
-    )
-    without_sign = (1 << (layout.bits - 1)) - 1
-    first = torch.tensor([segment.first & without_sign for segment in segments], dtype=torch.int64)
-    return first, torch.tensor([segment.code for segment in segments], dtype=torch.int64)
+    """The first pattern of every stretch with one code, as a signed integer in ascending order, and that code."""
+    first, codes = [], []
+    for is_negative in (True, False):
+        segments = encode_segments(
+            layout, fmt, is_negative=is_negative, rounding=rounding, overflow=overflow, nan=nan, int_range=int_range
+        )
+        # With the sign bit set, patterns are negative integers, and they too grow with the magnitude.
+        base = 1 << layout.bits if is_negative else 0
+        first += [segment.first - base for segment in segments]
+        codes += [segment.code for segment in segments]
+    return torch.tensor(first, dtype=_INTEGERS[layout.bits]), torch.tensor(codes, dtype=torch.int64)

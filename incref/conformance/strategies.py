@@ -59,10 +59,10 @@ def float_tensors(
     count = torch.Size(shape).numel()
     generator = torch.Generator().manual_seed(seed)
     if kind == "patterns":
-        return random_patterns(count, dtype, seed=seed).view(*shape)
+        return random_patterns(count, dtype, seed=seed).view(tuple(shape))
     if kind == "near":
         values = boundaries(element, dtype)
-        return values[torch.randint(0, values.numel(), (count,), generator=generator)].view(*shape)
+        return values[torch.randint(0, values.numel(), (count,), generator=generator)].view(tuple(shape))
     if kind == "powers":
         x = 2.0 ** torch.randint(-20, 15, (count,), generator=generator).float()
     elif kind == "equal":
@@ -71,7 +71,7 @@ def float_tensors(
         x = torch.randn(count, generator=generator)
         if count:
             x[seed % count] *= 1024.0
-    return x.to(dtype).view(*shape)
+    return x.to(dtype).view(tuple(shape))
 
 
 @st.composite

@@ -16,7 +16,8 @@ __all__ = ["decode_cases", "encode_cases"]
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _SWEEP_FORMATS = ("float8_e4m3fn", "float8_e5m2", "float4_e2m1fn", "float8_e8m0fnu")
-_CHUNK = 1 << 24
+_CHUNK = 1 << 22
+"""Values that are encoded at once in a sweep: what fits the caches of most processors, several times."""
 _RANDOM_BITS = {8: torch.uint8, 16: torch.int16, 32: torch.int32}
 
 
@@ -199,7 +200,11 @@ def _sweeps() -> Iterator[Case]:
     for name in _SWEEP_FORMATS:
         for first in range(0, 1 << 32, _CHUNK):
             yield Case(
-                op="encode", generator="sweep", name=f"{name}/{first:#010x}", level=2, draw=partial(draw, name, first)
+                op="encode",
+                generator="sweep",
+                name=f"{name}/{first:#010x}+{_CHUNK:#x}",
+                level=2,
+                draw=partial(draw, name, first),
             )
 
 

@@ -5,11 +5,16 @@ from collections.abc import Iterator
 import torch
 
 from incref.conformance.case import Arguments, Case, Placement
-from incref.conformance.generators.integers import scales_of_every_size
-from incref.conformance.generators.rows import hard_rows, tie_rows
+from incref.conformance.generators.rows import hard_rows
+from incref.conformance.generators.scaled import (
+    codes_in_rows,
+    dtype_name,
+    scales_of_every_size,
+    tie_case,
+    ties_and_specials,
+)
 from incref.conformance.generators.scales import GRANULARITIES
 from incref.conformance.plan import Plan
-from incref.conformance.samples import all_codes
 from incref.formats import NanRule, Overflow, QuotientDtype, Rounding, ScaleArithmetic, ScaleRule
 from incref.numerics.granularity import PER_TOKEN
 from incref.ops.encode import get_element_format
@@ -26,7 +31,6 @@ _FORMATS = (
     "float6_e3m2fn",
     "float4_e2m1fn",
 )
-_SCALES = (1.0, 0.25, 8.0, 2.0**-20, 2.0**-100, 0.1, 1 / 3, 0.0371, 1.7e-5, 23.0)
 
 
 def quantize_float_cases(plan: Plan) -> Iterator[Case]:
@@ -72,14 +76,12 @@ def _ties(
     overflow: Overflow = Overflow.SATURATE,
     placement: Placement = Placement.PLAIN,
 ) -> Case:
-    def draw() -> Arguments:
-        x, scale = tie_rows(get_element_format(fmt), _SCALES, dtype)
-        special = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -0.0, 3e38, -3e38], dtype=dtype)
-        x = torch.cat([x, special.expand(len(_SCALES), -1)], 1)
+    def draw() -> dict[str, object]:
+        x, scale = ties_and_specials(get_element_format(fmt), dtype)
         found: dict[str, object] = {
             "x": x,
             "fmt": fmt,
-            "scale": scale.to(torch.float64) if dtype is torch.float64 else scale,
+            "scale": scale,
             "granularity": PER_TOKEN,
             "arithmetic": arithmetic,
             "rounding": rounding,
@@ -88,23 +90,12 @@ def _ties(
         }
         if quotient is not QuotientDtype.COMPUTE:
             found["quotient"] = quotient
-        if rounding is Rounding.STOCHASTIC:
-            found["random_bits"] = torch.randint(0, 256, x.shape, generator=plan.generator(3)).to(torch.uint8)
         return found
 
-    name = "/".join((fmt, str(dtype).removeprefix("torch."), arithmetic.value, rounding.value, overflow.value))
+    name = "/".join((fmt, dtype_name(dtype), arithmetic.value, rounding.value, overflow.value))
     if quotient is not QuotientDtype.COMPUTE:
         name += f"/{quotient.value}"
-    if rounding is Rounding.STOCHASTIC:
-        name += f"/{plan.seed}"
-    return Case(
-        op="quantize_float",
-        generator="ties",
-        name=f"{plan.level}/{name}",
-        level=plan.level,
-        draw=draw,
-        placement=placement,
-    )
+    return tie_case(plan, "quantize_float", name, rounding, draw, placement)
 
 
 def _covering(plan: Plan, salt: int) -> Iterator[Case]:
@@ -144,7 +135,7 @@ def _rows(
             "nan": NanRule.MAX,
         }
 
-    parts = (fmt, str(dtype).removeprefix("torch."), granularity, rule.value, arithmetic.value)
+    parts = (fmt, dtype_name(dtype), granularity, rule.value, arithmetic.value)
     name = f"{'/'.join(parts)}/{salt}/{plan.seed}"
     return Case(op="quantize_float", generator="rows", name=name, level=plan.level, draw=draw, placement=placement)
 
@@ -187,10 +178,7 @@ def _back(
 ) -> Case:
     def draw() -> Arguments:
         generator = plan.generator(500 + plan.level)
-        codes = all_codes(get_element_format(fmt))
-        order = torch.randint(0, codes.numel(), (13, 300), generator=generator)
-        order[:, : codes.numel()] = torch.arange(codes.numel())
-        values = codes[order]
+        values = codes_in_rows(get_element_format(fmt), generator)
         shape = GRANULARITIES[granularity].scale_shape(values.shape)
         return {
             "codes": values,
@@ -200,7 +188,7 @@ def _back(
             "dtype": dtype,
         }
 
-    words = [fmt, *(str(one).removeprefix("torch.") for one in (scale_dtype, dtype)), granularity]
+    words = [fmt, dtype_name(scale_dtype), dtype_name(dtype), granularity]
     name = f"{'/'.join(words)}/{plan.level}/{plan.seed}"
     return Case(op="dequantize_float", generator="codes", name=name, level=plan.level, draw=draw, placement=placement)
 

@@ -4,13 +4,18 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from incref.conformance.case import Arguments, Case, Placement
-from incref.conformance.generators.rows import hard_rows, tie_rows
+from incref.conformance.generators.rows import hard_rows
+from incref.conformance.generators.scaled import (
+    codes_in_rows,
+    dtype_name,
+    scales_of_every_size,
+    tie_case,
+    ties_and_specials,
+)
 from incref.conformance.generators.scales import GRANULARITIES
 from incref.conformance.plan import Plan
-from incref.conformance.samples import all_codes
 from incref.formats import (
     FORMATS,
     IntFormat,
@@ -23,10 +28,9 @@ from incref.formats import (
 )
 from incref.numerics.granularity import PER_TOKEN
 
-__all__ = ["dequantize_affine_cases", "quantize_affine_cases", "scales_of_every_size"]
+__all__ = ["dequantize_affine_cases", "quantize_affine_cases"]
 
 _FORMATS = ("int8", "uint8", "int4", "uint4", "int3", "int2", "uint2", "uint1")
-_SCALES = (1.0, 0.25, 8.0, 2.0**-20, 2.0**-100, 0.1, 1 / 3, 0.0371, 1.7e-5, 23.0)
 
 
 def _int(name: str) -> IntFormat:
@@ -75,19 +79,17 @@ def _ties(
     int_range: IntRange = IntRange.FULL,
     placement: Placement = Placement.PLAIN,
 ) -> Case:
-    """Every half code, its neighbours and what lies beyond the ends, with a zero point a row; NaN and Inf."""
+    """`ties_and_specials` with a zero point a row."""
 
-    def draw() -> Arguments:
+    def draw() -> dict[str, object]:
         target = _int(fmt)
-        x, scale = tie_rows(target, _SCALES, dtype)
-        special = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -0.0, 3e38, -3e38], dtype=dtype)
-        x = torch.cat([x, special.expand(len(_SCALES), -1)], 1)
+        x, scale = ties_and_specials(target, dtype)
         middle = (target.min_code + target.max_code) // 2
         zero = torch.tensor([0, middle, target.min_code, target.max_code, middle + 1] * 2, dtype=torch.int32)
-        found: dict[str, object] = {
+        return {
             "x": x,
             "fmt": fmt,
-            "scale": scale.to(torch.float64) if dtype is torch.float64 else scale,
+            "scale": scale,
             "zero_point": zero.clamp(target.min_code, target.max_code).unsqueeze(1),
             "granularity": PER_TOKEN,
             "arithmetic": arithmetic,
@@ -95,21 +97,9 @@ def _ties(
             "int_range": int_range,
             "nan": NanRule.ZERO,
         }
-        if rounding is Rounding.STOCHASTIC:
-            found["random_bits"] = torch.randint(0, 256, x.shape, generator=plan.generator(3)).to(torch.uint8)
-        return found
 
-    name = "/".join((fmt, str(dtype).removeprefix("torch."), arithmetic.value, rounding.value, int_range.value))
-    if rounding is Rounding.STOCHASTIC:
-        name += f"/{plan.seed}"
-    return Case(
-        op="quantize_affine",
-        generator="ties",
-        name=f"{plan.level}/{name}",
-        level=plan.level,
-        draw=draw,
-        placement=placement,
-    )
+    name = "/".join((fmt, dtype_name(dtype), arithmetic.value, rounding.value, int_range.value))
+    return tie_case(plan, "quantize_affine", name, rounding, draw, placement)
 
 
 def _covering(plan: Plan, salt: int) -> Iterator[Case]:
@@ -166,7 +156,7 @@ def _rows(
         }
 
     how = kind.value if symmetric else "asymmetric"
-    parts = (fmt, str(dtype).removeprefix("torch."), granularity, rule.value, arithmetic.value, how, int_range.value)
+    parts = (fmt, dtype_name(dtype), granularity, rule.value, arithmetic.value, how, int_range.value)
     return Case(
         op="quantize_affine",
         generator="rows",
@@ -221,10 +211,7 @@ def _back(
 ) -> Case:
     def draw() -> Arguments:
         generator = plan.generator(400 + plan.level)
-        codes = all_codes(_int(fmt))
-        order = torch.randint(0, codes.numel(), (13, 300), generator=generator)
-        order[:, : min(codes.numel(), 256)] = torch.arange(min(codes.numel(), 256))
-        values = codes[order]
+        values = codes_in_rows(_int(fmt), generator)
         shape = GRANULARITIES[granularity].scale_shape(values.shape)
         zero = None
         if has_zero:
@@ -238,24 +225,9 @@ def _back(
         }
         return found if zero is None else {**found, "zero_point": zero}
 
-    words = [fmt, *(str(one).removeprefix("torch.") for one in (scale_dtype, dtype)), granularity]
+    words = [fmt, dtype_name(scale_dtype), dtype_name(dtype), granularity]
     name = f"{'/'.join(words)}/{'zero' if has_zero else 'no_zero'}/{plan.level}/{plan.seed}"
     return Case(op="dequantize_affine", generator="codes", name=name, level=plan.level, draw=draw, placement=placement)
-
-
-def scales_of_every_size(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-    """Scales of every magnitude: subnormal, huge, negative, NaN and Inf among them."""
-    if dtype is torch.uint8:
-        return torch.randint(0, 256, shape, generator=generator).to(torch.uint8)
-    count = torch.Size(shape).numel()
-    span = 60 if dtype is torch.float16 else 500
-    powers = torch.randint(-span // 2, span // 4, (count,), generator=generator) / 2
-    scale = (torch.rand(count, generator=generator, dtype=torch.float64) + 0.5) * 2.0 ** powers.to(torch.float64)
-    scale[torch.rand(count, generator=generator) < 0.5] = 0.0117
-    special = torch.tensor([torch.nan, torch.inf, -0.7, 0.0], dtype=torch.float64)
-    if count >= 8:
-        scale[-4:] = special
-    return scale.to(dtype).view(shape)
 
 
 def _back_shaped(plan: Plan, shape: tuple[int, ...]) -> Case:

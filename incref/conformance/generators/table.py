@@ -7,13 +7,9 @@ from incref.conformance.case import Case
 from incref.conformance.generators.casts import decode_cases, encode_cases
 from incref.conformance.generators.floats import dequantize_float_cases, quantize_float_cases
 from incref.conformance.generators.gptq import gptq_update_cases
+from incref.conformance.generators.int8 import int8_matmul_cases
 from incref.conformance.generators.integers import dequantize_affine_cases, quantize_affine_cases
-from incref.conformance.generators.matmuls import (
-    fp8_matmul_cases,
-    int8_matmul_cases,
-    mx_matmul_cases,
-    weight_only_matmul_cases,
-)
+from incref.conformance.generators.matmuls import fp8_matmul_cases, mx_matmul_cases, weight_only_matmul_cases
 from incref.conformance.generators.mx import dequantize_mx_cases, quantize_mx_cases
 from incref.conformance.generators.packing import pack_cases, unpack_cases
 from incref.conformance.generators.scales import compute_scale_cases

@@ -6,12 +6,12 @@ from torch import Tensor
 from conformance.faults.integers import spread
 from conformance.faults.kernel import Kernel
 from incref.conformance.declared import AnyGroups, AnyOrder
-from incref.formats import FORMATS, BlockFormat, FloatFormat, IntFormat, ScaleOrder
+from incref.formats import FORMATS, BlockFormat, FloatFormat, IntFormat, Rounding, ScaleOrder
 from incref.numerics.accumulate.evaluate import accumulate
 from incref.numerics.accumulate.models import Aligned, Pairwise, Sequential, SplitK
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.patterns import float_format_of
-from incref.ops import decode, dequantize_mx
+from incref.ops import decode, dequantize_mx, encode
 
 _TILE = 32
 _H100 = Aligned(group=32, fraction_bits=13, result_bits=13)
@@ -349,6 +349,19 @@ class _Float16Accumulator:
         return acc.float()
 
 
+class _Directed:
+    """Adds in float32, each sum rounded down, or toward zero."""
+
+    rounding = Rounding.TOWARD_ZERO
+
+    def multiply(self, a: Tensor, b: Tensor) -> Tensor:
+        acc = torch.zeros(a.shape[0], b.shape[0])
+        for k in range(a.shape[1]):
+            exact = acc.double() + (a[:, k : k + 1] * b[:, k]).double()
+            acc = encode(exact, "float32", rounding=self.rounding).view(torch.float32)
+        return acc
+
+
 class _Tf32:
     def multiply(self, a: Tensor, b: Tensor) -> Tensor:
         cut = [(one.view(torch.int32) & ~0x1FFF).view(torch.float32) for one in (a.contiguous(), b.contiguous())]
@@ -398,6 +411,10 @@ class WeightOnlyEdgeTwice(_EdgeTwice, WeightOnly):
 
 class WeightOnlyFloat16Accumulator(_Float16Accumulator, WeightOnly):
     """Sums are kept in float16, and float32 is declared."""
+
+
+class WeightOnlySumsTowardZero(_Directed, WeightOnly):
+    """Sums are cut off, and the nearest is declared."""
 
 
 class WeightOnlyBfloat16Accumulator(_Bfloat16, WeightOnly):
@@ -538,6 +555,12 @@ class Fp8Truncates(_Truncating, Fp8):
     source = "DeepSeek-V3, arXiv 2412.19437, 3.3.2: about 14 bits on H800"
 
 
+class Fp8SumsDown(_Directed, Fp8):
+    """Sums are rounded down, as a cut of two's complements does, and the nearest is declared."""
+
+    rounding = Rounding.TOWARD_NEGATIVE
+
+
 class Fp8Bfloat16Accumulator(_Bfloat16, Fp8):
     """Sums are kept in bfloat16, and float32 is declared."""
 
@@ -626,6 +649,12 @@ class MxTailDropped(_TailDropped, Mx):
 
 class MxTileTwice(_TileTwice, Mx):
     """The second block is counted twice."""
+
+
+class MxSumsTowardZero(_Directed, Mx):
+    """Sums are cut off as older matrix units do it, and the nearest is declared."""
+
+    source = "Fasi, Higham, Mikaitis, Pranesh: PeerJ Computer Science 7:e330, 2021: the units of V100, T4 and A100"
 
 
 class MxBfloat16Accumulator(_Bfloat16, Mx):

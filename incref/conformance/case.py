@@ -14,7 +14,7 @@ from incref.conformance.declared import Declared
 from incref.formats import Format
 from incref.ops.table import OPS
 
-__all__ = ["Arguments", "Bounded", "Case", "Exact", "Expected", "Placement", "argument_text"]
+__all__ = ["Arguments", "Bounded", "Case", "Exact", "Expected", "Placement", "Related", "argument_text"]
 
 Arguments = Mapping[str, object]
 """Arguments of an operation by name: tensors, formats by name, modes."""
@@ -58,7 +58,22 @@ class Bounded:
     allowed: Callable[[Arguments, Declared], Interval]
 
 
-Expected = Exact | Bounded
+@dataclass(frozen=True, kw_only=True)
+class Related:
+    """The answer follows, bit for bit but for signs of zeros, from the answer to other arguments (class E4).
+
+    Nothing is said of what is right, so this can be asked where nobody knows the right bits.
+
+    Attributes:
+        other: makes the other arguments.
+        back: makes the answer to the case of the answer to these.
+    """
+
+    other: Callable[[Arguments], Arguments]
+    back: Callable[[Tensor], Tensor]
+
+
+Expected = Exact | Bounded | Related
 
 
 @dataclass(frozen=True, kw_only=True)

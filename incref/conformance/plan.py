@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 
 from incref.conformance.declared import AnyGroups, AnyOrder, Declared
-from incref.numerics.accumulate.models import Aligned, Pairwise, Promoted, Reordered, Sequential, SplitK
+from incref.formats import Rounding
+from incref.numerics.accumulate.models import Aligned, Carry, Pairwise, Promoted, Reordered, Sequential, SplitK
 
-__all__ = ["Plan", "kept_bits"]
+__all__ = ["Plan", "is_symmetric", "kept_bits", "rounds_to_nearest"]
 
 _FLOAT32_BITS = 23
 
@@ -21,12 +22,16 @@ class Plan:
         seed: of random cases.
         bits: how many bits below its first the accumulator keeps, for operations that accumulate in floating point.
         is_random_only: whether cases that are the same for every seed are left out.
+        is_symmetric: whether sums of negated terms are the negated sums, as the accumulator is declared.
+        is_nearest: whether a sum of two terms is the nearest float32, as it is declared.
     """
 
     level: int
     seed: int = 0
     bits: int = 0
     is_random_only: bool = False
+    is_symmetric: bool = False
+    is_nearest: bool = False
 
     def generator(self, salt: int) -> torch.Generator:
         """Random numbers of this seed, for one purpose."""
@@ -44,3 +49,31 @@ def kept_bits(declared: Declared) -> int:
             return kept_bits(declared.inner)
         case Sequential() | Pairwise():
             return _FLOAT32_BITS
+
+
+def is_symmetric(declared: Declared) -> bool:
+    """Whether a declared accumulator rounds a sum and its negation alike; not known of `AnyGroups`."""
+    match declared:
+        case AnyGroups():
+            return False
+        case Aligned():
+            roundings = (declared.term_rounding, declared.result_rounding)
+            return Rounding.TOWARD_NEGATIVE not in roundings and declared.carry is not Carry.REALIGNED
+        case Reordered() | Promoted() | SplitK():
+            return is_symmetric(declared.inner)
+        case AnyOrder() | Sequential() | Pairwise():
+            return True
+
+
+def rounds_to_nearest(declared: Declared) -> bool:
+    """Whether a declared accumulator gives the nearest float32, ties to even, of two terms among zeros."""
+    match declared:
+        case AnyOrder():
+            is_float32 = declared.fraction_bits == _FLOAT32_BITS and not declared.flushes
+            return is_float32 and declared.rounding is Rounding.NEAREST_EVEN
+        case SplitK():
+            return rounds_to_nearest(declared.inner)
+        case Sequential() | Pairwise():
+            return True
+        case AnyGroups() | Aligned() | Reordered() | Promoted():
+            return False

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from incref.conformance.answers import Answers, canonical_codes
-from incref.conformance.case import Bounded, Case, Exact, Placement
+from incref.conformance.case import Bounded, Case, Exact, Placement, Related
 from incref.conformance.comparison import Mismatch, as_results, compare_bits, compare_bound
 from incref.conformance.generators.table import GENERATORS
 from incref.conformance.hints import find_hint
 from incref.conformance.implementation import Candidate, Choice, Implementation
 from incref.conformance.known_failures import KnownFailure, find_known
 from incref.conformance.memory import filling_new_memory, guards_hold, make_out, place
-from incref.conformance.plan import Plan, kept_bits
+from incref.conformance.plan import Plan, is_symmetric, kept_bits, rounds_to_nearest
 from incref.conformance.profiles import Profile
 from incref.conformance.result import Outcome, Result, Status
 from incref.conformance.suite import SUITE
@@ -37,9 +37,8 @@ def plan_cases(candidate: Candidate, *, level: int, seed: int = 0, least_level: 
         seed: of random cases.
         least_level: leave out the cases of lower levels.
     """
-    bits = kept_bits(candidate.accumulator) if OPS[candidate.op].exactness is Exactness.E2 else 0
     seen: set[str] = set()
-    for plan in _plans(least_level, level, seed, bits):
+    for plan in _plans(least_level, level, _first_plan(candidate, seed)):
         for generator in GENERATORS[candidate.op]:
             for case in generator(plan):
                 # Generators that cover pairs of options may come to the same case twice.
@@ -48,13 +47,28 @@ def plan_cases(candidate: Candidate, *, level: int, seed: int = 0, least_level: 
                     yield case
 
 
-def _plans(least_level: int, level: int, seed: int, bits: int) -> Iterator[Plan]:
+def _first_plan(candidate: Candidate, seed: int) -> Plan:
+    """What the declared accumulator lets cases ask."""
+    if OPS[candidate.op].exactness is not Exactness.E2:
+        return Plan(level=0, seed=seed)
+    declared = candidate.accumulator
+    return Plan(
+        level=0,
+        seed=seed,
+        bits=kept_bits(declared),
+        is_symmetric=is_symmetric(declared),
+        is_nearest=rounds_to_nearest(declared),
+    )
+
+
+def _plans(least_level: int, level: int, first: Plan) -> Iterator[Plan]:
     for step in range(least_level, min(level, 2) + 1):
-        yield Plan(level=step, seed=seed, bits=bits)
+        yield replace(first, level=step)
+    seed = first.seed
     while level > 2:
         seed += 1
         for step in (1, 2):
-            yield Plan(level=step, seed=seed, bits=bits, is_random_only=True)
+            yield replace(first, level=step, seed=seed, is_random_only=True)
 
 
 def run(
@@ -156,6 +170,8 @@ def run_case(candidate: Candidate, case: Case, answers: Answers, *, device: torc
     begun = time.perf_counter()
     try:
         got, found = _ask(candidate, case, want, device or torch.device("cpu"))
+        if found is None and isinstance(case.expected, Related):
+            want = _related(candidate, case, case.expected, want, device or torch.device("cpu"))
     except UnsupportedError as error:
         return _result(case, Status.NOT_SUPPORTED, str(error))
     except Exception as error:  # noqa: BLE001  # a kernel may raise anything
@@ -195,6 +211,15 @@ def _result(case: Case, status: Status, reason: str, seconds: float = 0.0) -> Re
     return Result(key=case.key, op=case.op, status=status, reason=reason, seconds=seconds)
 
 
+def _related(
+    candidate: Candidate, case: Case, relation: Related, like: tuple[Tensor, ...], device: torch.device
+) -> tuple[Tensor, ...]:
+    """What the answer to the related arguments says of the answer to the case; zeros are made positive."""
+    arguments = relation.other(case.arguments)
+    found, _ = _ask(candidate, replace(case, draw=lambda: arguments), like, device)
+    return tuple(relation.back(one) + 0.0 for one in found)
+
+
 def _judge(
     candidate: Candidate, case: Case, got: tuple[Tensor, ...], want: tuple[Tensor, ...]
 ) -> Mismatch | str | None:
@@ -203,6 +228,8 @@ def _judge(
             if Choice.ANY_NAN_CODE in candidate.choices and len(got) == len(want):
                 got, want = canonical_codes(got, case), canonical_codes(want, case)
             return compare_bits(got, want)
+        case Related():
+            return compare_bits(tuple(one + 0.0 for one in got), want)
         case Bounded():
             return compare_bound(got, want[0], case.expected.allowed(case.arguments, candidate.accumulator))
 

@@ -1,5 +1,7 @@
 """Draws the arguments of products in floating point: a weight, and what it is multiplied with."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,10 @@ from incref.formats import FORMATS, BlockFormat, FloatFormat, IntFormat
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, per_group
 from incref.ops import decode, dequantize_mx, encode
 
-__all__ = ["draw_fp8", "draw_mx", "draw_weight_only"]
+__all__ = ["Draw", "draw_fp8", "draw_mx", "draw_weight_only"]
+
+Draw = Callable[[Plan, str, str, int], Arguments]
+"""Draws the arguments of a plan, a kind, a probe and a length K."""
 
 
 def draw_weight_only(plan: Plan, kind: str, probe: str, length: int) -> Arguments:

@@ -1,19 +1,18 @@
 """Cases of matrix products in floating point: probes, bounded products, relations between products."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
-from incref.conformance.case import Arguments, Bounded, Case, Placement
-from incref.conformance.generators.factors import draw_fp8, draw_mx, draw_weight_only
+from incref.conformance.case import Bounded, Case, Placement
+from incref.conformance.generators.factors import Draw, draw_fp8, draw_mx, draw_weight_only
+from incref.conformance.generators.half_ulps import half_ulps
 from incref.conformance.generators.lefts import PROBES
 from incref.conformance.generators.matmul_bounds import ALLOWED
 from incref.conformance.generators.product_case import LENGTHS, product_case
+from incref.conformance.generators.relations import related_products
 from incref.conformance.plan import Plan
 
 __all__ = ["fp8_matmul_cases", "mx_matmul_cases", "weight_only_matmul_cases"]
-
-Draw = Callable[[Plan, str, str, int], Arguments]
-"""Draws the arguments of a plan, a kind, a probe and a length K."""
 
 _WEIGHTS = (
     "uint4/group32/zero",
@@ -63,16 +62,25 @@ def _products(plan: Plan, op: str, draw: Draw, kinds: Sequence[str]) -> Iterator
         memory = partial(draw, plan, kinds[0], "identity1", 33)
         yield product_case(plan, op, "memory", kinds[0], memory, placement=Placement.REUSED)
         return
+    yield from _probes(plan, op, draw, kinds)
+    if plan.level > 1:
+        return
+    yield from related_products(plan, op, draw, kinds)
+    if plan.is_nearest:
+        yield from half_ulps(plan, op)
+    for placement in Placement:
+        for kind in kinds[:3]:
+            memory = partial(draw, plan, kind, "signs_all", 65)
+            yield product_case(plan, op, "memory", kind, memory, placement=placement)
+
+
+def _probes(plan: Plan, op: str, draw: Draw, kinds: Sequence[str]) -> Iterator[Case]:
     for kind in kinds:
         for length in LENGTHS if plan.level == 1 else (*LENGTHS, 512, 1000):
             for probe in PROBES if length >= 3 else PROBES[1:]:
                 yield product_case(plan, op, probe, f"{kind}/{length}", partial(draw, plan, kind, probe, length))
         for length in (33, 64, 96, 160) if plan.level == 1 else (64, 96, 129, 256, 512):
             yield _bounded(plan, op, draw, kind, length)
-    for placement in Placement if plan.level == 1 else ():
-        for kind in kinds[:3]:
-            memory = partial(draw, plan, kind, "signs_all", 65)
-            yield product_case(plan, op, "memory", kind, memory, placement=placement)
 
 
 def _bounded(plan: Plan, op: str, draw: Draw, kind: str, length: int) -> Case:

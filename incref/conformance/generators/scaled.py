@@ -33,7 +33,7 @@ def ties_and_specials(fmt: ElementFormat, dtype: torch.dtype) -> tuple[Tensor, T
     return x, scale.to(torch.float64) if dtype is torch.float64 else scale
 
 
-def tie_case(
+def tie_case(  # noqa: PLR0917  # what a case is made of
     plan: Plan, op: str, name: str, rounding: Rounding, draw: Callable[[], dict[str, object]], placement: Placement
 ) -> Case:
     """Make a case of what `draw` gives, with random bits where the rounding takes them."""

@@ -20,6 +20,7 @@ __all__ = [
     "conformance_sweeps",
     "conformance_triton",
     "fault_score",
+    "identified_peers",
     "planted_faults",
     "witness_differences",
 ]
@@ -50,7 +51,8 @@ def fault_score() -> str:
     ]
     total = ["all", f"{found['planted']}", *(f"{killed}" for killed in found["killed"])]
     rows.append([*total, f"{found['controls']}, {found['seeds']} seeds each", f"{len(found['alarms'])}"])
-    return table(header, rows)
+    survivors = ", ".join(map(code, found["survivors"])) or "none"
+    return f"{table(header, rows)}\n\nNot found at level {levels[-1]}: {survivors}."
 
 
 def planted_faults() -> str:
@@ -73,6 +75,36 @@ def conformance_hpu() -> str:
         for chip, row in _load("hpu").items()
     ]
     return table(header, rows)
+
+
+def identified_peers() -> str:
+    """What other libraries implement, as `conformance.identify_peers` found it."""
+    rows = [[code(name), _finding(found), _unexplained(found)] for name, found in _load("identify").items()]
+    return table(["what", "implements", "not explained by it"], rows)
+
+
+def _finding(found: Mapping[str, Any]) -> str:
+    if "options" in found:
+        said = [
+            f"{option} {value}" + "".join(f" or {other}" for other in found["undecided"].get(option, ()))
+            for option, value in found["options"].items()
+        ]
+        presets = [f"preset {code(name)}" for name in found["presets"]]
+        return "; ".join([*said, *presets])
+    if "bits" in found:
+        how = f"{found['bits']} bits below the first, {found['rounding']}, groups of {found['group']}"
+        return f"{how}, {found['order']}" if found["order"] else how
+    orders = found.get("unexplained by order", {})
+    return "; ".join(
+        [f"scales {order}: {count:,} of {found['compared']:,} differ" for order, count in orders.items()]
+        or ["exact sums in int32", found["beyond int32"]]
+    )
+
+
+def _unexplained(found: Mapping[str, Any]) -> str:
+    if found.get("unexplained"):
+        return f"{found['unexplained']:,} of {found['compared']:,}; {found['first']}"
+    return found.get("first", "") if "unexplained by order" in found else ""
 
 
 def conformance_devices() -> str:

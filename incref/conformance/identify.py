@@ -84,6 +84,7 @@ class Identification:
         total: how many results were compared.
         preset: names of vendors' presets with the same choices.
         differences: first inputs that rule other values out.
+        first_unexplained: the first input of which the result is not explained, in words; "" if all are.
     """
 
     op: str
@@ -94,6 +95,7 @@ class Identification:
     total: int
     preset: tuple[str, ...]
     differences: tuple[Difference, ...]
+    first_unexplained: str = ""
 
 
 def identify(candidate: Candidate, fmt: str) -> Identification:
@@ -137,6 +139,7 @@ def identify(candidate: Candidate, fmt: str) -> Identification:
         total=sum(one.numel() for one in got),
         preset=_presets(target, chosen) if candidate.op == "quantize_mx" else (),
         differences=tuple(_differences(candidate.op, name, x, target, fixed, choices, chosen, got, undecided)),
+        first_unexplained=_first_unexplained(x, got, _ask(candidate.op, name, x, target, fixed, chosen)),
     )
 
 
@@ -197,16 +200,33 @@ def _differences(  # noqa: PLR0917  # the question, its answers, and the choice
                 if one.shape != right.shape or not bool(differs.any()):
                     continue
                 place = tuple(differs.nonzero()[0].tolist())
-                given = x[place] if one.shape == x.shape else x[place[0]].abs().max() if place else x.abs().max()
                 yield Difference(
                     option=option,
                     other=argument_text(other),
                     place=place,
-                    given=float(given).hex(),
+                    given=_given(x, one, place),
                     got=str(one[place].item()),
                     would_be=str(right[place].item()),
                 )
                 break
+
+
+def _first_unexplained(x: Tensor, got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> str:
+    for number, (one, right) in enumerate(zip(got, want, strict=False)):
+        if one.shape != right.shape or one.dtype is not right.dtype:
+            return f"result {number} is {one.dtype} {tuple(one.shape)}, not {right.dtype} {tuple(right.shape)}"
+        wrong = _differs(one, right).nonzero()
+        if len(wrong):
+            place = tuple(wrong[0].tolist())
+            given = f"{_given(x, one, place)} at {place}"
+            return f"result {number} of {given}: {one[place].item()}, not {right[place].item()}"
+    return ""
+
+
+def _given(x: Tensor, result: Tensor, place: tuple[int, ...]) -> str:
+    """The input of a result: the element itself, or the largest magnitude of what shares a scale."""
+    given = x[place] if result.shape == x.shape else x[place[0]].abs().max() if place else x.abs().max()
+    return float(given).hex()
 
 
 def _presets(fmt: Format, chosen: Options) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from incref.conformance.comparison import as_results
 from incref.conformance.implementation import Candidate
+from incref.conformance.summation_tree import describe_tree, summation_tree
 from incref.formats import Rounding
 from incref.numerics.granularity import PER_TOKEN
 from incref.ops import encode
@@ -17,6 +18,9 @@ __all__ = ["Measured", "probe_accumulator"]
 _MOST_BITS = 26
 _LENGTH = 256
 _FORMAT = "float8_e5m2"
+_IN_ORDER = 32
+_UNIT, _MASK = 2.0**-14, 2.0**26
+"""As far apart as products of the format are, so that float32 loses `_IN_ORDER` units beside a mask."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +32,14 @@ class Measured:
         rounding: what becomes of bits below these; None if it is none of nearest even, toward zero and down.
         group: how many neighbours are aligned to the largest of them before they are added; 1 if they are added one by
             one.
+        order: in which so many neighbours are added that the formats tell them apart, in words; "" if it is that of no
+            tree, such as where a unit cuts off.
     """
 
     bits: int
     rounding: Rounding | None
     group: int
+    order: str = ""
 
 
 def probe_accumulator(candidate: Candidate, *, length: int = _LENGTH) -> Measured:
@@ -58,7 +65,8 @@ def probe_accumulator(candidate: Candidate, *, length: int = _LENGTH) -> Measure
     if not held or held != list(range(1, len(held) + 1)):
         raise ValueError(f"1 should be left of 2**n + 1 - 2**n up to some n, and is for n in {held}")
     bits = len(held)
-    return Measured(bits=bits, rounding=_rounding(add, bits), group=_group(add, bits, length))
+    order = _order(lambda rows: _SUMS[candidate.op](candidate, rows))
+    return Measured(bits=bits, rounding=_rounding(add, bits), group=_group(add, bits, length), order=order)
 
 
 def _rounding(add: Callable[[Sequence[tuple[int, float]]], float], bits: int) -> Rounding | None:
@@ -88,6 +96,19 @@ def _group(add: Callable[[Sequence[tuple[int, float]]], float], bits: int, lengt
         if add([(0, top), (1, -top), (place, 1.0)]) == 1.0:
             return 1 if place == 2 else place
     return length
+
+
+def _order(add_rows: Callable[[Tensor], Tensor]) -> str:
+    """Describe the tree of a sum of `_IN_ORDER` products."""
+
+    def left(rows: Tensor) -> Tensor:
+        found = add_rows(torch.where(rows == 0, _UNIT, rows * _MASK))
+        return found[torch.arange(len(rows)), 0] / _UNIT
+
+    try:
+        return describe_tree(summation_tree(left, _IN_ORDER))
+    except ValueError:
+        return ""
 
 
 def _weight_only(candidate: Candidate, terms: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ def test_there_are_enough_and_each_says_what_it_is() -> None:
 def test_the_record_is_of_these_faults() -> None:
     assert RECORDED["planted"] == len(FAULTS)
     assert RECORDED["controls"] == len(CONTROLS)
+    assert RECORDED["seeds"] >= 5
     assert RECORDED["alarms"] == []
     assert RECORDED["killed"][1] >= 0.95 * RECORDED["planted"]
     assert set(RECORDED["found_by"]) | set(RECORDED["survivors"]) == {fault.name for fault in FAULTS}

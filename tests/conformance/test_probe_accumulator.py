@@ -14,14 +14,15 @@ from incref.formats import Rounding
 
 
 def test_float32_in_order() -> None:
-    want = Measured(bits=23, rounding=Rounding.NEAREST_EVEN, group=1)
+    want = Measured(bits=23, rounding=Rounding.NEAREST_EVEN, group=1, order="one after the other")
     assert probe_accumulator(Fp8().candidate(), length=8) == want
     assert probe_accumulator(WeightOnly().candidate(), length=8) == want
 
 
 def test_a_tensor_core_that_truncates_groups() -> None:
     found = probe_accumulator(Fp8TruncatingInFull().candidate(), length=40)
-    assert found == Measured(bits=13, rounding=Rounding.TOWARD_ZERO, group=32)
+    want = Measured(bits=13, rounding=Rounding.TOWARD_ZERO, group=32, order="all 32 at once")
+    assert found == want
 
 
 def test_bfloat16_sums() -> None:
@@ -29,7 +30,8 @@ def test_bfloat16_sums() -> None:
 
 
 def test_pairwise_sums_are_no_groups() -> None:
-    assert probe_accumulator(WeightOnlyPairwise().candidate(), length=8).bits == 23
+    found = probe_accumulator(WeightOnlyPairwise().candidate(), length=8)
+    assert (found.bits, found.order) == (23, "neighbours, level by level")
 
 
 def test_the_exact_reference_keeps_more_than_any_accumulator() -> None:

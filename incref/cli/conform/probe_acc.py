@@ -27,6 +27,8 @@ def probe_acc(
         found = probe_accumulator(candidate)
     rounding = "none of the roundings that are known" if found.rounding is None else found.rounding.value
     typer.echo(f"{implementation} {op}: {found.bits} bits below the first, {rounding}, groups of {found.group}")
+    if found.order:
+        typer.echo(f"neighbours are added {found.order}")
     declared = kept_bits(candidate.accumulator)
     typer.echo(f"declared: {candidate.accumulator!r}, which keeps {declared}")
     if found.bits < declared:

@@ -1,0 +1,192 @@
+"""What other libraries' conversions and products implement, identified from outside.
+
+python -m conformance.identify_peers
+TRITON_INTERPRET=1 python -m conformance.identify_peers triton
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib.metadata import version
+
+import ml_dtypes
+import numpy as np
+import torch
+from torch import Tensor
+from torchao.prototype.mx_formats.config import ScaleCalculationMode
+from torchao.prototype.mx_formats.mx_tensor import to_mx
+
+from conformance.record import Json, environment, store
+from incref.conformance.identify import Identification, identify
+from incref.conformance.implementation import Candidate
+from incref.conformance.probe_accumulator import probe_accumulator
+from incref.formats import ScaleOrder
+from incref.numerics.granularity import PER_TENSOR, PER_TOKEN
+from incref.ops import int8_matmul
+
+__all__ = ["main"]
+
+_KIND = "identify"
+_CASTS = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
+_SMALL = ("float8_e4m3", "float8_e3m4", "float6_e2m3fn", "float6_e3m2fn", "float4_e2m1fn")
+
+
+def _torch_cast(x: Tensor, fmt: str) -> Tensor:
+    return x.to(getattr(torch, fmt)).view(torch.uint8)
+
+
+def _ml_dtypes_cast(x: Tensor, fmt: str) -> Tensor:
+    with np.errstate(all="ignore"):
+        return torch.from_numpy(x.numpy().astype(getattr(ml_dtypes, fmt)).view(np.uint8))
+
+
+def _torchao_mx(x: Tensor, _: str, *, mode: ScaleCalculationMode) -> tuple[Tensor, Tensor]:
+    scale, codes = to_mx(x.contiguous(), torch.float8_e4m3fn, 32, mode)
+    return codes.view(torch.uint8), scale.view(torch.uint8)
+
+
+def _conversions() -> Iterator[tuple[str, Candidate, str]]:
+    """Name, black box and format."""
+    for fmt in _CASTS:
+        yield f"torch {version('torch')} Tensor.to", Candidate(op="encode", fn=_torch_cast), fmt
+    for fmt in (*_CASTS, *_SMALL):
+        yield f"ml_dtypes {version('ml_dtypes')} astype", Candidate(op="encode", fn=_ml_dtypes_cast), fmt
+    for mode in ScaleCalculationMode:
+        box = Candidate(op="quantize_mx", fn=partial(_torchao_mx, mode=mode))
+        yield f"torchao {version('torchao')} to_mx {mode.name}", box, "mxfp8_e4m3"
+
+
+def _interpreted() -> Iterator[tuple[str, Candidate, str]]:
+    from conformance.interpreted_cast import cast  # noqa: PLC0415  # Triton decides at its import whether it interprets
+
+    for fmt in ("float8_e4m3fn", "float8_e5m2"):
+        yield f"triton {version('triton')} interpreter, tensor.to", Candidate(op="encode", fn=cast), fmt
+
+
+def _found(found: Identification) -> dict[str, Json]:
+    return {
+        "op": found.op,
+        "format": found.fmt,
+        "options": dict(found.options),
+        "undecided": {option: list(values) for option, values in found.undecided.items()},
+        "compared": found.total,
+        "unexplained": found.mismatches,
+        "presets": list(found.preset),
+        "differences": [
+            f"not {one.option}={one.other}: {one.given} gives {one.got}, not {one.would_be}"
+            for one in found.differences
+        ],
+        "first": found.first_unexplained,
+        "environment": environment(),
+    }
+
+
+def _scaled_mm(
+    x: Tensor, w: Tensor, _x_scale: None, _w_scale: None, *, x_fmt: str, w_fmt: str, dtype: torch.dtype
+) -> Tensor:
+    one = torch.tensor(1.0)
+    a, b = (codes.view(getattr(torch, fmt)) for codes, fmt in ((x, x_fmt), (w, w_fmt)))
+    return torch._scaled_mm(a, b.T, scale_a=one, scale_b=one, out_dtype=dtype)  # noqa: SLF001  # its name
+
+
+def _accumulator(box: Callable[..., Tensor]) -> dict[str, Json]:
+    found = probe_accumulator(Candidate(op="fp8_matmul", fn=box))
+    rounding = None if found.rounding is None else found.rounding.value
+    return {
+        "op": "fp8_matmul",
+        "bits": found.bits,
+        "rounding": rounding,
+        "group": found.group,
+        "order": found.order,
+        "environment": environment(),
+    }
+
+
+def _int_mm(x: Tensor, w: Tensor) -> Tensor:
+    return torch._int_mm(x, w.T)  # noqa: SLF001  # its name
+
+
+def _integer_sums() -> dict[str, Json]:
+    """Codes of every size, at the largest K whose sums an int32 holds, and one more, whose sum it does not."""
+    generator = torch.Generator().manual_seed(0)
+    x, w = (torch.randint(-128, 128, (32, 4096), generator=generator, dtype=torch.int8) for _ in range(2))
+    differ = int((_int_mm(x, w) != int8_matmul(x, w)).sum())
+    least = torch.full((32, (1 << 17)), -128, dtype=torch.int8)
+    beyond = int(_int_mm(least, least)[0, 0])
+    return {
+        "op": "int8_matmul",
+        "compared": x.shape[0] * w.shape[0],
+        "unexplained": differ,
+        "beyond int32": f"2**17 products (-128) * (-128) give {beyond}, the exact sum is {1 << 31}",
+        "environment": environment(),
+    }
+
+
+def _qlinear() -> dict[str, Json]:
+    """Which order of the scales explains oneDNN's int8 linear layer, with a scale for x and one for every channel."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (64, 512), generator=generator, dtype=torch.uint8)
+    w = torch.randint(-128, 128, (48, 512), generator=generator, dtype=torch.int8)
+    x_scale, x_zero = torch.tensor(0.0371), torch.tensor(113, dtype=torch.int32)
+    w_scale = torch.rand(48, generator=generator) * 0.09 + 0.01
+    packed = torch.ops.onednn.qlinear_prepack(w.T.contiguous().T, list(x.shape))
+    got = torch.ops.onednn.qlinear_pointwise(
+        x,
+        float(x_scale),
+        int(x_zero),
+        packed,
+        w_scale,
+        torch.zeros(48, dtype=torch.int64),
+        None,
+        1.0,
+        0,
+        torch.float32,
+        "none",
+        [],
+        "",
+    )
+    differ: dict[str, Json] = {}
+    first = ""
+    for order in ScaleOrder:
+        want = int8_matmul(
+            x,
+            w,
+            x_scale,
+            w_scale.unsqueeze(1),
+            x_zero_point=x_zero,
+            x_granularity=PER_TENSOR,
+            w_granularity=PER_TOKEN,
+            order=order,
+        )
+        wrong = (got != want).nonzero()
+        differ[order.value] = len(wrong)
+        if len(wrong) and not first:
+            m, n = wrong[0].tolist()
+            first = (
+                f"at {(m, n)}, scales {float(x_scale).hex()} and {float(w_scale[n]).hex()}: "
+                f"{float(got[m, n]).hex()}, by {order.value} {float(want[m, n]).hex()}"
+            )
+    return {
+        "op": "int8_matmul",
+        "compared": got.numel(),
+        "unexplained by order": differ,
+        "first": first,
+        "environment": environment(),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Identify all, and keep what was found."""
+    names = sys.argv[1:] if arguments is None else list(arguments)
+    for name, box, fmt in _interpreted() if "triton" in names else _conversions():
+        store(_KIND, f"{name} {fmt}", _found(identify(box, fmt)))
+    if "triton" not in names:
+        torch_version = version("torch")
+        store(_KIND, f"torch {torch_version} _int_mm", _integer_sums())
+        store(_KIND, f"torch {torch_version} onednn.qlinear_pointwise", _qlinear())
+        store(_KIND, f"torch {torch_version} _scaled_mm float8_e5m2", _accumulator(_scaled_mm))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

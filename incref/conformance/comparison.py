@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from fractions import Fraction
 
@@ -56,6 +56,7 @@ class Mismatch:
         got_bits: its pattern in hexadecimal.
         want_bits: likewise.
         steps: for each of the places, how many values of the dtype lie between; for a bound, beyond its end.
+        shares: for a bound, the error at each of the places as a multiple of what is allowed there; Inf if nothing is.
     """
 
     result: int
@@ -69,6 +70,7 @@ class Mismatch:
     got_bits: str
     want_bits: str
     steps: tuple[int, ...]
+    shares: tuple[float, ...] = ()
 
 
 def as_results(found: object) -> tuple[Tensor, ...]:
@@ -130,7 +132,10 @@ def compare_bound(got: Sequence[Tensor], want: Tensor, allowed: Interval) -> Mis
     if not bool(differs.any()):
         return None
     nearest = torch.where(one > high, high, low)
-    return _describe(0, one, nearest, differs, Kind.BEYOND_BOUND)
+    found = _describe(0, one, nearest, differs, Kind.BEYOND_BOUND)
+    middle, half = (low.double() + high.double()) / 2, (high.double() - low.double()) / 2
+    shares = ((one.double() - middle).abs() / half)[differs]
+    return replace(found, shares=tuple(shares[: len(found.places)].tolist()))
 
 
 def _describe(number: int, got: Tensor, want: Tensor, differs: Tensor, kind: Kind | None = None) -> Mismatch:

@@ -1,5 +1,6 @@
 """An outcome as one HTML page that needs nothing else."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -87,6 +88,7 @@ def _failure(result: Result) -> Iterator[str]:
     if result.mismatch is not None:
         yield _heat_map(result.mismatch)
         yield _histogram(result.mismatch)
+        yield _histogram_of_shares(result.mismatch)
 
 
 def _heat_map(mismatch: Mismatch) -> str:
@@ -122,6 +124,21 @@ def _histogram(mismatch: Mismatch) -> str:
         for place in range(low, high + 1)
     )
     return _svg((high - low + 1) * 14, 60, f"steps off, {_range(low)} to {_range(high)}", bars)
+
+
+def _histogram_of_shares(mismatch: Mismatch) -> str:
+    """How many times the bound errors are: one bar for each power of two, from the bound itself on."""
+    finite = [share for share in mismatch.shares if math.isfinite(share)]
+    if not finite:
+        return ""
+    bins = Counter(max(math.frexp(share)[1] - 1, 0) for share in finite)
+    last, most = max(bins), max(bins.values())
+    bars = "".join(
+        f'<rect x="{place * 14}" y="{60 - 60 * bins[place] / most:.0f}" width="12" '
+        f'height="{60 * bins[place] / most:.0f}" fill="#345"><title>from {1 << place}: {bins[place]}</title></rect>'
+        for place in range(last + 1)
+    )
+    return _svg((last + 1) * 14, 60, f"error / bound, 1 to {1 << last}", bars)
 
 
 def _range(place: int) -> str:

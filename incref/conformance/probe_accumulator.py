@@ -59,7 +59,7 @@ def probe_accumulator(candidate: Candidate, *, length: int = _LENGTH) -> Measure
         row = torch.zeros(1, length)
         for place, value in terms:
             row[0, place] = value
-        return float(_SUMS[candidate.op](candidate, row)[0, 0])
+        return float(_SUMS[candidate.op](candidate, row)[0])
 
     held = [bits for bits in range(1, _MOST_BITS) if add([(0, 2.0**bits), (1, 1.0), (2, -(2.0**bits))]) == 1.0]
     if not held or held != list(range(1, len(held) + 1)):
@@ -102,8 +102,7 @@ def _order(add_rows: Callable[[Tensor], Tensor]) -> str:
     """Describe the tree of a sum of `_IN_ORDER` products."""
 
     def left(rows: Tensor) -> Tensor:
-        found = add_rows(torch.where(rows == 0, _UNIT, rows * _MASK))
-        return found[torch.arange(len(rows)), 0] / _UNIT
+        return add_rows(torch.where(rows == 0, _UNIT, rows * _MASK)) / _UNIT
 
     try:
         return describe_tree(summation_tree(left, _IN_ORDER))
@@ -112,21 +111,22 @@ def _order(add_rows: Callable[[Tensor], Tensor]) -> str:
 
 
 def _weight_only(candidate: Candidate, terms: Tensor) -> Tensor:
+    """The sum of every row."""
     found = candidate.call(
         {
             "x": terms,
-            "w": torch.ones(terms.shape, dtype=torch.int8),
+            "w": torch.ones(1, terms.shape[1], dtype=torch.int8),
             "scale": torch.ones(1, 1),
             "fmt": "int8",
             "granularity": PER_TOKEN,
             "dtype": torch.float32,
         }
     )
-    return as_results(found)[0]
+    return as_results(found)[0][:, 0]
 
 
 def _fp8(candidate: Candidate, terms: Tensor) -> Tensor:
-    """Both factors have about half of the exponent of a term."""
+    """The same; both factors have about half of the exponent of a term."""
     exponent = torch.where(terms == 0, 0, torch.frexp(terms).exponent)
     half = exponent // 2
     x, w = torch.ldexp(terms, -half), torch.ldexp(torch.ones_like(terms), half)
@@ -141,7 +141,7 @@ def _fp8(candidate: Candidate, terms: Tensor) -> Tensor:
             "dtype": torch.float32,
         }
     )
-    return as_results(found)[0]
+    return as_results(found)[0].diagonal()
 
 
 _SUMS: dict[str, Callable[[Candidate, Tensor], Tensor]] = {"weight_only_matmul": _weight_only, "fp8_matmul": _fp8}

@@ -1,5 +1,6 @@
 """An outcome as a summary for people and as JSON for programs."""
 
+import math
 import platform
 from collections import Counter
 
@@ -101,6 +102,7 @@ def _mismatch(mismatch: Mismatch) -> dict[str, Json]:
         "places": [list(place) for place in mismatch.places[:_MOST_PLACES]],
         "kinds": {kind.value: count for kind, count in mismatch.kinds.items()},
         "steps": list(mismatch.steps[:_MOST_PLACES]),
+        "shares_of_bound": [share if math.isfinite(share) else None for share in mismatch.shares[:_MOST_PLACES]],
         "got": mismatch.got,
         "want": mismatch.want,
         "got_bits": mismatch.got_bits,

@@ -138,4 +138,4 @@ def _is_in_lanes(tree: Tree, lanes: int, length: int) -> bool:
     wanted = {
         (i, j): (max(i, j) // lanes) + 1 for i in range(length) for j in range(i + 1, length) if i % lanes == j % lanes
     }
-    return bool(wanted) and all(seen[pair] == size for pair, size in wanted.items())
+    return length % lanes == 0 and all(seen[pair] == size for pair, size in wanted.items())

@@ -20,7 +20,7 @@ __all__ = [
 
 
 def block_parts(
-    shape: tuple[int, ...], block: tuple[int, ...], itemsize: int
+    shape: tuple[int, ...], block: tuple[int, ...], itemsize: int, *, limit: int | None = None
 ) -> Iterator[tuple[Slices, Slices, tuple[int, ...]]]:
     """Cover a tensor in pieces that are whole blocks or lie inside one.
 
@@ -28,12 +28,13 @@ def block_parts(
         shape: extents of the tensor.
         block: extent of a block along every dimension.
         itemsize: bytes that a temporary takes for an element.
+        limit: bytes of a temporary of a piece, as for `chunk_slices`.
 
     Returns:
         For every piece: its slices, those of its scales, and the extents of a block inside the piece.
     """
     unit = tuple(1 if extent >= size else extent for extent, size in zip(block, shape, strict=True))
-    for part in chunk_slices(shape, unit, itemsize):
+    for part in chunk_slices(shape, unit, itemsize, limit=limit):
         pairs = list(zip(part, block, strict=True))
         scales = tuple(slice(s.start // extent, -(-s.stop // extent)) for s, extent in pairs)
         yield part, scales, tuple(min(extent, s.stop - s.start) for s, extent in pairs)

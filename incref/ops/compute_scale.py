@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from incref.formats import E8M0, Format, IntFormat, ScaleRule, SymmetricScale
+from incref.formats import E8M0, ElementFormat, Format, IntFormat, ScaleRule, SymmetricScale
 from incref.numerics.amax import magnitudes, negative_magnitudes, positive_magnitudes, reduce_amax
 from incref.numerics.checks import require_subnormals
 from incref.numerics.granularity import PER_TENSOR, Granularity
@@ -15,7 +15,7 @@ from incref.numerics.scales import affine_scale, float_scale, grid_limit, scale_
 from incref.ops.contract import Arg, Exactness, op
 from incref.ops.encode import get_element_format
 
-__all__ = ["compute_scale"]
+__all__ = ["compute_scale", "scale_of_amax"]
 
 
 @op(
@@ -76,34 +76,59 @@ def compute_scale(
     tensor([[0.0500],
             [0.0039]])
     """
-    target = get_element_format(fmt)
-    layout = float_format_of(compute_dtype(x.dtype))
+    return scale_of_amax(
+        lambda select: _amax_of_blocks(x, granularity, select),
+        get_element_format(fmt),
+        compute_dtype(x.dtype),
+        rule=rule,
+        symmetric=symmetric,
+        symmetric_scale=symmetric_scale,
+    )
+
+
+def scale_of_amax(
+    amax_of: Callable[[Callable[[Patterns], Tensor]], Tensor],
+    fmt: ElementFormat,
+    dtype: torch.dtype,
+    *,
+    rule: ScaleRule,
+    symmetric: bool,
+    symmetric_scale: SymmetricScale,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Do what `compute_scale` does after the look through the blocks.
+
+    Args:
+        amax_of: the largest magnitude pattern of every block, among those that it is told to select.
+        fmt: the format of the elements.
+        dtype: that of the arithmetic, whose patterns `amax_of` gives.
+        rule: see `compute_scale`, as for the rest.
+        symmetric: whether there is no zero point.
+        symmetric_scale: which magnitude goes where.
+    """
+    layout = float_format_of(dtype)
     if not symmetric:
-        if not isinstance(target, IntFormat) or rule.is_power_of_two:
+        if not isinstance(fmt, IntFormat) or rule.is_power_of_two:
             raise ValueError(
                 "an asymmetric scale needs an integer format and the rule DIVIDE or RECIPROCAL, "
-                f"got {target.name} and {rule}"
+                f"got {fmt.name} and {rule}"
             )
         require_subnormals("an asymmetric compute_scale")
-        below = _amax_of_blocks(x, granularity, negative_magnitudes).view(compute_dtype(x.dtype))
-        above = _amax_of_blocks(x, granularity, positive_magnitudes).view(compute_dtype(x.dtype))
-        return affine_scale(below, above, target, rule)
-    limit = grid_limit(target, symmetric_scale)
+        return affine_scale(
+            amax_of(negative_magnitudes).view(dtype), amax_of(positive_magnitudes).view(dtype), fmt, rule
+        )
+    limit = grid_limit(fmt, symmetric_scale)
     if rule.is_power_of_two:
-        amax = _amax_of_blocks(x, granularity, magnitudes)
-        exponent = scale_exponent(amax, layout, target, rule).clamp(E8M0.emin, E8M0.emax)
+        amax = amax_of(magnitudes)
+        exponent = scale_exponent(amax, layout, fmt, rule).clamp(E8M0.emin, E8M0.emax)
         assert layout.inf_code is not None
         return scale_codes(exponent, amax >= layout.inf_code, E8M0)
     if rule is ScaleRule.RECIPROCAL and limit * layout.smallest_normal > 1:
         require_subnormals(f"compute_scale by the reciprocal of {limit}")
-    if symmetric_scale is SymmetricScale.EXTREME and isinstance(target, IntFormat):
-        below = _amax_of_blocks(x, granularity, negative_magnitudes)
-        above = _amax_of_blocks(x, granularity, positive_magnitudes)
-        amax = torch.maximum(below, above).view(compute_dtype(x.dtype))
-        scale = float_scale(amax, limit, rule)
+    if symmetric_scale is SymmetricScale.EXTREME and isinstance(fmt, IntFormat):
+        below, above = amax_of(negative_magnitudes), amax_of(positive_magnitudes)
+        scale = float_scale(torch.maximum(below, above).view(dtype), limit, rule)
         return torch.where((above > below) & scale.isfinite(), -scale, scale)
-    amax = _amax_of_blocks(x, granularity, magnitudes).view(compute_dtype(x.dtype))
-    return float_scale(amax, limit, rule)
+    return float_scale(amax_of(magnitudes).view(dtype), limit, rule)
 
 
 def _amax_of_blocks(x: Tensor, granularity: Granularity, select: Callable[[Patterns], Tensor]) -> Tensor:

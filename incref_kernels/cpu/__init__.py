@@ -1,9 +1,9 @@
-"""Backend "cpu": the references, compiled for the processor by Inductor."""
+"""Backend "cpu": kernels for the processor, compiled by LLVM from the reference's own arithmetic."""
 
 from incref.backends.backend import Backend
-from incref_kernels.cpu import compiled
-from incref_kernels.cpu.compiler import why_unavailable
+from incref_kernels.cpu.available import why_unavailable
+from incref_kernels.cpu.table import KERNELS
 
 __all__ = ["BACKEND"]
 
-BACKEND = Backend(name="cpu", why_unavailable=why_unavailable, kernels=compiled.KERNELS, devices=("cpu",))
+BACKEND = Backend(name="cpu", why_unavailable=why_unavailable, kernels=KERNELS, devices=("cpu",))

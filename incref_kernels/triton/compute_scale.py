@@ -13,7 +13,7 @@ from incref.numerics.patterns import float_format_of
 from incref.numerics.scaled import compute_dtype
 from incref.numerics.scales import grid_limit
 from incref.ops.encode import get_element_format
-from incref_kernels.triton.blocks import Blocks, blocks_of
+from incref_kernels.blocks import Blocks, blocks_of
 from incref_kernels.triton.device.amax import ALL, FINITE, NEGATIVE, POSITIVE, amax_across_kernel, amax_along_kernel
 from incref_kernels.triton.device.facts import working_layout
 from incref_kernels.triton.device.scale_kernels import affine_scale_kernel, float_scale_kernel, power_scale_kernel

@@ -8,10 +8,10 @@ import triton.language as tl
 from torch import Tensor
 
 from incref.backends.backend import Kernel
-from incref.formats import BlockFormat, Format
-from incref.numerics.codes import code_dtype
+from incref.formats import Format
 from incref.numerics.patterns import float_format_of
 from incref.ops.quantize_mx import get_block_format, require_axis
+from incref_kernels.block_options import require_blocks
 from incref_kernels.triton.device.decode import decode_patterns
 from incref_kernels.triton.device.divide import value_of
 from incref_kernels.triton.device.facts import integer_type, working_layout
@@ -113,7 +113,7 @@ def dequantize_mx(
     source = get_block_format(fmt)
     require_axis(codes, axis)
     axis = axis % codes.ndim
-    _require(codes, scale, source, axis, tensor_scale)
+    require_blocks(codes, scale, source, axis, tensor_scale)
     values = torch.empty(codes.shape, dtype=dtype, device=codes.device)
     length, inner, size = codes.shape[axis], math.prod(codes.shape[axis + 1 :]), source.block_size
     tensors = (codes.contiguous(), scale.contiguous(), tensor_scale, values.view(pattern_dtype(dtype)))
@@ -144,23 +144,6 @@ def dequantize_mx(
             COLUMNS=columns,
         )
     return values
-
-
-def _require(codes: Tensor, scale: Tensor, fmt: BlockFormat, axis: int, tensor_scale: Tensor | None) -> None:
-    """Refuse what the reference refuses."""
-    if codes.dtype is not code_dtype(fmt.element):
-        raise TypeError(f"element codes of {fmt.name} must be {code_dtype(fmt.element)}, got {codes.dtype}")
-    if scale.dtype is not torch.uint8:
-        raise TypeError(f"scale codes of {fmt.name} must be torch.uint8, got {scale.dtype}")
-    if fmt.has_tensor_scale != (tensor_scale is not None):
-        raise ValueError(f"{fmt.name} {'needs a' if fmt.has_tensor_scale else 'has no'} tensor_scale")
-    blocks = triton.cdiv(codes.shape[axis], fmt.block_size)
-    wanted = (*codes.shape[:axis], blocks, *codes.shape[axis + 1 :])
-    if tuple(scale.shape) != wanted:
-        raise ValueError(
-            f"the scale of codes of shape {tuple(codes.shape)} in blocks of {fmt.block_size} along axis {axis} must "
-            f"have the shape {wanted}, got {tuple(scale.shape)}"
-        )
 
 
 def why_not(

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from incref.backends.backend import Kernel
 from incref.formats import (
-    BlockFormat,
     BlockRule,
     Format,
     IntRange,
@@ -25,6 +24,7 @@ from incref.numerics.mx import BlockSpecials
 from incref.numerics.patterns import float_format_of
 from incref.numerics.rounding import require_random_bits
 from incref.ops.quantize_mx import get_block_format, require_axis
+from incref_kernels.block_options import require_tensor_scale, scale_rule
 from incref_kernels.triton.compute_scale import tensor_scale as find_tensor_scale
 from incref_kernels.triton.device.blocks import encode_mx_blocks, encode_nvfp4_blocks
 from incref_kernels.triton.device.facts import block_may_refuse, working_layout
@@ -193,8 +193,8 @@ def quantize_mx(
     require_axis(x, axis)
     require_random_bits(x, rounding, random_bits)
     x = x.contiguous()
-    rule = _rule(target, rule)
-    tensor_scale = _tensor_scale(x, target, tensor_scale)
+    rule = scale_rule(target, rule)
+    tensor_scale = require_tensor_scale(x, target, tensor_scale, find_tensor_scale)
     specials = BlockSpecials(nan=nan_block, inf=inf_block)
     to = Encoding(fmt=target.element, rounding=rounding, overflow=overflow, nan=nan, int_range=int_range)
     axis = axis % x.ndim
@@ -243,31 +243,6 @@ def _blocks_along(row: int, size: int, tile: Tile) -> int:
     """How many blocks of a row a program takes: no more than there are."""
     blocks: int = triton.next_power_of_2(max(triton.cdiv(row, size), 1))
     return min(tile.elements // size, blocks)
-
-
-def _rule(fmt: BlockFormat, rule: ScaleRule | None) -> ScaleRule:
-    """Put the default for None, and refuse rules of the other kind."""
-    rule = rule or (ScaleRule.DIVIDE if fmt.has_tensor_scale else ScaleRule.FLOOR)
-    if fmt.has_tensor_scale and rule is not ScaleRule.DIVIDE:
-        raise ValueError(f"{fmt.name} takes the rule DIVIDE only, got {rule}")
-    if not fmt.has_tensor_scale and not rule.is_power_of_two:
-        raise ValueError(f"{fmt.name} has scales that are powers of two; use FLOOR, CEIL, EVEN or RCEIL, got {rule}")
-    return rule
-
-
-def _tensor_scale(x: Tensor, fmt: BlockFormat, given: Tensor | None) -> Tensor | None:
-    """Check the scale of the tensor that is given, or find it where the format has one."""
-    if not fmt.has_tensor_scale:
-        if given is not None:
-            raise ValueError(f"{fmt.name} has no tensor_scale")
-        return None
-    if x.dtype is torch.float64:
-        raise TypeError(f"{fmt.name} is computed in float32 and takes no float64; round x first")
-    if given is None:
-        return find_tensor_scale(x, fmt.element.qmax * fmt.scale.qmax)
-    if given.dtype is not torch.float32 or given.shape != ():
-        raise ValueError(f"tensor_scale must be torch.float32 of shape (), got {given.dtype} of {tuple(given.shape)}")
-    return given
 
 
 def why_not(

@@ -9,7 +9,7 @@ from incref.numerics.encode import Encoding
 from incref.numerics.granularity import Granularity
 from incref.numerics.patterns import float_format_of
 from incref.numerics.scaled import product_dtype
-from incref_kernels.triton.blocks import Blocks, blocks_of
+from incref_kernels.blocks import Blocks, blocks_of
 from incref_kernels.triton.device.facts import may_refuse, working_layout
 from incref_kernels.triton.device.scaled import dequantize_kernel, quantize_kernel
 from incref_kernels.triton.launch import launch, lost_flag, pattern_dtype, raise_if_lost

@@ -5,12 +5,12 @@ An entry is one file, named for the digest of all that its content depends on: a
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from incref_kernels.llvm import engine
+from incref_kernels.llvm.disk import source_digest, write_whole
 from incref_kernels.triton.native.host.segments import Site
 from incref_kernels.triton.native.llir.cursor import Cursor
 from incref_kernels.triton.native.llir.locations import SourceLine
@@ -18,7 +18,7 @@ from incref_kernels.triton.native.llir.parse_types import parse_type
 from incref_kernels.triton.native.llir.types import FloatType, Type
 from incref_kernels.triton.native.worker import Layout
 
-__all__ = ["Artifact", "default_directory", "digest", "read", "write"]
+__all__ = ["Artifact", "digest", "read", "write"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +42,10 @@ class Artifact:
     sites: tuple[Site, ...]
 
 
-def default_directory() -> Path:
-    """Where entries are kept unless told otherwise: below the user's cache directory."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "incref" / "triton-native"
-
-
 @cache
 def _own_source() -> str:
-    """A digest of this package: what it makes depends on it."""
-    parts = hashlib.sha256()
-    root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        parts.update(path.read_bytes())
-    return parts.hexdigest()
+    """A digest of what makes the entries: this package, and the one that compiles."""
+    return source_digest([Path(__file__).parent, Path(engine.__file__).parent])
 
 
 def digest(*parts: str) -> str:
@@ -89,10 +80,7 @@ def write(directory: Path, name: str, artifact: Artifact) -> None:
         "layout": artifact.layout.__dict__,
         "sites": [(site.what, site.line.file, site.line.line) for site in artifact.sites],
     }
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=directory, delete=False) as file:
-        file.write(json.dumps(facts).encode() + b"\n" + artifact.image)
-    Path(file.name).replace(directory / name)
+    write_whole(directory / name, json.dumps(facts).encode() + b"\n" + artifact.image)
 
 
 def _tuples(value: list[object]) -> tuple[object, ...]:

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from incref_kernels.triton.native import cache, engine, triton_internals
+from incref_kernels.llvm import engine
+from incref_kernels.llvm.disk import cache_directory
+from incref_kernels.triton.native import cache, triton_internals
 from incref_kernels.triton.native.compiled import CompiledKernel, default_threads
 from incref_kernels.triton.native.host.checks import Check
 from incref_kernels.triton.native.host.program import host_module
@@ -175,6 +177,6 @@ def native(
         fused=fused,
         checks=frozenset(check for check, wanted in wishes.items() if wanted),
         outputs=tuple(outputs),
-        directory=directory or cache.default_directory(),
+        directory=directory or cache_directory("triton-native"),
     )
     return Native(kernel, options)

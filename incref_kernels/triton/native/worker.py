@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 
 from incref.errors import FlushDenormalError
-from incref_kernels.triton.native.engine import LoadedKernel
+from incref_kernels.llvm.engine import LoadedKernel
 from incref_kernels.triton.native.host.context import Context
 from incref_kernels.triton.native.host.races import NOTE_BYTES
 from incref_kernels.triton.native.printing import PRINT

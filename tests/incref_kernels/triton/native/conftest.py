@@ -35,7 +35,7 @@ def run_lanes(
     arch: str = "gfx942",
     shared: bool = False,
 ) -> Tensor:
-    from incref_kernels.triton.native import engine
+    from incref_kernels.llvm import engine
     from incref_kernels.triton.native.compiled import CompiledKernel
     from incref_kernels.triton.native.host.checks import Check
     from incref_kernels.triton.native.host.program import host_module

@@ -6,7 +6,8 @@ import triton
 import triton.language as tl
 
 from incref.errors import FlushDenormalError, UnsupportedError
-from incref_kernels.triton.native import engine, triton_internals
+from incref_kernels.llvm import engine
+from incref_kernels.triton.native import triton_internals
 from incref_kernels.triton.native.native import native
 
 

@@ -11,7 +11,7 @@ try:
     import llvmlite
     import llvmlite.binding as llvm
 except ImportError as error:  # pragma: no cover
-    raise UnsupportedError("running Triton kernels natively needs llvmlite: pip install 'llvmlite>=0.45'") from error
+    raise UnsupportedError("compiling kernels for the CPU needs llvmlite: pip install 'llvmlite>=0.45'") from error
 
 __all__ = ["LoadedKernel", "build", "host_description", "load"]
 
@@ -25,7 +25,7 @@ def _machine() -> "llvm.TargetMachine":
     if llvm.llvm_version_info[0] < _OLDEST_LLVM:
         found = ".".join(map(str, llvm.llvm_version_info))
         raise UnsupportedError(
-            f"running Triton kernels natively needs LLVM {_OLDEST_LLVM} or newer, llvmlite {llvmlite.__version__} "
+            f"compiling kernels for the CPU needs LLVM {_OLDEST_LLVM} or newer, llvmlite {llvmlite.__version__} "
             f"has {found}: pip install 'llvmlite>=0.45'"
         )
     llvm.initialize_native_target()

@@ -1,5 +1,5 @@
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, per_block, per_channel, per_group
-from incref_kernels.triton.blocks import Blocks, blocks_of
+from incref_kernels.blocks import Blocks, blocks_of
 
 
 def found(*numbers: int) -> Blocks:

@@ -1,0 +1,1 @@
+"""Functions on tiles compiled for this processor: traced, written as LLVM instructions, wrapped in loops."""

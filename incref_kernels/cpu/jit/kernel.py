@@ -1,0 +1,158 @@
+"""A function on tiles, compiled for this processor, and its launch."""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+import incref.formats
+import incref.numerics
+from incref_kernels.cpu.jit.loops import SIZES, module_text
+from incref_kernels.cpu.jit.ports import Port, TileShape
+from incref_kernels.cpu.jit.threads import in_parts
+from incref_kernels.llvm import disk
+
+__all__ = ["Matrices", "TileKernel"]
+
+Body = Callable[..., Tensor | tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrices:
+    """Contiguous tensors of elements seen as [matrices, length, inner], and what shares a scale in them.
+
+    Attributes:
+        matrices: how many.
+        length: rows of a matrix; 1 where tiles are pieces of rows.
+        inner: columns.
+        extent: columns of a block; None for all.
+        rows: rows that the blocks of a `Granularity` are cut from.
+        row_extent: rows of a block.
+    """
+
+    matrices: int
+    length: int
+    inner: int
+    extent: int | None = None
+    rows: int = 1
+    row_extent: int = 1
+
+
+# Columns that one thread takes at least, where rows are longer.
+_SEGMENT = 1 << 14
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileKernel:
+    """A kernel: `body` applied to every tile.
+
+    Attributes:
+        body: a module's function, or a `partial` of one whose arguments by name have a complete `repr`. It is traced
+            once.
+        inputs: of the body, in its order.
+        outputs: of the body, in its order.
+        shape: of a tile.
+    """
+
+    body: "partial[Tensor] | partial[tuple[Tensor, ...]]"
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    shape: TileShape
+
+    def launch(self, tensors: Sequence[Tensor], over: Matrices) -> bool:
+        """Run the kernel on contiguous tensors, inputs first.
+
+        Returns:
+            Whether an element was lost: the reference refuses it.
+
+        Raises:
+            FlushDenormalError: if a thread flushes subnormals.
+        """
+        lanes, height = self.shape.lanes, max(self.shape.rows, 1)
+        extent = over.inner if over.extent is None else over.extent
+        row_blocks = -(-over.length // height)
+        elements = over.matrices * over.length * over.inner
+        if not elements:
+            return False
+        segment = max(_SEGMENT // height // lanes, 1) * lanes
+        per_block, blocks = -(-extent // segment), -(-over.inner // extent)
+        units = over.matrices * row_blocks * blocks * per_block
+        addresses = (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
+        code = _compiled(self)
+
+        def run(begin: int, end: int) -> int:
+            values = {
+                "begin": begin,
+                "end": end,
+                "length": over.length,
+                "inner": over.inner,
+                "extent": extent,
+                "segment": segment,
+                "per_block": per_block,
+                "blocks": blocks,
+                "row_blocks": row_blocks,
+                "rows": over.rows,
+                "row_extent": over.row_extent,
+            }
+            sizes = (ctypes.c_int64 * len(SIZES))(*(values[name] for name in SIZES))
+            return int(code(ctypes.addressof(addresses), ctypes.addressof(sizes)))
+
+        return bool(in_parts(run, units, elements))
+
+
+@dataclass
+class _Loaded:
+    """Kernels of this process."""
+
+    codes: dict[TileKernel, "ctypes._CFunctionType"] = field(default_factory=dict)
+    # What holds the machine code.
+    libraries: list[object] = field(default_factory=list)
+    lock: Lock = field(default_factory=Lock)
+
+
+_loaded = _Loaded()
+
+
+def _key(kernel: TileKernel) -> tuple[object, ...]:
+    return (kernel.body.func, tuple(sorted(kernel.body.keywords.items())), kernel.inputs, kernel.outputs, kernel.shape)
+
+
+def _compiled(kernel: TileKernel) -> "ctypes._CFunctionType":
+    key = _key(kernel)
+    found = _loaded.codes.get(key)
+    if found is None:
+        with _loaded.lock:
+            found = _loaded.codes.get(key) or _load(kernel, key)
+    return found
+
+
+def _load(kernel: TileKernel, key: tuple[object, ...]) -> "ctypes._CFunctionType":
+    # It needs llvmlite, which may be missing.
+    from incref_kernels.llvm import engine  # noqa: PLC0415
+
+    function = kernel.body.func
+    described = f"{function.__module__}.{function.__qualname__} {key[1:]!r} {torch.__version__}"
+    name = sha256("\0".join([_own_source(), engine.host_description(), described]).encode()).hexdigest()
+    path = disk.cache_directory("cpu") / name
+    try:
+        image = path.read_bytes()
+    except FileNotFoundError:
+        image = engine.build(module_text(kernel.body, kernel.inputs, kernel.outputs, kernel.shape))
+        disk.write_whole(path, image)
+    loaded = engine.load(image)
+    _loaded.libraries.append(loaded.library)
+    _loaded.codes[key] = loaded.run
+    return loaded.run
+
+
+@cache
+def _own_source() -> str:
+    """A digest of what makes the machine code: formats, the reference's arithmetic, and this package."""
+    folders = [Path(str(file)).parent for file in (incref.formats.__file__, incref.numerics.__file__, disk.__file__)]
+    return disk.source_digest([*folders, Path(__file__).parents[1]])

@@ -1,0 +1,279 @@
+"""The loops around a tile, as the text of an LLVM module."""
+
+from collections.abc import Callable, Sequence
+from itertools import starmap
+
+from torch import Tensor
+
+from incref_kernels.cpu.jit.lower import Lanes, Writer, element_type, vector_type
+from incref_kernels.cpu.jit.ports import Kind, Port, TileShape
+from incref_kernels.cpu.jit.trace import trace
+
+__all__ = ["SIZES", "module_text"]
+
+SIZES = (
+    "begin",
+    "end",
+    "length",
+    "inner",
+    "extent",
+    "segment",
+    "per_block",
+    "blocks",
+    "row_blocks",
+    "rows",
+    "row_extent",
+)
+"""What a kernel is told of its tensors, in order.
+
+begin, end: which units it does. A unit is a segment of a block of columns of a row of tiles.
+length, inner: extents of a matrix.
+extent: of a block of columns.
+segment: columns of a unit, a multiple of the lanes of a tile but for the last one of a block.
+per_block: units of a block of columns.
+blocks: blocks of columns.
+row_blocks: rows of tiles in a matrix.
+rows, row_extent: how many rows there are, and how many of them share a scale, where tiles are pieces of rows.
+"""
+
+
+def module_text(
+    function: Callable[..., Tensor | tuple[Tensor, ...]],
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    shape: TileShape,
+) -> str:
+    """Write the module of a kernel that applies `function` to every tile.
+
+    Its function `run(arguments, sizes)` takes the addresses of all tensors, and what `SIZES` lists; it returns 1 if an
+    element was lost, else 0.
+    """
+    body, lost = _tile(function, inputs, outputs, shape)
+    ports = [*inputs, *outputs]
+    scratch = [
+        f"  %s{i} = alloca {vector_type(port.dtype, shape.lanes)}, i64 {max(shape.rows, 1)}, align 64"
+        for i, port in enumerate(ports)
+        if _is_wide(port, shape)
+    ]
+    pointers = [
+        f"  %p{i}.at = getelementptr ptr, ptr %arguments, i64 {i}\n  %p{i} = load ptr, ptr %p{i}.at"
+        for i in range(len(ports))
+    ]
+    sizes = [
+        f"  %{name}.at = getelementptr i64, ptr %sizes, i64 {i}\n  %{name} = load i64, ptr %{name}.at"
+        for i, name in enumerate(SIZES)
+    ]
+    height = max(shape.rows, 1)
+    places, stage, unstage, moves = [], [], [], []
+    for i, port in enumerate(ports):
+        places.append(_place(i, port, shape))
+        if _is_wide(port, shape):
+            is_output = i >= len(inputs)
+            stage.append(_copies(i, port, shape, is_output=False, is_input=not is_output))
+            unstage += [_copies(i, port, shape, is_output=True, is_input=False)] if is_output else []
+            moves.append(
+                f"  %a{i} = phi ptr [ %d{i}, %tile ], [ %s{i}, %stage ]\n"
+                f"  %t{i} = phi i64 [ {_stride(port)}, %tile ], [ {shape.lanes}, %stage ]"
+            )
+    new_line = "\n"
+    return f"""
+define i32 @run(ptr %arguments, ptr %sizes) {{
+entry:
+{new_line.join([*scratch, *pointers, *sizes])}
+  br label %units
+units:
+  %u = phi i64 [ %begin, %entry ], [ %u.next, %unit.end ]
+  %lost = phi i1 [ false, %entry ], [ %lost.unit, %unit.end ]
+  %more = icmp slt i64 %u, %end
+  br i1 %more, label %unit, label %done
+unit:
+  %part = urem i64 %u, %per_block
+  %u1 = udiv i64 %u, %per_block
+  %g = urem i64 %u1, %blocks
+  %u2 = udiv i64 %u1, %blocks
+  %b = urem i64 %u2, %row_blocks
+  %m = udiv i64 %u2, %row_blocks
+  %block.lo = mul i64 %g, %extent
+  %block.hi0 = add i64 %block.lo, %extent
+  %block.hi = call i64 @llvm.umin.i64(i64 %block.hi0, i64 %inner)
+  %part.lo = mul i64 %part, %segment
+  %lo = add i64 %block.lo, %part.lo
+  %hi0 = add i64 %lo, %segment
+  %hi = call i64 @llvm.umin.i64(i64 %hi0, i64 %block.hi)
+  %row.first = mul i64 %b, {height}
+  %matrix.first = mul i64 %m, %length
+  %row = add i64 %matrix.first, %row.first
+  %row.left = sub i64 %length, %row.first
+  %nr = call i64 @llvm.umin.i64(i64 %row.left, i64 {height})
+  %row.at = mul i64 %row, %inner
+  %tiles0 = add i64 %extent, {shape.lanes - 1}
+  %tiles = udiv i64 %tiles0, {shape.lanes}
+  %tiles.row0 = mul i64 %row, %blocks
+  %tiles.row = add i64 %tiles.row0, %g
+  %tiles.at = mul i64 %tiles.row, %tiles
+  %across0 = mul i64 %m, %row_blocks
+  %across1 = add i64 %across0, %b
+  %across = mul i64 %across1, %inner
+  %outer = udiv i64 %m, %rows
+  %in.outer = urem i64 %m, %rows
+  %scale.rows0 = add i64 %rows, %row_extent
+  %scale.rows1 = sub i64 %scale.rows0, 1
+  %scale.rows = udiv i64 %scale.rows1, %row_extent
+  %scale.row0 = mul i64 %outer, %scale.rows
+  %scale.row1 = udiv i64 %in.outer, %row_extent
+  %scale.row = add i64 %scale.row0, %scale.row1
+  %scale.at0 = mul i64 %scale.row, %blocks
+  %scale.at = add i64 %scale.at0, %g
+  %column.at = mul i64 %scale.row, %inner
+  br label %tiles.loop
+tiles.loop:
+  %col = phi i64 [ %lo, %unit ], [ %col.next, %next ]
+  %lost.unit = phi i1 [ %lost, %unit ], [ %lost.tile, %next ]
+  %in.row = icmp slt i64 %col, %hi
+  br i1 %in.row, label %tile, label %unit.end
+tile:
+  %left = sub i64 %hi, %col
+  %nc = call i64 @llvm.umin.i64(i64 %left, i64 {shape.lanes})
+  %in.block = sub i64 %col, %block.lo
+  %tile.in = udiv i64 %in.block, {shape.lanes}
+{new_line.join(places)}
+  %cols.full = icmp eq i64 %nc, {shape.lanes}
+  %rows.full = icmp eq i64 %nr, {height}
+  %full = and i1 %cols.full, %rows.full
+  br i1 %full, label %compute, label %stage, !prof !0
+stage:
+{new_line.join(stage)}
+  br label %compute
+compute:
+{new_line.join(moves)}
+{new_line.join(body)}
+  %lost.tile = or i1 %lost.unit, {lost}
+  br i1 %full, label %next, label %unstage, !prof !0
+unstage:
+{new_line.join(unstage)}
+  br label %next
+next:
+  %col.next = add i64 %col, {shape.lanes}
+  br label %tiles.loop
+unit.end:
+  %u.next = add i64 %u, 1
+  br label %units
+done:
+  %result = zext i1 %lost to i32
+  ret i32 %result
+}}
+
+{_HELPERS}
+"""
+
+
+# Copies a part of a tile between a tensor and the memory beside it.
+_HELPERS = """
+define internal void @move(ptr %to, i64 %to.step, ptr %from, i64 %from.step, i64 %rows, i64 %bytes) noinline {
+entry:
+  br label %loop
+loop:
+  %r = phi i64 [ 0, %entry ], [ %r.next, %body ]
+  %more = icmp slt i64 %r, %rows
+  br i1 %more, label %body, label %done
+body:
+  %to.at0 = mul i64 %r, %to.step
+  %to.at = getelementptr i8, ptr %to, i64 %to.at0
+  %from.at0 = mul i64 %r, %from.step
+  %from.at = getelementptr i8, ptr %from, i64 %from.at0
+  call void @llvm.memcpy.p0.p0.i64(ptr %to.at, ptr %from.at, i64 %bytes, i1 false)
+  %r.next = add i64 %r, 1
+  br label %loop
+done:
+  ret void
+}
+
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+declare i64 @llvm.umin.i64(i64, i64)
+
+!0 = !{!"branch_weights", i32 1000, i32 1}
+"""
+
+
+def _tile(
+    function: Callable[..., Tensor | tuple[Tensor, ...]],
+    inputs: Sequence[Port],
+    outputs: Sequence[Port],
+    shape: TileShape,
+) -> tuple[list[str], str]:
+    program = trace(function, [(port.dtype, shape.of(port.kind)) for port in inputs])
+    writer = Writer()
+    given = list(starmap(lambda i, port: _load(writer, i, port, shape), enumerate(inputs)))
+    results, lost = writer.run(program, given)
+    for i, (port, result) in enumerate(zip(outputs, results, strict=True), start=len(inputs)):
+        _store(writer, i, port, shape, result)
+    return writer.lines, lost
+
+
+def _is_wide(port: Port, shape: TileShape) -> bool:
+    """Whether the part of a tile is more than one element, so that an incomplete tile needs memory beside."""
+    return shape.of(port.kind) != ()
+
+
+def _stride(port: Port) -> str:
+    return "%inner" if port.kind is Kind.ELEMENT else "0"
+
+
+def _place(i: int, port: Port, shape: TileShape) -> str:
+    """Find where the part of a tile begins."""
+    element = element_type(port.dtype)
+    match port.kind:
+        case Kind.ELEMENT:
+            index = f"  %i{i} = add i64 %row.at, %col"
+        case Kind.TILE if shape.rows:
+            index = f"  %i{i} = add i64 %across, %col"
+        case Kind.TILE:
+            index = f"  %i{i} = add i64 %tiles.at, %tile.in"
+        case Kind.SCALE:
+            index = f"  %i{i} = add i64 %scale.at, 0"
+        case Kind.COLUMN:
+            index = f"  %i{i} = add i64 %column.at, %col"
+        case Kind.WHOLE:
+            index = f"  %i{i} = add i64 0, 0"
+    return f"{index}\n  %d{i} = getelementptr {element}, ptr %p{i}, i64 %i{i}"
+
+
+def _copies(i: int, port: Port, shape: TileShape, *, is_output: bool, is_input: bool) -> str:
+    """Copy the part of an incomplete tile; the rest of the memory beside is 0."""
+    size = port.dtype.itemsize
+    height = max(shape.rows, 1) if port.kind is Kind.ELEMENT else 1
+    rows = "%nr" if port.kind is Kind.ELEMENT else "1"
+    tag = f"{i}.{'out' if is_output else 'in'}"
+    step = f"  %b{tag} = mul i64 %nc, {size}\n  %w{tag} = mul i64 {_stride(port)}, {size}\n"
+    beside, tensor = f"ptr %s{i}, i64 {shape.lanes * size}", f"ptr %d{i}, i64 %w{tag}"
+    if is_output:
+        return f"{step}  call void @move({tensor}, {beside}, i64 {rows}, i64 %b{tag})"
+    clear = f"  call void @llvm.memset.p0.i64(ptr %s{i}, i8 0, i64 {height * shape.lanes * size}, i1 false)"
+    return f"{step}{clear}\n  call void @move({beside}, {tensor}, i64 {rows}, i64 %b{tag})" if is_input else clear
+
+
+def _addresses(writer: Writer, i: int, port: Port, shape: TileShape) -> list[str]:
+    if not _is_wide(port, shape):
+        return [f"%d{i}"]
+    rows = shape.rows if port.kind is Kind.ELEMENT and shape.rows else 1
+    found = []
+    for r in range(rows):
+        offset = writer.new(f"mul i64 %t{i}, {r}")
+        found.append(writer.new(f"getelementptr {element_type(port.dtype)}, ptr %a{i}, i64 {offset}"))
+    return found
+
+
+def _load(writer: Writer, i: int, port: Port, shape: TileShape) -> Lanes:
+    part = shape.of(port.kind)
+    kind = vector_type(port.dtype, part[-1] if part else 1)
+    registers = tuple(
+        writer.new(f"load {kind}, ptr {at}, align {port.dtype.itemsize}") for at in _addresses(writer, i, port, shape)
+    )
+    return Lanes(dtype=port.dtype, shape=part, registers=registers)
+
+
+def _store(writer: Writer, i: int, port: Port, shape: TileShape, result: Lanes) -> None:
+    value = writer.lanes(result, port.dtype, shape.of(port.kind))
+    for register, at in zip(value.registers, _addresses(writer, i, port, shape), strict=True):
+        writer.lines.append(f"  store {value.type} {register}, ptr {at}, align {port.dtype.itemsize}")

@@ -1,0 +1,68 @@
+"""What the launchers of all kernels need."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from incref.formats import CodebookFormat, ElementFormat
+from incref.numerics.chunks import STRETCH_BYTES, Slices, chunk_slices
+from incref_kernels.cpu.jit.ports import Kind, Port, TileShape
+
+__all__ = [
+    "ELEMENTS",
+    "WIDEST_CODE",
+    "are_contiguous",
+    "element",
+    "pieces",
+    "why_not_format",
+    "why_not_tensors",
+]
+
+ELEMENTS = TileShape(rows=0, lanes=32)
+"""Of kernels that do the same to every element: enough for a processor to work on several vectors at once."""
+
+WIDEST_CODE = 16
+"""Codes that are kept in float32's integers, with room for a sign and a carry."""
+
+
+def element(dtype: torch.dtype) -> Port:
+    """A tensor with one element for each of the tile."""
+    return Port(kind=Kind.ELEMENT, dtype=dtype)
+
+
+def are_contiguous(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether all tensors that are there are."""
+    return all(tensor is None or tensor.is_contiguous() for tensor in tensors)
+
+
+def pieces(x: Tensor, unit: Sequence[int]) -> Iterator[Slices]:
+    """Cover a tensor that can't be read where it lies with pieces that are copied one at a time."""
+    return chunk_slices(x.shape, unit, max(x.itemsize, 4), limit=STRETCH_BYTES)
+
+
+def why_not_tensors(tensors: Mapping[str, Tensor | None]) -> str | None:
+    """Say which tensors the kernels can't take."""
+    for name, x in tensors.items():
+        if x is None:
+            continue
+        if x.device.type != "cpu":
+            return f"it takes tensors on the CPU, got {name} on {x.device}"
+        if x.layout is not torch.strided:
+            return f"it takes strided tensors, got {name} as {x.layout}"
+        if type(x) not in _PLAIN:
+            return f"it takes plain tensors, got {name} as {type(x).__name__}"
+    return None
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def why_not_format(fmt: ElementFormat) -> str | None:
+    """Say why the codes of a format can't be made or read."""
+    if isinstance(fmt, CodebookFormat):
+        return f"it computes codes, and those of {fmt.name} are places in a list"
+    return None if fmt.bits <= WIDEST_CODE else f"it takes codes of at most {WIDEST_CODE} bits, got {fmt.name}"
+
+
+Launch = Callable[..., bool]

@@ -1,0 +1,145 @@
+"""`quantize_affine`: the scale that is given, or that `compute_scale` finds, then one pass over memory."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from incref.backends.backend import Kernel
+from incref.formats import (
+    FORMATS,
+    Format,
+    IntFormat,
+    IntRange,
+    NanRule,
+    Overflow,
+    Rounding,
+    ScaleArithmetic,
+    ScaleRule,
+    SymmetricScale,
+)
+from incref.numerics.codes import code_dtype
+from incref.numerics.encode import Encoding
+from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.numerics.rounding import require_random_bits
+from incref.numerics.scaled import require_scale
+from incref.ops.quantize_affine import get_int_format
+from incref.ops.quantize_affine import quantize_affine as op
+from incref_kernels.cpu.compute_scale import compute_scale
+from incref_kernels.cpu.launch import why_not_tensors
+from incref_kernels.cpu.scaled import run_scaled, why_not_blocks
+from incref_kernels.cpu.tiles.scaled import ScaledEncoding, quantize_scaled_tile
+from incref_kernels.scales import require_scale_dtype, require_zero_point
+
+__all__ = ["KERNEL", "affine_encoding", "affine_scale", "quantize_affine"]
+
+
+def quantize_affine(
+    x: Tensor,
+    fmt: str | Format,
+    scale: Tensor | None = None,
+    zero_point: Tensor | None = None,
+    *,
+    granularity: Granularity = PER_TENSOR,
+    rule: ScaleRule = ScaleRule.DIVIDE,
+    symmetric: bool = True,
+    symmetric_scale: SymmetricScale = SymmetricScale.QMAX,
+    int_range: IntRange = IntRange.FULL,
+    arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+    rounding: Rounding = Rounding.NEAREST_EVEN,
+    nan: NanRule = NanRule.ERROR,
+    random_bits: Tensor | None = None,
+) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
+    """Run `incref.ops.quantize_affine` in kernels."""
+    target = get_int_format(fmt)
+    require_random_bits(x, rounding, random_bits)
+    scale, zero_point = affine_scale(
+        x,
+        target,
+        scale,
+        zero_point,
+        granularity,
+        rule=rule,
+        symmetric=symmetric,
+        symmetric_scale=symmetric_scale,
+        int_range=int_range,
+    )
+    how = affine_encoding(target, zero_point, int_range=int_range, arithmetic=arithmetic, rounding=rounding, nan=nan)
+    codes = torch.empty(x.shape, dtype=code_dtype(target))
+    body = partial(quantize_scaled_tile, how=how)
+    if run_scaled(body, x, (scale, zero_point), random_bits, codes, granularity):
+        return op(
+            x,
+            fmt,
+            scale,
+            zero_point,
+            granularity=granularity,
+            int_range=int_range,
+            arithmetic=arithmetic,
+            rounding=rounding,
+            nan=nan,
+            random_bits=random_bits,
+        )
+    return (codes, scale) if zero_point is None else (codes, scale, zero_point)
+
+
+def affine_scale(
+    x: Tensor,
+    target: IntFormat,
+    scale: Tensor | None,
+    zero_point: Tensor | None,
+    granularity: Granularity,
+    *,
+    rule: ScaleRule,
+    symmetric: bool,
+    symmetric_scale: SymmetricScale,
+    int_range: IntRange,
+) -> tuple[Tensor, Tensor | None]:
+    """Check the scale and the zero point that are given, or find them."""
+    if scale is None:
+        if symmetric and symmetric_scale is SymmetricScale.EXTREME and int_range is not IntRange.FULL:
+            raise ValueError(f"EXTREME puts an element on the least code and needs IntRange.FULL, got {int_range}")
+        if zero_point is not None:
+            raise ValueError("a zero_point needs the scale that it was made with, got scale=None")
+        found = compute_scale(x, target, granularity, rule=rule, symmetric=symmetric, symmetric_scale=symmetric_scale)
+        scale, zero_point = found if isinstance(found, tuple) else (found, None)
+    require_scale("scale", scale, x.shape, granularity)
+    require_scale_dtype(scale, x)
+    require_zero_point(zero_point, x, granularity)
+    return scale, zero_point
+
+
+def affine_encoding(
+    target: IntFormat,
+    zero_point: Tensor | None,
+    *,
+    int_range: IntRange,
+    arithmetic: ScaleArithmetic,
+    rounding: Rounding,
+    nan: NanRule,
+) -> ScaledEncoding:
+    """How quotients become integers."""
+    # With a zero point the rounded quotient may pass the range of the codes before the sum is limited to it.
+    wide = target if zero_point is None else FORMATS["int16"]
+    to = Encoding(fmt=wide, rounding=rounding, overflow=Overflow.SATURATE, nan=nan, int_range=int_range)  # type: ignore[arg-type]  # int16 is an element format
+    return ScaledEncoding(
+        target=target, to=to, int_range=int_range, arithmetic=arithmetic, has_zero_point=zero_point is not None
+    )
+
+
+def why_not(
+    x: Tensor,
+    _fmt: str | Format,
+    scale: Tensor | None = None,
+    zero_point: Tensor | None = None,
+    *,
+    granularity: Granularity = PER_TENSOR,
+    random_bits: Tensor | None = None,
+    **_options: object,
+) -> str | None:
+    """Say which arguments the kernels can't take."""
+    tensors = {"x": x, "scale": scale, "zero_point": zero_point, "random_bits": random_bits}
+    return why_not_tensors(tensors) or why_not_blocks(granularity, x)
+
+
+KERNEL = Kernel(fn=quantize_affine, why_not=why_not)

@@ -1,0 +1,107 @@
+"""`quantize_float`: the scale that is given, or that `compute_scale` finds, then one pass over memory."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from incref.backends.backend import Kernel
+from incref.formats import (
+    ElementFormat,
+    Format,
+    IntRange,
+    NanRule,
+    Overflow,
+    Rounding,
+    ScaleArithmetic,
+    ScaleRule,
+)
+from incref.numerics.codes import code_dtype
+from incref.numerics.encode import Encoding
+from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.numerics.rounding import require_random_bits
+from incref.numerics.scaled import require_scale
+from incref.ops.quantize_float import get_float_format
+from incref.ops.quantize_float import quantize_float as op
+from incref_kernels.cpu.compute_scale import compute_scale
+from incref_kernels.cpu.launch import why_not_format, why_not_tensors
+from incref_kernels.cpu.scaled import run_scaled, why_not_blocks
+from incref_kernels.cpu.tiles.scaled import ScaledEncoding, quantize_scaled_tile
+from incref_kernels.scales import require_scale_dtype
+
+__all__ = ["KERNEL", "float_encoding", "float_scale_of", "quantize_float"]
+
+
+def quantize_float(
+    x: Tensor,
+    fmt: str | Format,
+    scale: Tensor | None = None,
+    *,
+    granularity: Granularity = PER_TENSOR,
+    rule: ScaleRule = ScaleRule.DIVIDE,
+    arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+    rounding: Rounding = Rounding.NEAREST_EVEN,
+    overflow: Overflow = Overflow.SATURATE,
+    nan: NanRule = NanRule.ERROR,
+    random_bits: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run `incref.ops.quantize_float` in kernels."""
+    target = get_float_format(fmt)
+    require_random_bits(x, rounding, random_bits)
+    scale = float_scale_of(x, target, scale, granularity, rule)
+    how = float_encoding(target, arithmetic=arithmetic, rounding=rounding, overflow=overflow, nan=nan)
+    codes = torch.empty(x.shape, dtype=code_dtype(target))
+    if run_scaled(partial(quantize_scaled_tile, how=how), x, (scale,), random_bits, codes, granularity):
+        return op(
+            x,
+            fmt,
+            scale,
+            granularity=granularity,
+            arithmetic=arithmetic,
+            rounding=rounding,
+            overflow=overflow,
+            nan=nan,
+            random_bits=random_bits,
+        )
+    return codes, scale
+
+
+def float_scale_of(
+    x: Tensor, target: ElementFormat, scale: Tensor | None, granularity: Granularity, rule: ScaleRule
+) -> Tensor:
+    """Check the scale that is given, or find it."""
+    if scale is None:
+        found = compute_scale(x, target, granularity, rule=rule)
+        assert isinstance(found, Tensor)
+        scale = found
+    require_scale("scale", scale, x.shape, granularity)
+    require_scale_dtype(scale, x)
+    return scale
+
+
+def float_encoding(
+    target: ElementFormat, *, arithmetic: ScaleArithmetic, rounding: Rounding, overflow: Overflow, nan: NanRule
+) -> ScaledEncoding:
+    """How quotients become floats."""
+    to = Encoding(fmt=target, rounding=rounding, overflow=overflow, nan=nan)
+    return ScaledEncoding(target=target, to=to, int_range=IntRange.FULL, arithmetic=arithmetic, keeps_finite=True)
+
+
+def why_not(
+    x: Tensor,
+    fmt: str | Format,
+    scale: Tensor | None = None,
+    *,
+    granularity: Granularity = PER_TENSOR,
+    random_bits: Tensor | None = None,
+    **_options: object,
+) -> str | None:
+    """Say which arguments the kernels can't take."""
+    return (
+        why_not_tensors({"x": x, "scale": scale, "random_bits": random_bits})
+        or why_not_format(get_float_format(fmt))
+        or why_not_blocks(granularity, x)
+    )
+
+
+KERNEL = Kernel(fn=quantize_float, why_not=why_not)

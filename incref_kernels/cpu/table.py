@@ -1,0 +1,34 @@
+"""The kernels by name of the operation."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from incref.backends.backend import Kernel
+from incref_kernels.cpu import (
+    compute_scale,
+    decode,
+    dequantize_affine,
+    dequantize_float,
+    dequantize_mx,
+    encode,
+    quantize_affine,
+    quantize_float,
+    quantize_mx,
+)
+
+__all__ = ["KERNELS"]
+
+KERNELS: Mapping[str, Kernel] = MappingProxyType(
+    {
+        "encode": encode.KERNEL,
+        "decode": decode.KERNEL,
+        "compute_scale": compute_scale.KERNEL,
+        "quantize_affine": quantize_affine.KERNEL,
+        "dequantize_affine": dequantize_affine.KERNEL,
+        "quantize_float": quantize_float.KERNEL,
+        "dequantize_float": dequantize_float.KERNEL,
+        "quantize_mx": quantize_mx.KERNEL,
+        "dequantize_mx": dequantize_mx.KERNEL,
+    }
+)
+"""Every kernel; an operation that is not listed here has none."""

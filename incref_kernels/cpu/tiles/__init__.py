@@ -1,0 +1,1 @@
+"""What kernels do to one tile, in the steps of the reference."""

@@ -1,0 +1,1 @@
+"""LLVM on this machine, for kernels that are compiled for its processor."""

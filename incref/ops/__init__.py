@@ -1,11 +1,15 @@
 """The operations: what each means, as a contract with a reference in plain PyTorch."""
 
+from incref.ops.cast import cast
 from incref.ops.compute_scale import compute_scale
 from incref.ops.decode import decode
 from incref.ops.dequantize_affine import dequantize_affine
 from incref.ops.dequantize_float import dequantize_float
 from incref.ops.dequantize_mx import dequantize_mx
 from incref.ops.encode import encode
+from incref.ops.fake_quantize_affine import fake_quantize_affine
+from incref.ops.fake_quantize_float import fake_quantize_float
+from incref.ops.fake_quantize_mx import fake_quantize_mx
 from incref.ops.fp8_matmul import fp8_matmul
 from incref.ops.gptq_update import gptq_update
 from incref.ops.int8_matmul import int8_matmul
@@ -19,12 +23,16 @@ from incref.ops.weight_only_matmul import weight_only_matmul
 
 __all__ = [
     "OPS",
+    "cast",
     "compute_scale",
     "decode",
     "dequantize_affine",
     "dequantize_float",
     "dequantize_mx",
     "encode",
+    "fake_quantize_affine",
+    "fake_quantize_float",
+    "fake_quantize_mx",
     "fp8_matmul",
     "gptq_update",
     "int8_matmul",

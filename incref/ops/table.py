@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from incref.ops.cast import cast
 from incref.ops.compute_scale import compute_scale
 from incref.ops.contract import Op
 from incref.ops.decode import decode
@@ -11,6 +12,9 @@ from incref.ops.dequantize_affine import dequantize_affine
 from incref.ops.dequantize_float import dequantize_float
 from incref.ops.dequantize_mx import dequantize_mx
 from incref.ops.encode import encode
+from incref.ops.fake_quantize_affine import fake_quantize_affine
+from incref.ops.fake_quantize_float import fake_quantize_float
+from incref.ops.fake_quantize_mx import fake_quantize_mx
 from incref.ops.fp8_matmul import fp8_matmul
 from incref.ops.gptq_update import gptq_update
 from incref.ops.int8_matmul import int8_matmul
@@ -33,6 +37,10 @@ _ROWS: tuple[Op[..., Any], ...] = (
     dequantize_float,
     quantize_mx,
     dequantize_mx,
+    cast,
+    fake_quantize_affine,
+    fake_quantize_float,
+    fake_quantize_mx,
     pack,
     unpack,
     int8_matmul,

@@ -105,7 +105,7 @@ def _over_rows(amax: Tensor, extent: int) -> Tensor:
 
 
 def _amax_tile(x: Tensor, *, select: Select, dim: int = -1) -> Tensor:
-    return select(patterns_of(x)).amax(dim)
+    return select(patterns_of(x)).amax(dim, keepdim=True)
 
 
 def why_not(x: Tensor, fmt: str | Format, granularity: Granularity = PER_TENSOR, **_options: object) -> str | None:

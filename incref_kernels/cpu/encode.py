@@ -11,10 +11,9 @@ from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding
 from incref.numerics.patterns import float_format_of, patterns_of
 from incref.numerics.rounding import require_random_bits
-from incref.ops.encode import encode as op
 from incref.ops.encode import get_element_format
 from incref_kernels.cpu.elementwise import run_elementwise
-from incref_kernels.cpu.launch import why_not_format, why_not_tensors
+from incref_kernels.cpu.launch import raise_if_lost, why_not_format, why_not_tensors
 from incref_kernels.cpu.tiles.nearest import encode_tile
 
 __all__ = ["KERNEL", "encode"]
@@ -36,8 +35,8 @@ def encode(
     require_random_bits(x, rounding, random_bits)
     to = Encoding(fmt=target, rounding=rounding, overflow=overflow, nan=nan, int_range=int_range)
     codes = torch.empty(x.shape, dtype=code_dtype(target))
-    if run_elementwise(partial(_tile, to=to), (x, random_bits), codes):
-        return op(x, fmt, rounding=rounding, overflow=overflow, nan=nan, int_range=int_range, random_bits=random_bits)
+    lost = run_elementwise(partial(_tile, to=to), (x, random_bits), codes)
+    raise_if_lost(lost, target)
     return codes
 
 

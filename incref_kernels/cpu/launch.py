@@ -1,10 +1,11 @@
 """What the launchers of all kernels need."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from incref.errors import NanError
 from incref.formats import CodebookFormat, ElementFormat
 from incref.numerics.chunks import STRETCH_BYTES, Slices, chunk_slices
 from incref_kernels.cpu.jit.ports import Kind, Port, TileShape
@@ -15,6 +16,7 @@ __all__ = [
     "are_contiguous",
     "element",
     "pieces",
+    "raise_if_lost",
     "why_not_format",
     "why_not_tensors",
 ]
@@ -65,4 +67,7 @@ def why_not_format(fmt: ElementFormat) -> str | None:
     return None if fmt.bits <= WIDEST_CODE else f"it takes codes of at most {WIDEST_CODE} bits, got {fmt.name}"
 
 
-Launch = Callable[..., bool]
+def raise_if_lost(lost: bool, fmt: ElementFormat) -> None:  # noqa: FBT001  # what a launch returns
+    """Raise `NanError` if a kernel met an element that has no code."""
+    if lost:
+        raise NanError(f"{fmt.name} has no NaN for the elements that are, or become, NaN; choose another NanRule")

@@ -24,9 +24,8 @@ from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.rounding import require_random_bits
 from incref.numerics.scaled import require_scale
 from incref.ops.quantize_affine import get_int_format
-from incref.ops.quantize_affine import quantize_affine as op
 from incref_kernels.cpu.compute_scale import compute_scale
-from incref_kernels.cpu.launch import why_not_tensors
+from incref_kernels.cpu.launch import raise_if_lost, why_not_tensors
 from incref_kernels.cpu.scaled import run_scaled, why_not_blocks
 from incref_kernels.cpu.tiles.scaled import ScaledEncoding, quantize_scaled_tile
 from incref_kernels.scales import require_scale_dtype, require_zero_point
@@ -67,19 +66,8 @@ def quantize_affine(
     how = affine_encoding(target, zero_point, int_range=int_range, arithmetic=arithmetic, rounding=rounding, nan=nan)
     codes = torch.empty(x.shape, dtype=code_dtype(target))
     body = partial(quantize_scaled_tile, how=how)
-    if run_scaled(body, x, (scale, zero_point), random_bits, codes, granularity):
-        return op(
-            x,
-            fmt,
-            scale,
-            zero_point,
-            granularity=granularity,
-            int_range=int_range,
-            arithmetic=arithmetic,
-            rounding=rounding,
-            nan=nan,
-            random_bits=random_bits,
-        )
+    lost = run_scaled(body, x, (scale, zero_point), random_bits, codes, granularity)
+    raise_if_lost(lost, target)
     return (codes, scale) if zero_point is None else (codes, scale, zero_point)
 
 

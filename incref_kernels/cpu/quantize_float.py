@@ -22,9 +22,8 @@ from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.rounding import require_random_bits
 from incref.numerics.scaled import require_scale
 from incref.ops.quantize_float import get_float_format
-from incref.ops.quantize_float import quantize_float as op
 from incref_kernels.cpu.compute_scale import compute_scale
-from incref_kernels.cpu.launch import why_not_format, why_not_tensors
+from incref_kernels.cpu.launch import raise_if_lost, why_not_format, why_not_tensors
 from incref_kernels.cpu.scaled import run_scaled, why_not_blocks
 from incref_kernels.cpu.tiles.scaled import ScaledEncoding, quantize_scaled_tile
 from incref_kernels.scales import require_scale_dtype
@@ -51,18 +50,8 @@ def quantize_float(
     scale = float_scale_of(x, target, scale, granularity, rule)
     how = float_encoding(target, arithmetic=arithmetic, rounding=rounding, overflow=overflow, nan=nan)
     codes = torch.empty(x.shape, dtype=code_dtype(target))
-    if run_scaled(partial(quantize_scaled_tile, how=how), x, (scale,), random_bits, codes, granularity):
-        return op(
-            x,
-            fmt,
-            scale,
-            granularity=granularity,
-            arithmetic=arithmetic,
-            rounding=rounding,
-            overflow=overflow,
-            nan=nan,
-            random_bits=random_bits,
-        )
+    lost = run_scaled(partial(quantize_scaled_tile, how=how), x, (scale,), random_bits, codes, granularity)
+    raise_if_lost(lost, target)
     return codes, scale
 
 

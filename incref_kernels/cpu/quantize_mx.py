@@ -24,12 +24,11 @@ from incref.numerics.mx import BlockSpecials
 from incref.numerics.patterns import float_format_of
 from incref.numerics.rounding import require_random_bits
 from incref.ops.quantize_mx import get_block_format, require_axis
-from incref.ops.quantize_mx import quantize_mx as op
 from incref_kernels.block_options import require_tensor_scale, scale_rule
 from incref_kernels.cpu.blocks import run_blocks
 from incref_kernels.cpu.compute_scale import tensor_scale as find_tensor_scale
 from incref_kernels.cpu.jit.ports import Kind
-from incref_kernels.cpu.launch import why_not_tensors
+from incref_kernels.cpu.launch import raise_if_lost, why_not_tensors
 from incref_kernels.cpu.tiles.blocks import quantize_mx_tile, quantize_nvfp4_tile
 
 __all__ = ["KERNEL", "block_tile", "quantize_mx"]
@@ -73,22 +72,8 @@ def quantize_mx(
         inputs.append((Kind.WHOLE, whole))
     if random_bits is not None:
         inputs.append((Kind.ELEMENT, random_bits.contiguous()))
-    if run_blocks(body, target, axis, inputs, [(Kind.ELEMENT, codes), (Kind.TILE, scale)]):
-        return op(
-            x,
-            fmt,
-            axis=axis,
-            rule=rule,
-            rounding=rounding,
-            overflow=overflow,
-            nan_block=nan_block,
-            inf_block=inf_block,
-            nan=nan,
-            int_range=int_range,
-            arithmetic=arithmetic,
-            tensor_scale=tensor_scale,
-            random_bits=random_bits,
-        )
+    lost = run_blocks(body, target, axis, inputs, [(Kind.ELEMENT, codes), (Kind.TILE, scale)])
+    raise_if_lost(lost, target.element)
     return (codes, scale) if whole is None else (codes, scale, whole)
 
 

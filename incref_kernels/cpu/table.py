@@ -5,12 +5,16 @@ from types import MappingProxyType
 
 from incref.backends.backend import Kernel
 from incref_kernels.cpu import (
+    cast,
     compute_scale,
     decode,
     dequantize_affine,
     dequantize_float,
     dequantize_mx,
     encode,
+    fake_quantize_affine,
+    fake_quantize_float,
+    fake_quantize_mx,
     quantize_affine,
     quantize_float,
     quantize_mx,
@@ -29,6 +33,10 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "dequantize_float": dequantize_float.KERNEL,
         "quantize_mx": quantize_mx.KERNEL,
         "dequantize_mx": dequantize_mx.KERNEL,
+        "cast": cast.KERNEL,
+        "fake_quantize_affine": fake_quantize_affine.KERNEL,
+        "fake_quantize_float": fake_quantize_float.KERNEL,
+        "fake_quantize_mx": fake_quantize_mx.KERNEL,
     }
 )
 """Every kernel; an operation that is not listed here has none."""

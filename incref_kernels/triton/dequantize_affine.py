@@ -7,10 +7,10 @@ from incref.backends.backend import Kernel
 from incref.formats import FORMATS, IntFormat
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.scaled import require_scale
+from incref_kernels.scales import require_zero_point
 from incref_kernels.triton.compute_scale import why_not_blocks
 from incref_kernels.triton.launch import why_not_tensors
 from incref_kernels.triton.scaled import dequantize_scaled
-from incref_kernels.scales import require_zero_point
 from incref_kernels.triton.tiles import Tile
 
 __all__ = ["KERNEL", "dequantize_affine"]

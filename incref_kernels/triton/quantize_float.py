@@ -11,11 +11,11 @@ from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.rounding import require_random_bits
 from incref.numerics.scaled import require_scale
 from incref.ops.quantize_float import get_float_format
+from incref_kernels.scales import require_scale_dtype
 from incref_kernels.triton.compute_scale import compute_scale, why_not_blocks
 from incref_kernels.triton.found_scales import Find, quantize_found, takes_one_pass
 from incref_kernels.triton.launch import why_not_format, why_not_tensors
 from incref_kernels.triton.scaled import quantize_scaled
-from incref_kernels.scales import require_scale_dtype
 from incref_kernels.triton.tiles import Tile
 
 __all__ = ["KERNEL", "quantize_float"]

@@ -213,7 +213,7 @@ def _tile(
 
 def _is_wide(port: Port, shape: TileShape) -> bool:
     """Whether the part of a tile is more than one element, so that an incomplete tile needs memory beside."""
-    return shape.of(port.kind) != ()
+    return shape.of(port.kind) != (1,)
 
 
 def _stride(port: Port) -> str:
@@ -266,7 +266,7 @@ def _addresses(writer: Writer, i: int, port: Port, shape: TileShape) -> list[str
 
 def _load(writer: Writer, i: int, port: Port, shape: TileShape) -> Lanes:
     part = shape.of(port.kind)
-    kind = vector_type(port.dtype, part[-1] if part else 1)
+    kind = vector_type(port.dtype, part[-1])
     registers = tuple(
         writer.new(f"load {kind}, ptr {at}, align {port.dtype.itemsize}") for at in _addresses(writer, i, port, shape)
     )

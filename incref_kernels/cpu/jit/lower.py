@@ -123,14 +123,7 @@ class Writer:
         wanted = Lanes(dtype=dtype, shape=x.shape, registers=x.registers)
         if dtype is torch.bool:
             zero = "fcmp une" if x.dtype in _FLOATS else "icmp ne"
-            return self._map(
-                wanted,
-                lambda r: self.new(
-                    f"{zero} {x.type} {r}, zeroinitializer"
-                    if x.width > 1
-                    else f"{zero} {x.type} {r}, {_constant(0, x.dtype, 1)}"
-                ),
-            )
+            return self._map(wanted, lambda r: self.new(f"{zero} {x.type} {r}, zeroinitializer" if x.width > 1 else f"{zero} {x.type} {r}, {_constant(0, x.dtype, 1)}"))
         name = _conversion(x.dtype, dtype)
         if name is None:
             return wanted
@@ -233,11 +226,7 @@ def _comparison(signed: str, real: str) -> _Lower:
         dtype = _common_dtype(args[0], args[1])
         a, b = (writer.lanes(arg, dtype, step.out.shape) for arg in args[:2])
         is_unsigned = dtype in (torch.bool, torch.uint8)
-        name = (
-            f"fcmp {kind}"
-            if dtype in _FLOATS
-            else f"icmp {signed.replace('sl', 'ul').replace('sg', 'ug') if is_unsigned else signed}"
-        )
+        name = f"fcmp {real}" if dtype in _FLOATS else f"icmp {signed.replace('sl', 'ul').replace('sg', 'ug') if is_unsigned else signed}"
         return writer.zip(step.out, (a, b), lambda x, y: writer.new(f"{name} {a.type} {x}, {y}"))
 
     return lower
@@ -245,7 +234,9 @@ def _comparison(signed: str, real: str) -> _Lower:
 
 def _common_dtype(a: object, b: object) -> torch.dtype:
     """The dtype in which PyTorch compares two arguments."""
-    stand_ins = [torch.empty(x.shape, dtype=x.dtype, device="meta") if isinstance(x, Lanes) else x for x in (a, b)]
+    stand_ins = [
+        torch.empty(x.shape, dtype=x.dtype, device="meta") if isinstance(x, Lanes) else x for x in (a, b)
+    ]
     common: torch.dtype = torch.result_type(*stand_ins)  # type: ignore[arg-type]  # tensors and numbers
     return common
 
@@ -273,9 +264,7 @@ def _shift(name: str) -> _Lower:
                 limited = writer.new(f"select {mask} {inside}, {x.type} {b}, {x.type} {most}")
                 return writer.new(f"ashr {x.type} {a}, {limited}")
             shifted = writer.new(f"shl {x.type} {a}, {b}")
-            return writer.new(
-                f"select {mask} {inside}, {x.type} {shifted}, {x.type} {_constant(0, out.dtype, x.width)}"
-            )
+            return writer.new(f"select {mask} {inside}, {x.type} {shifted}, {x.type} {_constant(0, out.dtype, x.width)}")
 
         return writer.zip(out, (x, by), guarded)
 
@@ -334,7 +323,9 @@ def _unary(integer: str | None, real: str | None) -> _Lower:
         ones = _constant(step.out.dtype is torch.bool or -1, step.out.dtype, x.width) if integer else ""
         width = f"v{x.width}" if x.width > 1 else ""
         kind = f"{width}{'f' if x.dtype in _FLOATS else 'i'}{8 * x.dtype.itemsize}"
-        return writer.zip(step.out, (x,), lambda r: writer.new(text.format(type=x.type, x=r, ones=ones, kind=kind)))
+        return writer.zip(
+            step.out, (x,), lambda r: writer.new(text.format(type=x.type, x=r, ones=ones, kind=kind))
+        )
 
     return lower
 
@@ -343,6 +334,12 @@ def _isnan(writer: Writer, args: list[object], step: Step) -> Lanes:
     (x,) = args
     assert isinstance(x, Lanes)
     return writer.zip(step.out, (x,), lambda r: writer.new(f"fcmp uno {x.type} {r}, {r}"))
+
+
+def _reciprocal(writer: Writer, args: list[object], step: Step) -> Lanes:
+    x = writer.lanes(args[0], step.out.dtype, step.out.shape)
+    one = _constant(1, step.out.dtype, x.width)
+    return writer.zip(step.out, (x,), lambda r: writer.new(f"fdiv {x.type} {one}, {r}"))
 
 
 def _copy(writer: Writer, args: list[object], step: Step) -> Lanes:
@@ -456,8 +453,11 @@ _STEPS: dict[str, _Lower] = {
     "minimum": _extreme("gt"),
     "bitwise_not": _unary("xor {type} {x}, {ones}", None),
     "neg": _unary("mul {type} {x}, {ones}", "fneg {type} {x}"),
-    "abs": _unary("call {type} @llvm.abs.{kind}({type} {x}, i1 false)", "call {type} @llvm.fabs.{kind}({type} {x})"),
+    "abs": _unary(
+        "call {type} @llvm.abs.{kind}({type} {x}, i1 false)", "call {type} @llvm.fabs.{kind}({type} {x})"
+    ),
     "round": _unary(None, "call {type} @llvm.roundeven.{kind}({type} {x})"),
+    "reciprocal": _reciprocal,
     "isnan": _isnan,
     "_to_copy": _copy,
     "clone": _copy,

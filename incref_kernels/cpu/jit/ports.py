@@ -52,6 +52,7 @@ class TileShape:
         """Shape of the part of a tensor that belongs to a tile."""
         if kind is Kind.ELEMENT:
             return (self.rows, self.lanes) if self.rows else (self.lanes,)
-        if kind is Kind.COLUMN or (kind is Kind.TILE and self.rows):
+        if kind is Kind.COLUMN:
             return (self.lanes,)
-        return ()
+        # A tensor without dimensions would give way to others in PyTorch's choice of a dtype.
+        return (1, self.lanes) if kind is Kind.TILE and self.rows else (1,)

@@ -46,8 +46,8 @@ def quantize_mx_tile(
     """Quantize blocks along `dim` whose scales are powers of two: codes of elements, codes of scales."""
     source, state, exponent = _mx_exponent(x, fmt, rule, specials, dim)
     kept, to = _kept(source, state, to, specials, dim)
-    codes = encode_tile(kept, to, exponent=exponent.unsqueeze(dim), random_bits=random_bits)
-    codes = torch.where(state.is_nan.unsqueeze(dim), nan_element_code(fmt), codes)
+    codes = encode_tile(kept, to, exponent=exponent, random_bits=random_bits)
+    codes = torch.where(state.is_nan, nan_element_code(fmt), codes)
     return codes, scale_codes(exponent, state.is_nan, fmt.scale)
 
 
@@ -64,13 +64,13 @@ def fake_quantize_mx_tile(
     """Quantize blocks along `dim` and dequantize them, to the dtype of x."""
     source, state, exponent = _mx_exponent(x, fmt, rule, specials, dim)
     kept, to = _kept(source, state, to, specials, dim)
-    values = round_tile(kept, to, exponent=exponent.unsqueeze(dim), random_bits=random_bits)
+    values = round_tile(kept, to, exponent=exponent, random_bits=random_bits)
     layout = source.layout
     width = layout.mantissa_bits
     # 2**-127 is a subnormal of binary32.
     pattern = torch.where(exponent < layout.emin, 1 << (width - 1), (exponent + layout.bias) << width)
     factor = torch.where(state.is_nan, layout.nan_code or 0, pattern).view(values.dtype)
-    return round_to(values * factor.unsqueeze(dim), x.dtype)
+    return round_to(values * factor, x.dtype)
 
 
 def quantize_nvfp4_tile(
@@ -90,7 +90,7 @@ def quantize_nvfp4_tile(
     quotient, to = _nvfp4_quotient(x, state, scale, tensor_scale, to, specials, arithmetic, dim)
     del source
     codes = encode_tile(patterns_of(quotient), to, random_bits=random_bits)
-    codes = torch.where(state.is_nan.unsqueeze(dim), nan_element_code(fmt), codes)
+    codes = torch.where(state.is_nan, nan_element_code(fmt), codes)
     assert fmt.scale.nan_code is not None
     return codes, torch.where(state.is_nan, fmt.scale.nan_code, scale_code)
 
@@ -111,7 +111,7 @@ def fake_quantize_nvfp4_tile(
     _, scale = _nvfp4_scale(state, tensor_scale, fmt)
     quotient, to = _nvfp4_quotient(x, state, scale, tensor_scale, to, specials, arithmetic, dim)
     values = round_tile(patterns_of(quotient), to, random_bits=random_bits)
-    factor = torch.where(state.is_nan, torch.nan, scale).unsqueeze(dim)
+    factor = torch.where(state.is_nan, torch.nan, scale)
     return round_to(values * factor * tensor_scale, x.dtype)
 
 
@@ -123,7 +123,7 @@ def dequantize_tile(
     layout = float_format_of(compute)
     wide = torch.int64 if dtype is torch.float64 else torch.int32
     value = decode_patterns(codes.to(wide), fmt.element, layout).view(compute)
-    value = value * decode_patterns(scale.to(wide), fmt.scale, layout).view(compute).unsqueeze(dim)
+    value = value * decode_patterns(scale.to(wide), fmt.scale, layout).view(compute)
     if tensor_scale is not None:
         value = value * tensor_scale.to(compute)
     return round_to(value, dtype)
@@ -133,13 +133,13 @@ def _look(x: Tensor, specials: BlockSpecials, dim: int) -> tuple[Patterns, Block
     """What `incref.numerics.mx.block_state` finds."""
     source = patterns_of(x)
     if specials.are_nan_blocks:
-        amax = source.magnitude.amax(dim)
+        amax = source.magnitude.amax(dim, keepdim=True)
         return source, BlockState(amax=amax, is_nan=amax >= source.inf, is_top=None)
-    amax = torch.where(source.magnitude < source.inf, source.magnitude, 0).amax(dim)
+    amax = torch.where(source.magnitude < source.inf, source.magnitude, 0).amax(dim, keepdim=True)
     is_nan, is_top = amax < 0, amax < 0
     for has, rule in (
-        ((source.magnitude > source.inf).any(dim), specials.nan),
-        ((source.magnitude == source.inf).any(dim), specials.inf),
+        ((source.magnitude > source.inf).any(dim, keepdim=True), specials.nan),
+        ((source.magnitude == source.inf).any(dim, keepdim=True), specials.inf),
     ):
         if rule is BlockRule.NAN_BLOCK:
             is_nan = is_nan | has
@@ -152,7 +152,8 @@ def _mx_exponent(
     x: Tensor, fmt: BlockFormat, rule: ScaleRule, specials: BlockSpecials, dim: int
 ) -> tuple[Patterns, BlockState, Tensor]:
     source, state = _look(x, specials, dim)
-    exponent = scale_exponent(state.amax, source.layout, fmt.element, rule).clamp(fmt.scale.emin, fmt.scale.emax)
+    exponent = scale_exponent(state.amax, source.layout, fmt.element, rule).to(state.amax.dtype)
+    exponent = exponent.clamp(fmt.scale.emin, fmt.scale.emax)
     if state.is_top is not None:
         exponent = torch.where(state.is_top, fmt.scale.emax, exponent)
     return source, state, exponent
@@ -166,7 +167,7 @@ def _kept(
         return source, replace(to, nan=NanRule.MAX)
     if to.nan is not NanRule.ERROR:
         return source, to
-    magnitude = torch.where(state.is_nan.unsqueeze(dim), 0, source.magnitude)
+    magnitude = torch.where(state.is_nan, 0, source.magnitude)
     return Patterns(signed=source.signed, magnitude=magnitude, layout=source.layout), to
 
 
@@ -201,10 +202,10 @@ def _nvfp4_quotient(
         # Beneath tiny scales the reciprocal would overflow, and make NaN of every zero.
         factor = (1.0 / tensor_scale / scale).clamp(max=float_format_of(torch.float32).qmax)
     values = widen(x)
-    quotient = divided_by(values, factor.unsqueeze(dim), is_division=is_division)
+    quotient = divided_by(values, factor, is_division=is_division)
     # A zero of either sign stays what it is.
     zero = (values.view(torch.int32) & -float_format_of(torch.float32).sign_code).view(torch.float32)
-    quotient = torch.where(vanishes.unsqueeze(dim), zero, quotient)
+    quotient = torch.where(vanishes, zero, quotient)
     if specials.are_nan_blocks and to.overflow is Overflow.SATURATE:
         to = replace(to, nan=NanRule.ZERO)
     return quotient, to

@@ -11,9 +11,9 @@ from math import prod
 from os import cpu_count, sched_getaffinity
 
 from incref_kernels.llvm import engine
+from incref_kernels.llvm.engine import LoadedKernel
 from incref_kernels.triton.native.arguments import flatten, pack
 from incref_kernels.triton.native.cache import Artifact
-from incref_kernels.llvm.engine import LoadedKernel
 from incref_kernels.triton.native.extents import extents_of, marks_of, require_written, table
 from incref_kernels.triton.native.failures import explain
 from incref_kernels.triton.native.host.checks import Check

@@ -1,0 +1,52 @@
+"""`cast` in one pass over memory."""
+
+from functools import partial
+
+from torch import Tensor
+
+from incref.backends.backend import Kernel
+from incref.formats import Format, IntRange, NanRule, Overflow, Rounding
+from incref.numerics.encode import Encoding
+from incref.numerics.patterns import float_format_of, patterns_of
+from incref.numerics.rounding import require_random_bits
+from incref.ops.encode import get_element_format
+from incref.ops.result import require_out
+from incref_kernels.cpu.elementwise import run_elementwise
+from incref_kernels.cpu.launch import raise_if_lost, why_not_format, why_not_tensors
+from incref_kernels.cpu.tiles.nearest import round_tile
+from incref_kernels.cpu.tiles.store import round_to
+
+__all__ = ["KERNEL", "cast"]
+
+
+def cast(
+    x: Tensor,
+    fmt: str | Format,
+    *,
+    rounding: Rounding = Rounding.NEAREST_EVEN,
+    overflow: Overflow = Overflow.SATURATE,
+    nan: NanRule = NanRule.ERROR,
+    int_range: IntRange = IntRange.FULL,
+    random_bits: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Run `incref.ops.cast` in a kernel."""
+    target = get_element_format(fmt)
+    float_format_of(x.dtype)
+    require_random_bits(x, rounding, random_bits)
+    to = Encoding(fmt=target, rounding=rounding, overflow=overflow, nan=nan, int_range=int_range)
+    values = require_out(out, x)
+    raise_if_lost(run_elementwise(partial(_tile, to=to), (x, random_bits), values), target)
+    return values
+
+
+def _tile(x: Tensor, random_bits: Tensor | None = None, *, to: Encoding) -> Tensor:
+    return round_to(round_tile(patterns_of(x), to, random_bits=random_bits), x.dtype)
+
+
+def why_not(x: Tensor, fmt: str | Format, *, random_bits: Tensor | None = None, **_options: object) -> str | None:
+    """Say which arguments the kernel can't take."""
+    return why_not_tensors({"x": x, "random_bits": random_bits}) or why_not_format(get_element_format(fmt))
+
+
+KERNEL = Kernel(fn=cast, why_not=why_not)

@@ -1,0 +1,47 @@
+"""`fake_quantize_float`: the scale that is given, or that `compute_scale` finds, then one pass over memory."""
+
+from functools import partial
+
+from torch import Tensor
+
+from incref.backends.backend import Kernel
+from incref.formats import Format, NanRule, Overflow, Rounding, ScaleArithmetic, ScaleRule
+from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.numerics.rounding import require_random_bits
+from incref.ops.quantize_float import get_float_format
+from incref.ops.result import require_out
+from incref_kernels.cpu.launch import raise_if_lost
+from incref_kernels.cpu.quantize_float import KERNEL as QUANTIZE
+from incref_kernels.cpu.quantize_float import float_encoding, float_scale_of
+from incref_kernels.cpu.scaled import run_scaled
+from incref_kernels.cpu.tiles.scaled import fake_quantize_scaled_tile
+
+__all__ = ["KERNEL", "fake_quantize_float"]
+
+
+def fake_quantize_float(
+    x: Tensor,
+    fmt: str | Format,
+    scale: Tensor | None = None,
+    *,
+    granularity: Granularity = PER_TENSOR,
+    rule: ScaleRule = ScaleRule.DIVIDE,
+    arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+    rounding: Rounding = Rounding.NEAREST_EVEN,
+    overflow: Overflow = Overflow.SATURATE,
+    nan: NanRule = NanRule.ERROR,
+    random_bits: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Run `incref.ops.fake_quantize_float` in kernels."""
+    target = get_float_format(fmt)
+    require_random_bits(x, rounding, random_bits)
+    values = require_out(out, x)
+    scale = float_scale_of(x, target, scale, granularity, rule)
+    how = float_encoding(target, arithmetic=arithmetic, rounding=rounding, overflow=overflow, nan=nan)
+    body = partial(fake_quantize_scaled_tile, how=how)
+    raise_if_lost(run_scaled(body, x, (scale,), random_bits, values, granularity), target)
+    return values
+
+
+KERNEL = Kernel(fn=fake_quantize_float, why_not=QUANTIZE.why_not)

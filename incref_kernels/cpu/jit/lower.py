@@ -123,7 +123,14 @@ class Writer:
         wanted = Lanes(dtype=dtype, shape=x.shape, registers=x.registers)
         if dtype is torch.bool:
             zero = "fcmp une" if x.dtype in _FLOATS else "icmp ne"
-            return self._map(wanted, lambda r: self.new(f"{zero} {x.type} {r}, zeroinitializer" if x.width > 1 else f"{zero} {x.type} {r}, {_constant(0, x.dtype, 1)}"))
+            return self._map(
+                wanted,
+                lambda r: self.new(
+                    f"{zero} {x.type} {r}, zeroinitializer"
+                    if x.width > 1
+                    else f"{zero} {x.type} {r}, {_constant(0, x.dtype, 1)}"
+                ),
+            )
         name = _conversion(x.dtype, dtype)
         if name is None:
             return wanted
@@ -226,7 +233,11 @@ def _comparison(signed: str, real: str) -> _Lower:
         dtype = _common_dtype(args[0], args[1])
         a, b = (writer.lanes(arg, dtype, step.out.shape) for arg in args[:2])
         is_unsigned = dtype in (torch.bool, torch.uint8)
-        name = f"fcmp {real}" if dtype in _FLOATS else f"icmp {signed.replace('sl', 'ul').replace('sg', 'ug') if is_unsigned else signed}"
+        name = (
+            f"fcmp {real}"
+            if dtype in _FLOATS
+            else f"icmp {signed.replace('sl', 'ul').replace('sg', 'ug') if is_unsigned else signed}"
+        )
         return writer.zip(step.out, (a, b), lambda x, y: writer.new(f"{name} {a.type} {x}, {y}"))
 
     return lower
@@ -234,9 +245,7 @@ def _comparison(signed: str, real: str) -> _Lower:
 
 def _common_dtype(a: object, b: object) -> torch.dtype:
     """The dtype in which PyTorch compares two arguments."""
-    stand_ins = [
-        torch.empty(x.shape, dtype=x.dtype, device="meta") if isinstance(x, Lanes) else x for x in (a, b)
-    ]
+    stand_ins = [torch.empty(x.shape, dtype=x.dtype, device="meta") if isinstance(x, Lanes) else x for x in (a, b)]
     common: torch.dtype = torch.result_type(*stand_ins)  # type: ignore[arg-type]  # tensors and numbers
     return common
 
@@ -264,7 +273,9 @@ def _shift(name: str) -> _Lower:
                 limited = writer.new(f"select {mask} {inside}, {x.type} {b}, {x.type} {most}")
                 return writer.new(f"ashr {x.type} {a}, {limited}")
             shifted = writer.new(f"shl {x.type} {a}, {b}")
-            return writer.new(f"select {mask} {inside}, {x.type} {shifted}, {x.type} {_constant(0, out.dtype, x.width)}")
+            return writer.new(
+                f"select {mask} {inside}, {x.type} {shifted}, {x.type} {_constant(0, out.dtype, x.width)}"
+            )
 
         return writer.zip(out, (x, by), guarded)
 
@@ -323,9 +334,7 @@ def _unary(integer: str | None, real: str | None) -> _Lower:
         ones = _constant(step.out.dtype is torch.bool or -1, step.out.dtype, x.width) if integer else ""
         width = f"v{x.width}" if x.width > 1 else ""
         kind = f"{width}{'f' if x.dtype in _FLOATS else 'i'}{8 * x.dtype.itemsize}"
-        return writer.zip(
-            step.out, (x,), lambda r: writer.new(text.format(type=x.type, x=r, ones=ones, kind=kind))
-        )
+        return writer.zip(step.out, (x,), lambda r: writer.new(text.format(type=x.type, x=r, ones=ones, kind=kind)))
 
     return lower
 
@@ -408,7 +417,7 @@ def _tree(writer: Writer, registers: list[str], kind: str, name: str) -> str:
 def _combine(writer: Writer, a: str, b: str, kind: str, name: str) -> str:
     if name == "or":
         return writer.new(f"or {kind} {a}, {b}")
-    mask = f"{kind.split(' x ')[0]} x i1>" if kind.startswith("<") else "i1"
+    mask = f"{kind.split(' x ', maxsplit=1)[0]} x i1>" if kind.startswith("<") else "i1"
     greater = writer.new(f"icmp sgt {kind} {a}, {b}")
     return writer.new(f"select {mask} {greater}, {kind} {a}, {kind} {b}")
 
@@ -453,9 +462,7 @@ _STEPS: dict[str, _Lower] = {
     "minimum": _extreme("gt"),
     "bitwise_not": _unary("xor {type} {x}, {ones}", None),
     "neg": _unary("mul {type} {x}, {ones}", "fneg {type} {x}"),
-    "abs": _unary(
-        "call {type} @llvm.abs.{kind}({type} {x}, i1 false)", "call {type} @llvm.fabs.{kind}({type} {x})"
-    ),
+    "abs": _unary("call {type} @llvm.abs.{kind}({type} {x}, i1 false)", "call {type} @llvm.fabs.{kind}({type} {x})"),
     "round": _unary(None, "call {type} @llvm.roundeven.{kind}({type} {x})"),
     "reciprocal": _reciprocal,
     "isnan": _isnan,

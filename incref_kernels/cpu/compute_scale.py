@@ -101,7 +101,8 @@ def _over_rows(amax: Tensor, extent: int) -> Tensor:
     fill = -amax.shape[1] % extent
     if fill:
         amax = torch.nn.functional.pad(amax, (0, 0, 0, fill))
-    return amax.unflatten(1, (-1, extent)).amax(2)
+    parts: Tensor = amax.unflatten(1, (-1, extent))
+    return parts.amax(2)
 
 
 def _amax_tile(x: Tensor, *, select: Select, dim: int = -1) -> Tensor:

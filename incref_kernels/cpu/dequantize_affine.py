@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from incref.backends.backend import Kernel
-from incref.formats import FORMATS
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.patterns import float_format_of
 from incref.numerics.scaled import require_scale
+from incref.ops.quantize_affine import get_int_format
 from incref_kernels.cpu.launch import why_not_tensors
 from incref_kernels.cpu.scaled import run_scaled, why_not_blocks
 from incref_kernels.cpu.tiles.scaled import dequantize_scaled_tile
@@ -34,9 +34,9 @@ def dequantize_affine(
     require_zero_point(zero_point, codes, granularity)
     values = torch.empty(codes.shape, dtype=dtype)
     # Codes are the integers that they are, whatever their format.
-    fmt = FORMATS["int8" if codes.dtype is torch.int8 else "uint8"]
+    fmt = get_int_format("int8" if codes.dtype is torch.int8 else "uint8")
     body = partial(dequantize_scaled_tile, fmt=fmt, dtype=dtype)
-    run_scaled(body, codes, (scale, zero_point), None, values, granularity)
+    run_scaled(body, codes, (scale, zero_point), values, granularity)
     return values
 
 

@@ -35,7 +35,7 @@ def dequantize_float(
     require_scale("scale", scale, codes.shape, granularity)
     values = torch.empty(codes.shape, dtype=dtype)
     body = partial(dequantize_scaled_tile, fmt=source, dtype=dtype)
-    run_scaled(body, codes, (scale,), None, values, granularity)
+    run_scaled(body, codes, (scale,), values, granularity)
     return values
 
 

@@ -53,7 +53,7 @@ def fake_quantize_affine(
     )
     how = affine_encoding(target, zero_point, int_range=int_range, arithmetic=arithmetic, rounding=rounding, nan=nan)
     body = partial(fake_quantize_scaled_tile, how=how)
-    raise_if_lost(run_scaled(body, x, (scale, zero_point), random_bits, values, granularity), target)
+    raise_if_lost(run_scaled(body, x, (scale, zero_point), values, granularity, random_bits=random_bits), target)
     return values
 
 

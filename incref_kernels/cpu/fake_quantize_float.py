@@ -40,7 +40,7 @@ def fake_quantize_float(
     scale = float_scale_of(x, target, scale, granularity, rule)
     how = float_encoding(target, arithmetic=arithmetic, rounding=rounding, overflow=overflow, nan=nan)
     body = partial(fake_quantize_scaled_tile, how=how)
-    raise_if_lost(run_scaled(body, x, (scale,), random_bits, values, granularity), target)
+    raise_if_lost(run_scaled(body, x, (scale,), values, granularity, random_bits=random_bits), target)
     return values
 
 

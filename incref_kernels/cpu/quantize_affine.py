@@ -66,7 +66,7 @@ def quantize_affine(
     how = affine_encoding(target, zero_point, int_range=int_range, arithmetic=arithmetic, rounding=rounding, nan=nan)
     codes = torch.empty(x.shape, dtype=code_dtype(target))
     body = partial(quantize_scaled_tile, how=how)
-    lost = run_scaled(body, x, (scale, zero_point), random_bits, codes, granularity)
+    lost = run_scaled(body, x, (scale, zero_point), codes, granularity, random_bits=random_bits)
     raise_if_lost(lost, target)
     return (codes, scale) if zero_point is None else (codes, scale, zero_point)
 

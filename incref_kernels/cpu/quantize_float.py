@@ -12,6 +12,7 @@ from incref.formats import (
     IntRange,
     NanRule,
     Overflow,
+    QuotientDtype,
     Rounding,
     ScaleArithmetic,
     ScaleRule,
@@ -39,6 +40,7 @@ def quantize_float(
     granularity: Granularity = PER_TENSOR,
     rule: ScaleRule = ScaleRule.DIVIDE,
     arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+    quotient: QuotientDtype = QuotientDtype.COMPUTE,  # noqa: ARG001  # why_not takes one value only
     rounding: Rounding = Rounding.NEAREST_EVEN,
     overflow: Overflow = Overflow.SATURATE,
     nan: NanRule = NanRule.ERROR,
@@ -50,7 +52,7 @@ def quantize_float(
     scale = float_scale_of(x, target, scale, granularity, rule)
     how = float_encoding(target, arithmetic=arithmetic, rounding=rounding, overflow=overflow, nan=nan)
     codes = torch.empty(x.shape, dtype=code_dtype(target))
-    lost = run_scaled(partial(quantize_scaled_tile, how=how), x, (scale,), random_bits, codes, granularity)
+    lost = run_scaled(partial(quantize_scaled_tile, how=how), x, (scale,), codes, granularity, random_bits=random_bits)
     raise_if_lost(lost, target)
     return codes, scale
 
@@ -82,10 +84,13 @@ def why_not(
     scale: Tensor | None = None,
     *,
     granularity: Granularity = PER_TENSOR,
+    quotient: QuotientDtype = QuotientDtype.COMPUTE,
     random_bits: Tensor | None = None,
     **_options: object,
 ) -> str | None:
     """Say which arguments the kernels can't take."""
+    if quotient is not QuotientDtype.COMPUTE:
+        return "quotients are rounded to the compute dtype, not to that of x"
     return (
         why_not_tensors({"x": x, "scale": scale, "random_bits": random_bits})
         or why_not_format(get_float_format(fmt))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ from incref_kernels.cpu.launch import raise_if_lost, why_not_tensors
 from incref_kernels.cpu.tiles.blocks import quantize_mx_tile, quantize_nvfp4_tile
 
 __all__ = ["KERNEL", "block_tile", "quantize_mx"]
+
+T = TypeVar("T", Tensor, tuple[Tensor, Tensor])
 
 
 def quantize_mx(
@@ -78,15 +81,15 @@ def quantize_mx(
 
 
 def block_tile(
-    mx: Callable[..., object],
-    nvfp4: Callable[..., object],
+    mx: Callable[..., T],
+    nvfp4: Callable[..., T],
     fmt: BlockFormat,
     to: Encoding,
     *,
     rule: ScaleRule,
     arithmetic: ScaleArithmetic,
     specials: BlockSpecials,
-) -> "partial[object]":
+) -> "partial[T]":
     """Choose the function of a tile that the scales of `fmt` need, with its options."""
     if fmt.has_tensor_scale:
         return partial(nvfp4, fmt=fmt, to=to, arithmetic=arithmetic, specials=specials)

@@ -21,9 +21,10 @@ def run_scaled(
     body: "partial[Tensor]",
     x: Tensor,
     scales: Sequence[Tensor | None],
-    random_bits: Tensor | None,
     out: Tensor,
     granularity: Granularity,
+    *,
+    random_bits: Tensor | None = None,
 ) -> bool:
     """Apply `body` to every element and what belongs to its block.
 
@@ -31,16 +32,16 @@ def run_scaled(
         body: takes those of x, scales and random bits that are there.
         x: the elements, values or codes.
         scales: what there is one of for each block, or None.
-        random_bits: in the shape of x, or None.
         out: what is written; x, or memory of its own.
         granularity: which elements form a block.
+        random_bits: in the shape of x, or None.
 
     Returns:
         Whether an element was lost.
     """
     given = [scale.contiguous() for scale in scales if scale is not None]
     if are_contiguous([x, random_bits, out]):
-        return _run(body, x, given, random_bits, out, granularity)
+        return _run(body, x, given, out, granularity, random_bits=random_bits)
     lost = False
     extents = granularity.block_shape(x.shape)
     for part, rows, inner in block_parts(tuple(x.shape), extents, max(x.itemsize, 4), limit=STRETCH_BYTES):
@@ -48,7 +49,7 @@ def run_scaled(
         made = torch.empty(piece.shape, dtype=out.dtype)
         random = None if random_bits is None else random_bits[part].contiguous()
         chosen = [scale.view(_with_ones(scale, x.ndim))[rows].contiguous() for scale in given]
-        lost |= _run(body, piece, chosen, random, made, Granularity(inner))
+        lost |= _run(body, piece, chosen, made, Granularity(inner), random_bits=random)
         out[part] = made
     return lost
 
@@ -61,9 +62,10 @@ def _run(
     body: "partial[Tensor]",
     x: Tensor,
     scales: Sequence[Tensor],
-    random_bits: Tensor | None,
     out: Tensor,
     granularity: Granularity,
+    *,
+    random_bits: Tensor | None,
 ) -> bool:
     blocks = blocks_of(granularity, x.shape)
     assert blocks is not None

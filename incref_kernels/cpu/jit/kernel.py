@@ -60,7 +60,7 @@ class TileKernel:
         shape: of a tile.
     """
 
-    body: "partial[Tensor] | partial[tuple[Tensor, ...]]"
+    body: "partial[Tensor | tuple[Tensor, ...]] | partial[Tensor] | partial[tuple[Tensor, ...]]"
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     shape: TileShape
@@ -110,7 +110,7 @@ class TileKernel:
 class _Loaded:
     """Kernels of this process."""
 
-    codes: dict[TileKernel, "ctypes._CFunctionType"] = field(default_factory=dict)
+    codes: "dict[tuple[object, ...], Callable[..., int]]" = field(default_factory=dict)
     # What holds the machine code.
     libraries: list[object] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)
@@ -123,7 +123,7 @@ def _key(kernel: TileKernel) -> tuple[object, ...]:
     return (kernel.body.func, tuple(sorted(kernel.body.keywords.items())), kernel.inputs, kernel.outputs, kernel.shape)
 
 
-def _compiled(kernel: TileKernel) -> "ctypes._CFunctionType":
+def _compiled(kernel: TileKernel) -> Callable[..., int]:
     key = _key(kernel)
     found = _loaded.codes.get(key)
     if found is None:
@@ -132,13 +132,13 @@ def _compiled(kernel: TileKernel) -> "ctypes._CFunctionType":
     return found
 
 
-def _load(kernel: TileKernel, key: tuple[object, ...]) -> "ctypes._CFunctionType":
+def _load(kernel: TileKernel, key: tuple[object, ...]) -> Callable[..., int]:
     # It needs llvmlite, which may be missing.
     from incref_kernels.llvm import engine  # noqa: PLC0415
 
     function = kernel.body.func
     described = f"{function.__module__}.{function.__qualname__} {key[1:]!r} {torch.__version__}"
-    name = sha256("\0".join([_own_source(), engine.host_description(), described]).encode()).hexdigest()
+    name = sha256(f"{_own_source()}\0{engine.host_description()}\0{described}".encode()).hexdigest()
     path = disk.cache_directory("cpu") / name
     try:
         image = path.read_bytes()
@@ -146,9 +146,10 @@ def _load(kernel: TileKernel, key: tuple[object, ...]) -> "ctypes._CFunctionType
         image = engine.build(module_text(kernel.body, kernel.inputs, kernel.outputs, kernel.shape))
         disk.write_whole(path, image)
     loaded = engine.load(image)
+    run: Callable[..., int] = loaded.run
     _loaded.libraries.append(loaded.library)
-    _loaded.codes[key] = loaded.run
-    return loaded.run
+    _loaded.codes[key] = run
+    return run
 
 
 @cache

@@ -246,7 +246,7 @@ def _comparison(signed: str, real: str) -> _Lower:
 def _common_dtype(a: object, b: object) -> torch.dtype:
     """The dtype in which PyTorch compares two arguments."""
     stand_ins = [torch.empty(x.shape, dtype=x.dtype, device="meta") if isinstance(x, Lanes) else x for x in (a, b)]
-    common: torch.dtype = torch.result_type(*stand_ins)  # type: ignore[arg-type]  # tensors and numbers
+    common: torch.dtype = torch.result_type(*stand_ins)  # type: ignore[call-overload]  # tensors and numbers
     return common
 
 

@@ -67,7 +67,7 @@ class _Recorder(TorchDispatchMode):
     """Writes down what happens to the tensors that it knows."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # of PyTorch
         self.steps: list[Step] = []
         self.lost: list[Value] = []
         self._values: dict[int, Value] = {}
@@ -96,7 +96,7 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(
         self,
-        func: torch._ops.OpOverload,  # type: ignore[override]  # what it is called with
+        func: torch._ops.OpOverload,
         types: object,
         args: Sequence[object] = (),
         kwargs: dict[str, object] | None = None,
@@ -125,7 +125,8 @@ def trace(
     """Run `function` once and write down its steps.
 
     Args:
-        function: takes tensors and gives one or more. It may call `require_not_nan`, and nothing else that reads values.
+        function: takes tensors and gives one or more. It may call
+            `require_not_nan`, and nothing else that reads values.
         inputs: dtype and shape of every tensor.
 
     Raises:

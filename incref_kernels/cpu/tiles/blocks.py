@@ -45,7 +45,7 @@ def quantize_mx_tile(
 ) -> tuple[Tensor, Tensor]:
     """Quantize blocks along `dim` whose scales are powers of two: codes of elements, codes of scales."""
     source, state, exponent = _mx_exponent(x, fmt, rule, specials, dim)
-    kept, to = _kept(source, state, to, specials, dim)
+    kept, to = _kept(source, state, to, specials)
     codes = encode_tile(kept, to, exponent=exponent, random_bits=random_bits)
     codes = torch.where(state.is_nan, nan_element_code(fmt), codes)
     return codes, scale_codes(exponent, state.is_nan, fmt.scale)
@@ -63,7 +63,7 @@ def fake_quantize_mx_tile(
 ) -> Tensor:
     """Quantize blocks along `dim` and dequantize them, to the dtype of x."""
     source, state, exponent = _mx_exponent(x, fmt, rule, specials, dim)
-    kept, to = _kept(source, state, to, specials, dim)
+    kept, to = _kept(source, state, to, specials)
     values = round_tile(kept, to, exponent=exponent, random_bits=random_bits)
     layout = source.layout
     width = layout.mantissa_bits
@@ -85,11 +85,10 @@ def quantize_nvfp4_tile(
     dim: int,
 ) -> tuple[Tensor, Tensor]:
     """Quantize blocks along `dim` beneath a scale of the tensor: codes of elements, codes of scales."""
-    source, state = _look(x, specials, dim)
+    _, state = _look(x, specials, dim)
     scale_code, scale = _nvfp4_scale(state, tensor_scale, fmt)
-    quotient, to = _nvfp4_quotient(x, state, scale, tensor_scale, to, specials, arithmetic, dim)
-    del source
-    codes = encode_tile(patterns_of(quotient), to, random_bits=random_bits)
+    quotient = _nvfp4_quotient(x, state, scale, tensor_scale, arithmetic)
+    codes = encode_tile(patterns_of(quotient), _without_nan(to, specials), random_bits=random_bits)
     codes = torch.where(state.is_nan, nan_element_code(fmt), codes)
     assert fmt.scale.nan_code is not None
     return codes, torch.where(state.is_nan, fmt.scale.nan_code, scale_code)
@@ -109,14 +108,20 @@ def fake_quantize_nvfp4_tile(
     """Quantize blocks along `dim` beneath a scale of the tensor and dequantize them, to the dtype of x."""
     _, state = _look(x, specials, dim)
     _, scale = _nvfp4_scale(state, tensor_scale, fmt)
-    quotient, to = _nvfp4_quotient(x, state, scale, tensor_scale, to, specials, arithmetic, dim)
-    values = round_tile(patterns_of(quotient), to, random_bits=random_bits)
+    quotient = _nvfp4_quotient(x, state, scale, tensor_scale, arithmetic)
+    values = round_tile(patterns_of(quotient), _without_nan(to, specials), random_bits=random_bits)
     factor = torch.where(state.is_nan, torch.nan, scale)
     return round_to(values * factor * tensor_scale, x.dtype)
 
 
 def dequantize_tile(
-    codes: Tensor, scale: Tensor, tensor_scale: Tensor | None = None, *, fmt: BlockFormat, dtype: torch.dtype, dim: int
+    codes: Tensor,
+    scale: Tensor,
+    tensor_scale: Tensor | None = None,
+    *,
+    fmt: BlockFormat,
+    dtype: torch.dtype,
+    dim: int,  # noqa: ARG001  # every element has its scale beside it
 ) -> Tensor:
     """Compute `decode(codes) * scale * tensor_scale`: an exact product, one rounded, and the rounding to `dtype`."""
     compute = torch.float64 if dtype is torch.float64 else torch.float32
@@ -159,9 +164,7 @@ def _mx_exponent(
     return source, state, exponent
 
 
-def _kept(
-    source: Patterns, state: BlockState, to: Encoding, specials: BlockSpecials, dim: int
-) -> tuple[Patterns, Encoding]:
+def _kept(source: Patterns, state: BlockState, to: Encoding, specials: BlockSpecials) -> tuple[Patterns, Encoding]:
     """Elements of NaN blocks must not be taken for ones that have no code."""
     if specials.are_nan_blocks and to.overflow is Overflow.SATURATE:
         return source, replace(to, nan=NanRule.MAX)
@@ -187,12 +190,9 @@ def _nvfp4_quotient(
     state: BlockState,
     scale: Tensor,
     tensor_scale: Tensor,
-    to: Encoding,
-    specials: BlockSpecials,
     arithmetic: ScaleArithmetic,
-    dim: int,
-) -> tuple[Tensor, Encoding]:
-    """Elements divided by their scales, and how they are encoded."""
+) -> Tensor:
+    """Elements divided by their scales."""
     # Below half the smallest scale a block vanishes.
     vanishes = (scale == 0) | state.is_nan
     is_division = arithmetic is ScaleArithmetic.DIVIDE
@@ -205,7 +205,11 @@ def _nvfp4_quotient(
     quotient = divided_by(values, factor, is_division=is_division)
     # A zero of either sign stays what it is.
     zero = (values.view(torch.int32) & -float_format_of(torch.float32).sign_code).view(torch.float32)
-    quotient = torch.where(vanishes, zero, quotient)
+    return torch.where(vanishes, zero, quotient)
+
+
+def _without_nan(to: Encoding, specials: BlockSpecials) -> Encoding:
+    """Where no quotient is NaN, any rule for NaN will do but one that asks."""
     if specials.are_nan_blocks and to.overflow is Overflow.SATURATE:
-        to = replace(to, nan=NanRule.ZERO)
-    return quotient, to
+        return replace(to, nan=NanRule.ZERO)
+    return to

@@ -89,7 +89,7 @@ def round_tile(
 
 
 def _divided(source: Patterns, exponent: Tensor | None) -> Tensor:
-    """Magnitudes divided by `2**exponent`: exactly, or so far below the least positive value that it does not matter."""
+    """Magnitudes divided by `2**exponent`: exactly, or so far below the least positive value that it is the same."""
     if exponent is None:
         return source.magnitude
     layout = source.layout

@@ -5,6 +5,12 @@ from types import MappingProxyType
 
 from incref.conformance.case import Case
 from incref.conformance.generators.casts import decode_cases, encode_cases
+from incref.conformance.generators.fake import (
+    cast_cases,
+    fake_quantize_affine_cases,
+    fake_quantize_float_cases,
+    fake_quantize_mx_cases,
+)
 from incref.conformance.generators.floats import dequantize_float_cases, quantize_float_cases
 from incref.conformance.generators.gptq import gptq_update_cases
 from incref.conformance.generators.int8 import int8_matmul_cases
@@ -31,6 +37,10 @@ GENERATORS: Mapping[str, tuple[Generator, ...]] = MappingProxyType(
         "dequantize_float": (dequantize_float_cases,),
         "quantize_mx": (quantize_mx_cases,),
         "dequantize_mx": (dequantize_mx_cases,),
+        "cast": (cast_cases,),
+        "fake_quantize_affine": (fake_quantize_affine_cases,),
+        "fake_quantize_float": (fake_quantize_float_cases,),
+        "fake_quantize_mx": (fake_quantize_mx_cases,),
         "pack": (pack_cases,),
         "unpack": (unpack_cases,),
         "int8_matmul": (int8_matmul_cases,),

@@ -245,6 +245,30 @@ def _unpack(packed: Tensor, fmt: str, *, layout: PackLayout, axis: int = -1, len
     return torch.tensor(codes, dtype=dtype).view(*lines.shape[:-1], length).movedim(-1, axis).contiguous()
 
 
+def _cast(x: Tensor, fmt: str, **options: object) -> Tensor:
+    compute = torch.float64 if x.dtype is torch.float64 else torch.float32
+    return _decode(_encode(x, fmt, **options), fmt, dtype=compute).to(x.dtype)  # type: ignore[arg-type]  # those of encode
+
+
+def _fake_quantize_affine(
+    x: Tensor, fmt: str, *args: object, granularity: Granularity = PER_TENSOR, **options: object
+) -> Tensor:
+    found = _quantize_affine(x, fmt, *args, granularity=granularity, **options)  # type: ignore[arg-type]  # those of quantize_affine
+    return _dequantize_affine(*found, granularity=granularity, dtype=x.dtype)
+
+
+def _fake_quantize_float(
+    x: Tensor, fmt: str, *args: object, granularity: Granularity = PER_TENSOR, **options: object
+) -> Tensor:
+    found = _quantize_float(x, fmt, *args, granularity=granularity, **options)  # type: ignore[arg-type]  # those of quantize_float
+    return _dequantize_float(*found, fmt, granularity=granularity, dtype=x.dtype)
+
+
+def _fake_quantize_mx(x: Tensor, fmt: str, *, axis: int = -1, **options: object) -> Tensor:
+    codes, scale, *whole = _quantize_mx(x, fmt, axis=axis, **options)  # type: ignore[arg-type]  # those of quantize_mx
+    return _dequantize_mx(codes, scale, fmt, axis=axis, tensor_scale=whole[0] if whole else None, dtype=x.dtype)
+
+
 ORACLE_ANSWERS: Mapping[str, Callable[..., object]] = MappingProxyType(
     {
         "encode": _encode,
@@ -256,6 +280,10 @@ ORACLE_ANSWERS: Mapping[str, Callable[..., object]] = MappingProxyType(
         "dequantize_float": _dequantize_float,
         "quantize_mx": _quantize_mx,
         "dequantize_mx": _dequantize_mx,
+        "cast": _cast,
+        "fake_quantize_affine": _fake_quantize_affine,
+        "fake_quantize_float": _fake_quantize_float,
+        "fake_quantize_mx": _fake_quantize_mx,
         "pack": _pack,
         "unpack": _unpack,
     }

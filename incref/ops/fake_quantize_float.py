@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from incref.formats import Format, NanRule, Overflow, Rounding, ScaleArithmetic, ScaleRule
+from incref.formats import Format, NanRule, Overflow, QuotientDtype, Rounding, ScaleArithmetic, ScaleRule
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.ops.contract import Arg, Exactness, op
 from incref.ops.dequantize_float import dequantize_float
@@ -31,6 +31,7 @@ def fake_quantize_float(
     granularity: Granularity = PER_TENSOR,
     rule: ScaleRule = ScaleRule.DIVIDE,
     arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+    quotient: QuotientDtype = QuotientDtype.COMPUTE,
     rounding: Rounding = Rounding.NEAREST_EVEN,
     overflow: Overflow = Overflow.SATURATE,
     nan: NanRule = NanRule.ERROR,
@@ -46,6 +47,7 @@ def fake_quantize_float(
         granularity: which elements share a scale.
         rule: as for `quantize_float`, like the options after it.
         arithmetic: whether `x / scale` is a division or a product with the reciprocal.
+        quotient: which dtype that is computed in.
         rounding: of the quotient to a value of `fmt`.
         overflow: what a quotient outside the range of `fmt` becomes.
         nan: what a NaN becomes where `fmt` has none.
@@ -73,6 +75,7 @@ def fake_quantize_float(
         granularity=granularity,
         rule=rule,
         arithmetic=arithmetic,
+        quotient=quotient,
         rounding=rounding,
         overflow=overflow,
         nan=nan,

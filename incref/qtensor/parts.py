@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from incref.ops.decode import decode
 from incref.ops.dequantize_affine import dequantize_affine
 from incref.ops.dequantize_float import dequantize_float
 from incref.ops.dequantize_mx import dequantize_mx
+from incref.ops.fake_quantize_affine import fake_quantize_affine
+from incref.ops.fake_quantize_float import fake_quantize_float
+from incref.ops.fake_quantize_mx import fake_quantize_mx
 from incref.ops.quantize_affine import quantize_affine
 from incref.ops.quantize_float import quantize_float
 from incref.ops.quantize_mx import quantize_mx
@@ -63,6 +67,9 @@ class Quantizers:
     dequantize_affine: Callable[..., Tensor]
     dequantize_float: Callable[..., Tensor]
     dequantize_mx: Callable[..., Tensor]
+    fake_quantize_affine: Callable[..., Tensor]
+    fake_quantize_float: Callable[..., Tensor]
+    fake_quantize_mx: Callable[..., Tensor]
 
 
 REFERENCE = Quantizers(
@@ -72,6 +79,9 @@ REFERENCE = Quantizers(
     dequantize_affine=dequantize_affine,
     dequantize_float=dequantize_float,
     dequantize_mx=dequantize_mx,
+    fake_quantize_affine=fake_quantize_affine,
+    fake_quantize_float=fake_quantize_float,
+    fake_quantize_mx=fake_quantize_mx,
 )
 """The operations themselves."""
 
@@ -85,7 +95,29 @@ def quantizers_of(backend: Backend) -> Quantizers:
         dequantize_affine=dequantize_affine.on(backend, fallback="reference"),
         dequantize_float=dequantize_float.on(backend, fallback="reference"),
         dequantize_mx=dequantize_mx.on(backend, fallback="reference"),
+        fake_quantize_affine=fake_quantize_affine.on(backend, fallback="reference"),
+        fake_quantize_float=fake_quantize_float.on(backend, fallback="reference"),
+        fake_quantize_mx=fake_quantize_mx.on(backend, fallback="reference"),
     )
+
+
+_MX_OPTIONS = ("axis", "rule", "rounding", "overflow", "nan_block", "inf_block", "nan", "int_range", "arithmetic")
+_AFFINE_OPTIONS = (
+    "granularity",
+    "rule",
+    "symmetric",
+    "symmetric_scale",
+    "int_range",
+    "arithmetic",
+    "rounding",
+    "nan",
+)
+_FLOAT_OPTIONS = ("granularity", "rule", "arithmetic", "quotient", "rounding", "overflow", "nan")
+
+
+def _options(spec: QuantSpec, names: tuple[str, ...]) -> dict[str, Any]:
+    """What an operation that quantizes is told, by the names that it shares with the spec."""
+    return {name: getattr(spec, name) for name in names}
 
 
 def find_scale(x: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor | None]:
@@ -142,15 +174,7 @@ def quantize_parts(
         codes, scale, *rest = by.quantize_mx(
             x,
             fmt,
-            axis=spec.axis,
-            rule=spec.rule,
-            rounding=spec.rounding,
-            overflow=spec.overflow,
-            nan_block=spec.nan_block,
-            inf_block=spec.inf_block,
-            nan=spec.nan,
-            int_range=spec.int_range,
-            arithmetic=spec.arithmetic,
+            **_options(spec, _MX_OPTIONS),
             random_bits=random_bits,
         )
         return Parts(codes=codes, scale=scale, tensor_scale=rest[0] if rest else None)
@@ -174,14 +198,7 @@ def quantize_parts(
             fmt,
             scale,
             zero_point,
-            granularity=spec.granularity,
-            rule=spec.rule,
-            symmetric=spec.symmetric,
-            symmetric_scale=spec.symmetric_scale,
-            int_range=spec.int_range,
-            arithmetic=spec.arithmetic,
-            rounding=spec.rounding,
-            nan=spec.nan,
+            **_options(spec, _AFFINE_OPTIONS),
             random_bits=random_bits,
         )
         return Parts(codes=codes, scale=scale, zero_point=rest[0] if rest else None)
@@ -189,13 +206,7 @@ def quantize_parts(
         x,
         fmt,
         scale,
-        granularity=spec.granularity,
-        rule=spec.rule,
-        arithmetic=spec.arithmetic,
-        quotient=spec.quotient,
-        rounding=spec.rounding,
-        overflow=spec.overflow,
-        nan=spec.nan,
+        **_options(spec, _FLOAT_OPTIONS),
         random_bits=random_bits,
     )
     return Parts(codes=codes, scale=scale)
@@ -249,6 +260,17 @@ def fake_quantize(
     by: Quantizers = REFERENCE,
 ) -> Tensor:
     """Quantize `x`, by `scale` if it is given, and dequantize it again, to the dtype that it had."""
+    fmt = spec.fmt
+    is_block = isinstance(fmt, BlockFormat)
+    if (is_block and scale is None and not spec.tensor_scale_divides) or not (
+        is_block or spec.scales is not None or (scale is None and spec.scale_dtype is not None)
+    ):
+        # One operation does both, and keeps no codes.
+        if is_block:
+            return by.fake_quantize_mx(x, fmt, **_options(spec, _MX_OPTIONS), random_bits=random_bits)
+        if isinstance(fmt, IntFormat):
+            return by.fake_quantize_affine(x, fmt, scale, **_options(spec, _AFFINE_OPTIONS), random_bits=random_bits)
+        return by.fake_quantize_float(x, fmt, scale, **_options(spec, _FLOAT_OPTIONS), random_bits=random_bits)
     return dequantize_parts(quantize_parts(x, spec, scale, random_bits=random_bits, by=by), spec, x.dtype, by=by)
 
 

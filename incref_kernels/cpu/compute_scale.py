@@ -68,7 +68,9 @@ def _amax(x: Tensor, granularity: Granularity, select: Select) -> Tensor:
     blocks = blocks_of(granularity, x.shape)
     assert blocks is not None
     body = partial(_amax_tile, select=select)
-    if blocks.column_extent == 1 and blocks.row_extent % _ACROSS.rows in (0, blocks.rows % _ACROSS.rows):
+    # No tile may lie in two blocks.
+    is_one_block = blocks.row_extent >= blocks.rows
+    if blocks.column_extent == 1 and (is_one_block or blocks.row_extent % _ACROSS.rows == 0):
         return _amax_across(x, blocks, body, dtype)
     shape = _ALONG if blocks.column_extent >= _ALONG.lanes else _NARROW
     tiles = -(-blocks.column_extent // shape.lanes)

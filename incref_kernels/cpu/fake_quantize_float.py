@@ -5,7 +5,7 @@ from functools import partial
 from torch import Tensor
 
 from incref.backends.backend import Kernel
-from incref.formats import Format, NanRule, Overflow, Rounding, ScaleArithmetic, ScaleRule
+from incref.formats import Format, NanRule, Overflow, QuotientDtype, Rounding, ScaleArithmetic, ScaleRule
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.rounding import require_random_bits
 from incref.ops.quantize_float import get_float_format
@@ -27,6 +27,7 @@ def fake_quantize_float(
     granularity: Granularity = PER_TENSOR,
     rule: ScaleRule = ScaleRule.DIVIDE,
     arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+    quotient: QuotientDtype = QuotientDtype.COMPUTE,
     rounding: Rounding = Rounding.NEAREST_EVEN,
     overflow: Overflow = Overflow.SATURATE,
     nan: NanRule = NanRule.ERROR,
@@ -34,6 +35,8 @@ def fake_quantize_float(
     out: Tensor | None = None,
 ) -> Tensor:
     """Run `incref.ops.fake_quantize_float` in kernels."""
+    # That of narrower values is declined by `why_not`; the rest computes in one dtype.
+    del quotient
     target = get_float_format(fmt)
     require_random_bits(x, rounding, random_bits)
     values = require_out(out, x)

@@ -45,6 +45,8 @@ def pieces(x: Tensor, unit: Sequence[int]) -> Iterator[Slices]:
 
 def why_not_tensors(tensors: Mapping[str, Tensor | None]) -> str | None:
     """Say which tensors the kernels can't take."""
+    if torch.compiler.is_compiling():
+        return "it is compiled already, and torch.compile can't look into it"
     for name, x in tensors.items():
         if x is None:
             continue

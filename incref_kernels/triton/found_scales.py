@@ -12,7 +12,7 @@ from incref.numerics.granularity import Granularity
 from incref.numerics.patterns import float_format_of
 from incref.numerics.scaled import compute_dtype
 from incref.numerics.scales import grid_limit
-from incref_kernels.triton.blocks import Blocks, blocks_of
+from incref_kernels.blocks import Blocks, blocks_of
 from incref_kernels.triton.device.facts import may_refuse, working_layout
 from incref_kernels.triton.device.found_scales import AFFINE, EXTREME, LARGEST, POWER, quantize_found_kernel
 from incref_kernels.triton.launch import launch, lost_flag, pattern_dtype, raise_if_lost

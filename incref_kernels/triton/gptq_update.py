@@ -15,11 +15,11 @@ from incref.numerics.granularity import PER_TOKEN, Granularity
 from incref.numerics.scaled import require_scale
 from incref.ops.gptq_update import require_block
 from incref.ops.quantize_affine import get_int_format
+from incref_kernels.scales import require_zero_point
 from incref_kernels.triton.device.divide import divide, pattern_of, value_of
 from incref_kernels.triton.device.facts import layout_of_width, may_refuse
 from incref_kernels.triton.device.scaled import quantize_values
 from incref_kernels.triton.launch import launch, lost_flag, raise_if_lost, why_not_tensors
-from incref_kernels.triton.scales import require_zero_point
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = ["KERNEL", "MOST_COLUMNS", "TILE", "gptq_update", "gptq_update_kernel"]

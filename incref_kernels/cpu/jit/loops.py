@@ -240,7 +240,7 @@ def _place(i: int, port: Port, shape: TileShape) -> str:
 
 
 def _copies(i: int, port: Port, shape: TileShape, *, is_output: bool, is_input: bool) -> str:
-    """Copy the part of an incomplete tile; the rest of the memory beside is 0."""
+    """Copy the part of an incomplete tile; the rest of the memory beside is 0, or a positive scale."""
     size = port.dtype.itemsize
     height = max(shape.rows, 1) if port.kind is Kind.ELEMENT else 1
     rows = "%nr" if port.kind is Kind.ELEMENT else "1"
@@ -249,7 +249,9 @@ def _copies(i: int, port: Port, shape: TileShape, *, is_output: bool, is_input: 
     beside, tensor = f"ptr %s{i}, i64 {shape.lanes * size}", f"ptr %d{i}, i64 %w{tag}"
     if is_output:
         return f"{step}  call void @move({tensor}, {beside}, i64 {rows}, i64 %b{tag})"
-    clear = f"  call void @llvm.memset.p0.i64(ptr %s{i}, i8 0, i64 {height * shape.lanes * size}, i1 false)"
+    # A scale that is missing must not make NaN of a zero that is: this byte makes a positive number in every dtype.
+    fill = 0x3F if port.kind is Kind.COLUMN else 0
+    clear = f"  call void @llvm.memset.p0.i64(ptr %s{i}, i8 {fill}, i64 {height * shape.lanes * size}, i1 false)"
     return f"{step}{clear}\n  call void @move({beside}, {tensor}, i64 {rows}, i64 %b{tag})" if is_input else clear
 
 

@@ -28,13 +28,13 @@ class InputQuantizer:
         elementwise: what it is rounded to first, element by element; None for nothing.
         activation: how it is quantized then; None not at all.
         scale_method: how a scale is found in every call; None for the rule of `activation`.
-        by: what quantizes and dequantizes.
+        by: what quantizes and dequantizes; None for the operations themselves.
     """
 
     elementwise: Elementwise | None = None
     activation: QuantSpec | None = None
     scale_method: MaxAbsScale | None = None
-    by: Quantizers = REFERENCE
+    by: Quantizers | None = None
 
     def __call__(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         """Give what the layer multiplies with, in the dtype of x.
@@ -51,7 +51,7 @@ class InputQuantizer:
         if scale is None and self.scale_method is not None:
             scale = search_scale(values, self.activation, self.scale_method)
         random_bits = draw_random_bits(values, self.activation.rounding)
-        return straight_through(x, fake_quantize(values, self.activation, scale, random_bits=random_bits, by=self.by))
+        return straight_through(x, fake_quantize(values, self.activation, scale, random_bits=random_bits, by=self.by or REFERENCE))
 
 
 def round_elementwise(x: Tensor, elementwise: Elementwise) -> Tensor:

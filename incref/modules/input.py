@@ -51,7 +51,9 @@ class InputQuantizer:
         if scale is None and self.scale_method is not None:
             scale = search_scale(values, self.activation, self.scale_method)
         random_bits = draw_random_bits(values, self.activation.rounding)
-        return straight_through(x, fake_quantize(values, self.activation, scale, random_bits=random_bits, by=self.by or REFERENCE))
+        return straight_through(
+            x, fake_quantize(values, self.activation, scale, random_bits=random_bits, by=self.by or REFERENCE)
+        )
 
 
 def round_elementwise(x: Tensor, elementwise: Elementwise) -> Tensor:

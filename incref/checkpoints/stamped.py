@@ -80,7 +80,8 @@ def _read(path: Path, layout: str, source: str) -> dict[str, Tensor] | None:
             if (stamp.get("incref.layout"), stamp.get("incref.source")) != (layout, source):
                 return None
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-    except (SafetensorError, OSError):
+    except (SafetensorError, OSError, RuntimeError):
+        # A RuntimeError is PyTorch's, of a file that became shorter between two looks at it.
         return None
     return tensors if stamp.get("incref.content") == _content(tensors) else None
 

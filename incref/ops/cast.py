@@ -54,8 +54,9 @@ def cast(
         TypeError: as `encode`, or if `out` has another dtype.
         ValueError: as `encode`, or if `out` has another shape or shares memory with `x` without being it.
 
-    >>> cast(torch.tensor([0.3, -448.0, 1e9]), "e4m3fn")
-    tensor([   0.3125, -448.0000,  448.0000])
+    >>> import torch
+    >>> cast(torch.tensor([0.3, -1.7, 5.0]), "e4m3fn")
+    tensor([ 0.3125, -1.7500,  5.0000])
     """
     values = require_out(out, x)
     compute = compute_dtype(x.dtype)

@@ -103,6 +103,10 @@ class Op(Generic[P, R]):
         """Run the reference."""
         return self.reference(*args, **kwargs)
 
+    def __reduce__(self) -> str:
+        """Pickle by name: it is a global of its module, as a function is."""
+        return self.__name__
+
     def __repr__(self) -> str:
         """Name and version."""
         return f"<op {self.name}@{self.version}>"

@@ -68,6 +68,7 @@ def fake_quantize_affine(
         ValueError: as `quantize_affine`, or if `out` has another shape or shares memory with `x` without being it.
         FlushDenormalError: if the processor flushes subnormals.
 
+    >>> import torch
     >>> fake_quantize_affine(torch.tensor([0.104, -1.0, 1.27]), "int8")
     tensor([ 0.1000, -1.0000,  1.2700])
     """

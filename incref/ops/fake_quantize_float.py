@@ -63,6 +63,7 @@ def fake_quantize_float(
         ValueError: as `quantize_float`, or if `out` has another shape or shares memory with `x` without being it.
         FlushDenormalError: if the processor flushes subnormals.
 
+    >>> import torch
     >>> fake_quantize_float(torch.tensor([0.11, -1.0, 44.8]), "e4m3fn")
     tensor([ 0.1125, -1.0000, 44.8000])
     """

@@ -68,6 +68,7 @@ def fake_quantize_mx(
 
     Source: OCP MX 1.0, 5.1, 5.2 and 6.3; NVFP4: arXiv 2509.25149.
 
+    >>> import torch
     >>> fake_quantize_mx(torch.tensor([0.6, -1.0, 3.0]), "mxfp4")
     tensor([ 0.5000, -1.0000,  3.0000])
     """

@@ -12,6 +12,7 @@ from incref.formats import BlockFormat, IntFormat, Rounding
 from incref.numerics.granularity import per_group
 from incref.numerics.scaled import round_to_half
 from incref.ops.compute_scale import compute_scale
+from incref.ops.contract import Op
 from incref.ops.decode import decode
 from incref.ops.dequantize_affine import dequantize_affine
 from incref.ops.dequantize_float import dequantize_float
@@ -67,9 +68,9 @@ class Quantizers:
     dequantize_affine: Callable[..., Tensor]
     dequantize_float: Callable[..., Tensor]
     dequantize_mx: Callable[..., Tensor]
-    fake_quantize_affine: Callable[..., Tensor]
-    fake_quantize_float: Callable[..., Tensor]
-    fake_quantize_mx: Callable[..., Tensor]
+    fake_quantize_affine: Callable[..., Tensor] | None
+    fake_quantize_float: Callable[..., Tensor] | None
+    fake_quantize_mx: Callable[..., Tensor] | None
 
 
 REFERENCE = Quantizers(
@@ -95,10 +96,15 @@ def quantizers_of(backend: Backend) -> Quantizers:
         dequantize_affine=dequantize_affine.on(backend, fallback="reference"),
         dequantize_float=dequantize_float.on(backend, fallback="reference"),
         dequantize_mx=dequantize_mx.on(backend, fallback="reference"),
-        fake_quantize_affine=fake_quantize_affine.on(backend, fallback="reference"),
-        fake_quantize_float=fake_quantize_float.on(backend, fallback="reference"),
-        fake_quantize_mx=fake_quantize_mx.on(backend, fallback="reference"),
+        fake_quantize_affine=_fused(fake_quantize_affine, backend),
+        fake_quantize_float=_fused(fake_quantize_float, backend),
+        fake_quantize_mx=_fused(fake_quantize_mx, backend),
     )
+
+
+def _fused(op: Op[..., Tensor], backend: Backend) -> Callable[..., Tensor] | None:
+    """The kernel that does both; None where the backend's kernels do one each, which are not to be passed by."""
+    return op.on(backend, fallback="reference") if op.name in backend.kernels else None
 
 
 _MX_OPTIONS = ("axis", "rule", "rounding", "overflow", "nan_block", "inf_block", "nan", "int_range", "arithmetic")
@@ -261,16 +267,17 @@ def fake_quantize(
 ) -> Tensor:
     """Quantize `x`, by `scale` if it is given, and dequantize it again, to the dtype that it had."""
     fmt = spec.fmt
-    is_block = isinstance(fmt, BlockFormat)
-    if (is_block and scale is None and not spec.tensor_scale_divides) or not (
-        is_block or spec.scales is not None or (scale is None and spec.scale_dtype is not None)
-    ):
-        # One operation does both, and keeps no codes.
-        if is_block:
+    # Where one operation does both it keeps no codes.
+    if isinstance(fmt, BlockFormat):
+        if scale is None and not spec.tensor_scale_divides and by.fake_quantize_mx is not None:
             return by.fake_quantize_mx(x, fmt, **_options(spec, _MX_OPTIONS), random_bits=random_bits)
+    elif spec.scales is None and (scale is not None or spec.scale_dtype is None):
         if isinstance(fmt, IntFormat):
-            return by.fake_quantize_affine(x, fmt, scale, **_options(spec, _AFFINE_OPTIONS), random_bits=random_bits)
-        return by.fake_quantize_float(x, fmt, scale, **_options(spec, _FLOAT_OPTIONS), random_bits=random_bits)
+            if by.fake_quantize_affine is not None:
+                options = _options(spec, _AFFINE_OPTIONS)
+                return by.fake_quantize_affine(x, fmt, scale, **options, random_bits=random_bits)
+        elif by.fake_quantize_float is not None:
+            return by.fake_quantize_float(x, fmt, scale, **_options(spec, _FLOAT_OPTIONS), random_bits=random_bits)
     return dequantize_parts(quantize_parts(x, spec, scale, random_bits=random_bits, by=by), spec, x.dtype, by=by)
 
 

@@ -1,5 +1,6 @@
 """What faults and controls have in common."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
@@ -9,10 +10,11 @@ from incref.conformance.implementation import ANY_ORDER, Candidate, Choice
 __all__ = ["Kernel"]
 
 
-class Kernel:
+class Kernel(ABC):
     """An implementation, step by step; a class below it that is not right changes one step.
 
-    The docstring of such a class is its story, `source` the public bug that it is modelled on.
+    The docstring of such a class is its story, `source` the public bug that it is modelled on, where one
+    can be looked up.
     """
 
     op: ClassVar[str]
@@ -22,9 +24,9 @@ class Kernel:
     source: ClassVar[str] = ""
     is_right: ClassVar[bool] = False
 
+    @abstractmethod
     def __call__(self, *args: object, **kwargs: object) -> object:
         """Run it."""
-        raise NotImplementedError
 
     def candidate(self) -> Candidate:
         """Make what the harness judges."""

@@ -52,8 +52,6 @@ class Pack(Kernel):
 class HighNibbleFirst(Pack):
     """The first code goes into the upper end of its word."""
 
-    source = "the two orders of nibbles in use: the first one low here, high in some checkpoints"
-
     def place(self, i: int, to: ElementFormat, facts: WordLayout) -> int:
         place = super().place(i, to, facts)
         if facts.is_dense and facts.word_bits % to.bits:
@@ -225,8 +223,6 @@ class StraddlingCodesCut(_Unpack):
 
 class OffsetWraps(_Unpack):
     """A zero point that is kept as all ones comes out as 2**bits, not as 0."""
-
-    source = "https://github.com/AutoGPTQ/AutoGPTQ: zeros + 1 without a mask"
 
     def change(self, codes: Tensor, fmt: ElementFormat, layout: PackLayout, axis: int) -> Tensor:
         return torch.where(codes == 0, fmt.num_codes % 256, codes) if LAYOUTS[layout].offset and fmt.bits < 8 else codes

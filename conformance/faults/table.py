@@ -4,13 +4,45 @@ import re
 from collections.abc import Iterator
 from types import ModuleType
 
-from conformance.faults import casts, floats, gptq, int8, integers, matmuls, mx, packing, scales
+from conformance.faults import (
+    compute_scale,
+    decode,
+    dequantize_affine,
+    dequantize_float,
+    dequantize_mx,
+    encode,
+    fp8_matmul,
+    gptq_update,
+    int8_matmul,
+    mx_matmul,
+    packing,
+    quantize_affine,
+    quantize_float,
+    quantize_mx,
+    weight_only_matmul,
+)
 from conformance.faults.kernel import Kernel
 from incref.conformance.faults import Control, Fault
 
 __all__ = ["CONTROLS", "FAULTS"]
 
-_MODULES = (casts, scales, integers, floats, mx, packing, int8, matmuls, gptq)
+_MODULES = (
+    encode,
+    decode,
+    compute_scale,
+    quantize_affine,
+    dequantize_affine,
+    quantize_float,
+    dequantize_float,
+    quantize_mx,
+    dequantize_mx,
+    packing,
+    int8_matmul,
+    weight_only_matmul,
+    fp8_matmul,
+    mx_matmul,
+    gptq_update,
+)
 
 
 def _kernels(module: ModuleType) -> Iterator[type[Kernel]]:

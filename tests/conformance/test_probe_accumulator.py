@@ -1,13 +1,8 @@
 import pytest
 
-from conformance.faults.matmuls import (
-    Fp8,
-    Fp8Bfloat16Declared,
-    Fp8TruncatingInFull,
-    MxWide,
-    WeightOnly,
-    WeightOnlyPairwise,
-)
+from conformance.faults.fp8_matmul import Fp8, Fp8Bfloat16Declared, Fp8TruncatingInFull
+from conformance.faults.mx_matmul import MxWide
+from conformance.faults.weight_only_matmul import WeightOnly, WeightOnlyPairwise
 from incref.conformance.implementation import Implementation
 from incref.conformance.probe_accumulator import Measured, probe_accumulator
 from incref.formats import Rounding

@@ -74,8 +74,6 @@ class AmaxWithoutAbs(Scale):
 class AmaxOverPadding(Scale):
     """The last, shorter block is filled up with what follows in memory: the first elements of the next row."""
 
-    source = "kernels that mask loads with the tile and not with the tensor"
-
     def fill(self, x: Tensor, extents: tuple[int, ...]) -> Tensor:
         missing = -x.shape[-1] % extents[-1]
         if x.ndim != 2 or extents[0] != 1 or missing > x.shape[-1]:
@@ -347,8 +345,6 @@ class ZeroBlockHasScaleOne(_Changed):
 
 class NanBlockHasLargestScale(_Changed):
     """A block with a NaN gets the code 0xFE and not 0xFF, so its NaN is lost."""
-
-    source = "https://github.com/ROCm/aiter: E8M0 scales of NaN blocks"
 
     def power(self, codes: Tensor, x: Tensor, fmt: str, granularity: Granularity, rule: object) -> Tensor:
         return codes.clamp(max=254)

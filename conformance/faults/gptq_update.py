@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from conformance.faults.integers import spread
 from conformance.faults.kernel import Kernel
+from conformance.faults.spread import spread
 from incref.formats import IntRange, ScaleArithmetic
 from incref.numerics.granularity import PER_TOKEN, Granularity
 from incref.ops import dequantize_affine, quantize_affine

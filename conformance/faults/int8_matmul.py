@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from conformance.faults.integers import spread
 from conformance.faults.kernel import Kernel
+from conformance.faults.spread import spread
 from incref.formats import ScaleOrder
 from incref.numerics.granularity import PER_TENSOR, Granularity
 

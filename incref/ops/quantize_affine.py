@@ -29,7 +29,7 @@ from incref.numerics.tabulated import encode_values, find_table
 from incref.ops.compute_scale import compute_scale
 from incref.ops.contract import Arg, Exactness, op
 
-__all__ = ["get_int_format", "quantize_affine"]
+__all__ = ["get_int_format", "quantize_affine", "require_found_scale"]
 
 
 def get_int_format(fmt: str | Format) -> IntFormat:
@@ -112,10 +112,7 @@ def quantize_affine(
     require_random_bits(x, rounding, random_bits)
     compute = compute_dtype(x.dtype)
     if scale is None:
-        if symmetric and symmetric_scale is SymmetricScale.EXTREME and int_range is not IntRange.FULL:
-            raise ValueError(f"EXTREME puts an element on the least code and needs IntRange.FULL, got {int_range}")
-        if zero_point is not None:
-            raise ValueError("a zero_point needs the scale that it was made with, got scale=None")
+        require_found_scale(zero_point, symmetric=symmetric, symmetric_scale=symmetric_scale, int_range=int_range)
         found = compute_scale(x, target, granularity, rule=rule, symmetric=symmetric, symmetric_scale=symmetric_scale)
         scale, zero_point = found if isinstance(found, tuple) else (found, None)
     factor = scale_values(require_scale("scale", scale, x.shape, granularity), compute)
@@ -140,3 +137,17 @@ def quantize_affine(
             rounded = from_blocks(shifted, rounded.shape).clamp(least, target.max_code)
         codes[part] = rounded
     return (codes, scale) if zero_point is None else (codes, scale, zero_point)
+
+
+def require_found_scale(
+    zero_point: Tensor | None, *, symmetric: bool, symmetric_scale: SymmetricScale, int_range: IntRange
+) -> None:
+    """Refuse options that do not go with a scale that is computed.
+
+    Raises:
+        ValueError: for a zero point, or for EXTREME without the code that it puts an element on.
+    """
+    if symmetric and symmetric_scale is SymmetricScale.EXTREME and int_range is not IntRange.FULL:
+        raise ValueError(f"EXTREME puts an element on the least code and needs IntRange.FULL, got {int_range}")
+    if zero_point is not None:
+        raise ValueError("a zero_point needs the scale that it was made with, got scale=None")

@@ -10,11 +10,13 @@ from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.rounding import require_random_bits
 from incref.ops.quantize_affine import get_int_format
 from incref.ops.result import require_out
+from incref_kernels.cpu.compute_scale import compute_scale
 from incref_kernels.cpu.launch import raise_if_lost
 from incref_kernels.cpu.quantize_affine import KERNEL as QUANTIZE
-from incref_kernels.cpu.quantize_affine import affine_encoding, affine_scale
+from incref_kernels.cpu.quantize_affine import affine_encoding
 from incref_kernels.cpu.scaled import run_scaled
 from incref_kernels.cpu.tiles.scaled import fake_quantize_scaled_tile
+from incref_kernels.scales import affine_scale
 
 __all__ = ["KERNEL", "fake_quantize_affine"]
 
@@ -41,11 +43,12 @@ def fake_quantize_affine(
     require_random_bits(x, rounding, random_bits)
     values = require_out(out, x)
     scale, zero_point = affine_scale(
+        compute_scale,
         x,
         target,
         scale,
         zero_point,
-        granularity,
+        granularity=granularity,
         rule=rule,
         symmetric=symmetric,
         symmetric_scale=symmetric_scale,

@@ -10,11 +10,13 @@ from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.rounding import require_random_bits
 from incref.ops.quantize_float import get_float_format
 from incref.ops.result import require_out
+from incref_kernels.cpu.compute_scale import compute_scale
 from incref_kernels.cpu.launch import raise_if_lost
 from incref_kernels.cpu.quantize_float import KERNEL as QUANTIZE
-from incref_kernels.cpu.quantize_float import float_encoding, float_scale_of
+from incref_kernels.cpu.quantize_float import float_encoding
 from incref_kernels.cpu.scaled import run_scaled
 from incref_kernels.cpu.tiles.scaled import fake_quantize_scaled_tile
+from incref_kernels.scales import float_scale
 
 __all__ = ["KERNEL", "fake_quantize_float"]
 
@@ -40,7 +42,7 @@ def fake_quantize_float(
     target = get_float_format(fmt)
     require_random_bits(x, rounding, random_bits)
     values = require_out(out, x)
-    scale = float_scale_of(x, target, scale, granularity, rule)
+    scale = float_scale(compute_scale, x, target, scale, granularity, rule=rule)
     how = float_encoding(target, arithmetic=arithmetic, rounding=rounding, overflow=overflow, nan=nan)
     body = partial(fake_quantize_scaled_tile, how=how)
     raise_if_lost(run_scaled(body, x, (scale,), values, granularity, random_bits=random_bits), target)

@@ -22,15 +22,14 @@ from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.rounding import require_random_bits
-from incref.numerics.scaled import require_scale
 from incref.ops.quantize_affine import get_int_format
 from incref_kernels.cpu.compute_scale import compute_scale
 from incref_kernels.cpu.launch import raise_if_lost, why_not_tensors
 from incref_kernels.cpu.scaled import run_scaled, why_not_blocks
 from incref_kernels.cpu.tiles.scaled import ScaledEncoding, quantize_scaled_tile
-from incref_kernels.scales import require_scale_dtype, require_zero_point
+from incref_kernels.scales import affine_scale
 
-__all__ = ["KERNEL", "affine_encoding", "affine_scale", "quantize_affine"]
+__all__ = ["KERNEL", "affine_encoding", "quantize_affine"]
 
 
 def quantize_affine(
@@ -53,11 +52,12 @@ def quantize_affine(
     target = get_int_format(fmt)
     require_random_bits(x, rounding, random_bits)
     scale, zero_point = affine_scale(
+        compute_scale,
         x,
         target,
         scale,
         zero_point,
-        granularity,
+        granularity=granularity,
         rule=rule,
         symmetric=symmetric,
         symmetric_scale=symmetric_scale,
@@ -69,32 +69,6 @@ def quantize_affine(
     lost = run_scaled(body, x, (scale, zero_point), codes, granularity, random_bits=random_bits)
     raise_if_lost(lost, target)
     return (codes, scale) if zero_point is None else (codes, scale, zero_point)
-
-
-def affine_scale(
-    x: Tensor,
-    target: IntFormat,
-    scale: Tensor | None,
-    zero_point: Tensor | None,
-    granularity: Granularity,
-    *,
-    rule: ScaleRule,
-    symmetric: bool,
-    symmetric_scale: SymmetricScale,
-    int_range: IntRange,
-) -> tuple[Tensor, Tensor | None]:
-    """Check the scale and the zero point that are given, or find them."""
-    if scale is None:
-        if symmetric and symmetric_scale is SymmetricScale.EXTREME and int_range is not IntRange.FULL:
-            raise ValueError(f"EXTREME puts an element on the least code and needs IntRange.FULL, got {int_range}")
-        if zero_point is not None:
-            raise ValueError("a zero_point needs the scale that it was made with, got scale=None")
-        found = compute_scale(x, target, granularity, rule=rule, symmetric=symmetric, symmetric_scale=symmetric_scale)
-        scale, zero_point = found if isinstance(found, tuple) else (found, None)
-    require_scale("scale", scale, x.shape, granularity)
-    require_scale_dtype(scale, x)
-    require_zero_point(zero_point, x, granularity)
-    return scale, zero_point
 
 
 def affine_encoding(

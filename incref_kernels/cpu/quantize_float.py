@@ -21,15 +21,14 @@ from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.rounding import require_random_bits
-from incref.numerics.scaled import require_scale
 from incref.ops.quantize_float import get_float_format
 from incref_kernels.cpu.compute_scale import compute_scale
 from incref_kernels.cpu.launch import raise_if_lost, why_not_format, why_not_tensors
 from incref_kernels.cpu.scaled import run_scaled, why_not_blocks
 from incref_kernels.cpu.tiles.scaled import ScaledEncoding, quantize_scaled_tile
-from incref_kernels.scales import require_scale_dtype
+from incref_kernels.scales import float_scale, why_not_quotient
 
-__all__ = ["KERNEL", "float_encoding", "float_scale_of", "quantize_float"]
+__all__ = ["KERNEL", "float_encoding", "quantize_float"]
 
 
 def quantize_float(
@@ -49,25 +48,12 @@ def quantize_float(
     """Run `incref.ops.quantize_float` in kernels."""
     target = get_float_format(fmt)
     require_random_bits(x, rounding, random_bits)
-    scale = float_scale_of(x, target, scale, granularity, rule)
+    scale = float_scale(compute_scale, x, target, scale, granularity, rule=rule)
     how = float_encoding(target, arithmetic=arithmetic, rounding=rounding, overflow=overflow, nan=nan)
     codes = torch.empty(x.shape, dtype=code_dtype(target))
     lost = run_scaled(partial(quantize_scaled_tile, how=how), x, (scale,), codes, granularity, random_bits=random_bits)
     raise_if_lost(lost, target)
     return codes, scale
-
-
-def float_scale_of(
-    x: Tensor, target: ElementFormat, scale: Tensor | None, granularity: Granularity, rule: ScaleRule
-) -> Tensor:
-    """Check the scale that is given, or find it."""
-    if scale is None:
-        found = compute_scale(x, target, granularity, rule=rule)
-        assert isinstance(found, Tensor)
-        scale = found
-    require_scale("scale", scale, x.shape, granularity)
-    require_scale_dtype(scale, x)
-    return scale
 
 
 def float_encoding(
@@ -89,10 +75,9 @@ def why_not(
     **_options: object,
 ) -> str | None:
     """Say which arguments the kernels can't take."""
-    if quotient is not QuotientDtype.COMPUTE:
-        return "quotients are rounded to the compute dtype, not to that of x"
     return (
-        why_not_tensors({"x": x, "scale": scale, "random_bits": random_bits})
+        why_not_quotient(quotient)
+        or why_not_tensors({"x": x, "scale": scale, "random_bits": random_bits})
         or why_not_format(get_float_format(fmt))
         or why_not_blocks(granularity, x)
     )

@@ -20,9 +20,8 @@ from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.rounding import require_random_bits
-from incref.numerics.scaled import require_scale
-from incref.ops.quantize_affine import get_int_format
-from incref_kernels.scales import require_scale_dtype, require_zero_point
+from incref.ops.quantize_affine import get_int_format, require_found_scale
+from incref_kernels.scales import affine_scale
 from incref_kernels.triton.compute_scale import compute_scale, why_not_blocks
 from incref_kernels.triton.found_scales import Find, quantize_found, takes_one_pass
 from incref_kernels.triton.launch import why_not_tensors
@@ -60,30 +59,25 @@ def quantize_affine(
         for each in (wide, target)
     )
     codes = torch.empty(x.shape, dtype=code_dtype(target), device=x.device)
-    if scale is None:
-        if symmetric and symmetric_scale is SymmetricScale.EXTREME and int_range is not IntRange.FULL:
-            raise ValueError(f"EXTREME puts an element on the least code and needs IntRange.FULL, got {int_range}")
-        if zero_point is not None:
-            raise ValueError("a zero_point needs the scale that it was made with, got scale=None")
-        if takes_one_pass(x, granularity) and (symmetric or not rule.is_power_of_two):
-            find = Find(rule=rule, symmetric=symmetric, symmetric_scale=symmetric_scale)
-            found_scale, found_zero = quantize_found(
-                x,
-                codes,
-                granularity,
-                to,
-                limits,
-                find=find,
-                arithmetic=arithmetic,
-                random_bits=random_bits,
-                tile=tile,
-            )
-            return (codes, found_scale) if found_zero is None else (codes, found_scale, found_zero)
-        found = compute_scale(x, target, granularity, rule=rule, symmetric=symmetric, symmetric_scale=symmetric_scale)
-        scale, zero_point = found if isinstance(found, tuple) else (found, None)
-    require_scale("scale", scale, x.shape, granularity)
-    require_scale_dtype(scale, x)
-    require_zero_point(zero_point, x, granularity)
+    if scale is None and takes_one_pass(x, granularity) and (symmetric or not rule.is_power_of_two):
+        require_found_scale(zero_point, symmetric=symmetric, symmetric_scale=symmetric_scale, int_range=int_range)
+        find = Find(rule=rule, symmetric=symmetric, symmetric_scale=symmetric_scale)
+        found_scale, found_zero = quantize_found(
+            x, codes, granularity, to, limits, find=find, arithmetic=arithmetic, random_bits=random_bits, tile=tile
+        )
+        return (codes, found_scale) if found_zero is None else (codes, found_scale, found_zero)
+    scale, zero_point = affine_scale(
+        compute_scale,
+        x,
+        target,
+        scale,
+        zero_point,
+        granularity=granularity,
+        rule=rule,
+        symmetric=symmetric,
+        symmetric_scale=symmetric_scale,
+        int_range=int_range,
+    )
     if zero_point is None:
         to = limits
     quantize_scaled(

@@ -9,9 +9,8 @@ from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.rounding import require_random_bits
-from incref.numerics.scaled import require_scale
 from incref.ops.quantize_float import get_float_format
-from incref_kernels.scales import require_scale_dtype
+from incref_kernels.scales import float_scale, why_not_quotient
 from incref_kernels.triton.compute_scale import compute_scale, why_not_blocks
 from incref_kernels.triton.found_scales import Find, quantize_found, takes_one_pass
 from incref_kernels.triton.launch import why_not_format, why_not_tensors
@@ -54,12 +53,7 @@ def quantize_float(
             tile=tile,
         )
         return codes, found
-    if scale is None:
-        largest = compute_scale(x, target, granularity, rule=rule)
-        assert isinstance(largest, Tensor)
-        scale = largest
-    require_scale("scale", scale, x.shape, granularity)
-    require_scale_dtype(scale, x)
+    scale = float_scale(compute_scale, x, target, scale, granularity, rule=rule)
     quantize_scaled(
         x, scale, None, codes, granularity, to, to, arithmetic=arithmetic, random_bits=random_bits, tile=tile
     )
@@ -77,10 +71,9 @@ def why_not(
     **_options: object,
 ) -> str | None:
     """Say which arguments the kernels can't take."""
-    if quotient is not QuotientDtype.COMPUTE:
-        return "quotients are rounded to the compute dtype, not to that of x"
     return (
-        why_not_tensors({"x": x, "scale": scale, "random_bits": random_bits})
+        why_not_quotient(quotient)
+        or why_not_tensors({"x": x, "scale": scale, "random_bits": random_bits})
         or why_not_format(get_float_format(fmt))
         or why_not_blocks(granularity, x)
     )

@@ -1,8 +1,9 @@
 """Finds the implementation that is to be judged: by the name of a backend, an entry point, or a place in a module."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
+from inspect import signature
 
 from incref.backends.discovery import available_backends, find_backend
 from incref.conformance.implementation import Candidate, Implementation, Registry
@@ -63,13 +64,24 @@ def _loaded(name: str, found: object) -> tuple[Implementation, ...]:
     candidates = list(_candidates(found))
     if candidates:
         return (Implementation.of(name, *candidates),)
-    if not callable(found):
-        raise UnsupportedError(f"{name} is no register function, candidate or implementation, got {found!r}")
+    if not callable(found) or not _takes_registry(found):
+        raise UnsupportedError(
+            f"{name} must be a candidate, an implementation, or a function of one argument, the registry, that "
+            f"registers candidates; got {found!r}"
+        )
     registry = Registry()
     found(registry)
     if not registry.implementations:
         raise UnsupportedError(f"{name} registered nothing")
     return registry.implementations
+
+
+def _takes_registry(found: Callable[..., object]) -> bool:
+    try:
+        signature(found).bind(Registry())
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _candidates(found: object) -> Iterator[Candidate]:

@@ -53,8 +53,11 @@ def test_candidates_and_implementations_are_taken_as_they_are(module: str) -> No
 def test_what_is_nothing_is_an_error(module: str) -> None:
     with pytest.raises(UnsupportedError, match="registered nothing"):
         find_implementations(f"{module}:register_nothing")
-    with pytest.raises(UnsupportedError, match="no register function"):
-        find_implementations(f"{module}:number")
+    for name in (f"{module}:number", "incref.ops:encode"):
+        with pytest.raises(
+            UnsupportedError, match="must be a candidate, an implementation, or a function of one argument"
+        ):
+            find_implementations(name)
     with pytest.raises(UnsupportedError, match="has no 'absent'"):
         find_implementations(f"{module}:absent")
     with pytest.raises(UnsupportedError, match="no backend is called"):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import benchmark_tables
 import command_tables
 import conformance_tables
+import cpu_tables
 import format_tables
 import machine_tables
 import op_tables
@@ -19,6 +20,7 @@ _MODULES = (
     benchmark_tables,
     command_tables,
     conformance_tables,
+    cpu_tables,
     format_tables,
     machine_tables,
     op_tables,

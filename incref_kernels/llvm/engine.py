@@ -75,8 +75,9 @@ def build(text: str) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedKernel:
-    """Code in memory: it lives as long as `library` does."""
+    """Code in memory: it lives as long as `library` does, its function at `address`."""
 
+    address: int
     run: "ctypes._CFunctionType"
     library: object
 
@@ -103,4 +104,4 @@ def load(image: bytes) -> LoadedKernel:
     except RuntimeError as error:
         raise UnsupportedError(f"the kernel calls a function that is not there: {error}") from error
     run = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)(linked["run"])
-    return LoadedKernel(run=run, library=linked)
+    return LoadedKernel(address=linked["run"], run=run, library=linked)

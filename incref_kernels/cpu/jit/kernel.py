@@ -15,7 +15,7 @@ import incref.formats
 import incref.numerics
 from incref_kernels.cpu.jit.loops import SIZES, module_text
 from incref_kernels.cpu.jit.ports import Port, TileShape
-from incref_kernels.cpu.jit.threads import in_parts
+from incref_kernels.cpu.jit.threads import Work, run_in_parts
 from incref_kernels.llvm import disk
 
 __all__ = ["Matrices", "TileKernel"]
@@ -83,34 +83,28 @@ class TileKernel:
         segment = max(_SEGMENT // height // lanes, 1) * lanes
         per_block, blocks = -(-extent // segment), -(-over.inner // extent)
         units = over.matrices * row_blocks * blocks * per_block
+        values = {
+            "length": over.length,
+            "inner": over.inner,
+            "extent": extent,
+            "segment": segment,
+            "per_block": per_block,
+            "blocks": blocks,
+            "row_blocks": row_blocks,
+            "rows": over.rows,
+            "row_extent": over.row_extent,
+        }
         addresses = (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
-        code = _compiled(self)
-
-        def run(begin: int, end: int) -> int:
-            values = {
-                "begin": begin,
-                "end": end,
-                "length": over.length,
-                "inner": over.inner,
-                "extent": extent,
-                "segment": segment,
-                "per_block": per_block,
-                "blocks": blocks,
-                "row_blocks": row_blocks,
-                "rows": over.rows,
-                "row_extent": over.row_extent,
-            }
-            sizes = (ctypes.c_int64 * len(SIZES))(*(values[name] for name in SIZES))
-            return int(code(ctypes.addressof(addresses), ctypes.addressof(sizes)))
-
-        return bool(in_parts(run, units, elements))
+        sizes = (ctypes.c_int64 * len(SIZES))(*(values[name] for name in SIZES))
+        work = Work(arguments=ctypes.addressof(addresses), sizes=ctypes.addressof(sizes), units=units)
+        return run_in_parts(_compiled(self), work, elements)
 
 
 @dataclass
 class _Loaded:
     """Kernels of this process."""
 
-    codes: "dict[tuple[object, ...], Callable[..., int]]" = field(default_factory=dict)
+    addresses: dict[tuple[object, ...], int] = field(default_factory=dict)
     # What holds the machine code.
     libraries: list[object] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)
@@ -123,16 +117,17 @@ def _key(kernel: TileKernel) -> tuple[object, ...]:
     return (kernel.body.func, tuple(sorted(kernel.body.keywords.items())), kernel.inputs, kernel.outputs, kernel.shape)
 
 
-def _compiled(kernel: TileKernel) -> Callable[..., int]:
+def _compiled(kernel: TileKernel) -> int:
+    """Address of the function."""
     key = _key(kernel)
-    found = _loaded.codes.get(key)
+    found = _loaded.addresses.get(key)
     if found is None:
         with _loaded.lock:
-            found = _loaded.codes.get(key) or _load(kernel, key)
+            found = _loaded.addresses.get(key) or _load(kernel, key)
     return found
 
 
-def _load(kernel: TileKernel, key: tuple[object, ...]) -> Callable[..., int]:
+def _load(kernel: TileKernel, key: tuple[object, ...]) -> int:
     # It needs llvmlite, which may be missing.
     from incref_kernels.llvm import engine  # noqa: PLC0415
 
@@ -146,10 +141,9 @@ def _load(kernel: TileKernel, key: tuple[object, ...]) -> Callable[..., int]:
         image = engine.build(module_text(kernel.body, kernel.inputs, kernel.outputs, kernel.shape))
         disk.write_whole(path, image)
     loaded = engine.load(image)
-    run: Callable[..., int] = loaded.run
     _loaded.libraries.append(loaded.library)
-    _loaded.codes[key] = run
-    return run
+    _loaded.addresses[key] = loaded.address
+    return loaded.address
 
 
 @cache

@@ -1,5 +1,7 @@
 """The loops around a tile, as the text of an LLVM module."""
 
+import struct
+import sys
 from collections.abc import Callable, Sequence
 from itertools import starmap
 
@@ -7,13 +9,12 @@ from torch import Tensor
 
 from incref_kernels.cpu.jit.lower import Lanes, Writer, element_type, vector_type
 from incref_kernels.cpu.jit.ports import Kind, Port, TileShape
+from incref_kernels.cpu.jit.threads import FLUSHED, LOST, Work
 from incref_kernels.cpu.jit.trace import trace
 
 __all__ = ["SIZES", "module_text"]
 
 SIZES = (
-    "begin",
-    "end",
     "length",
     "inner",
     "extent",
@@ -26,10 +27,9 @@ SIZES = (
 )
 """What a kernel is told of its tensors, in order.
 
-begin, end: which units it does. A unit is a segment of a block of columns of a row of tiles.
 length, inner: extents of a matrix.
 extent: of a block of columns.
-segment: columns of a unit, a multiple of the lanes of a tile but for the last one of a block.
+segment: columns of a unit, which is a piece of a block of columns of a row of tiles: a multiple of the lanes of a tile but for the last one of a block.
 per_block: units of a block of columns.
 blocks: blocks of columns.
 row_blocks: rows of tiles in a matrix.
@@ -45,8 +45,8 @@ def module_text(
 ) -> str:
     """Write the module of a kernel that applies `function` to every tile.
 
-    Its function `run(arguments, sizes)` takes the addresses of all tensors, and what `SIZES` lists; it returns 1 if an
-    element was lost, else 0.
+    Its function `run` takes the address of a `Work`, and does parts of it until none are left; see `Work.result` for
+    what it finds. Any number of threads may call it.
     """
     body, lost = _tile(function, inputs, outputs, shape)
     ports = [*inputs, *outputs]
@@ -77,22 +77,29 @@ def module_text(
             )
     new_line = "\n"
     return f"""
-define i32 @run(ptr %arguments, ptr %sizes) {{
+define internal i1 @part(ptr %arguments, ptr %sizes, i64 %begin, i64 %end) {{
 entry:
 {new_line.join([*scratch, *pointers, *sizes])}
+  %part.first = urem i64 %begin, %per_block
+  %u1 = udiv i64 %begin, %per_block
+  %g.first = urem i64 %u1, %blocks
+  %u2 = udiv i64 %u1, %blocks
+  %b.first = urem i64 %u2, %row_blocks
+  %m.first = udiv i64 %u2, %row_blocks
+  %scale.rows0 = add i64 %rows, %row_extent
+  %scale.rows1 = sub i64 %scale.rows0, 1
+  %scale.rows = udiv i64 %scale.rows1, %row_extent
   br label %units
 units:
   %u = phi i64 [ %begin, %entry ], [ %u.next, %unit.end ]
+  %part = phi i64 [ %part.first, %entry ], [ %part.next, %unit.end ]
+  %g = phi i64 [ %g.first, %entry ], [ %g.next, %unit.end ]
+  %b = phi i64 [ %b.first, %entry ], [ %b.next, %unit.end ]
+  %m = phi i64 [ %m.first, %entry ], [ %m.next, %unit.end ]
   %lost = phi i1 [ false, %entry ], [ %lost.unit, %unit.end ]
   %more = icmp slt i64 %u, %end
   br i1 %more, label %unit, label %done
 unit:
-  %part = urem i64 %u, %per_block
-  %u1 = udiv i64 %u, %per_block
-  %g = urem i64 %u1, %blocks
-  %u2 = udiv i64 %u1, %blocks
-  %b = urem i64 %u2, %row_blocks
-  %m = udiv i64 %u2, %row_blocks
   %block.lo = mul i64 %g, %extent
   %block.hi0 = add i64 %block.lo, %extent
   %block.hi = call i64 @llvm.umin.i64(i64 %block.hi0, i64 %inner)
@@ -116,9 +123,6 @@ unit:
   %across = mul i64 %across1, %inner
   %outer = udiv i64 %m, %rows
   %in.outer = urem i64 %m, %rows
-  %scale.rows0 = add i64 %rows, %row_extent
-  %scale.rows1 = sub i64 %scale.rows0, 1
-  %scale.rows = udiv i64 %scale.rows1, %row_extent
   %scale.row0 = mul i64 %outer, %scale.rows
   %scale.row1 = udiv i64 %in.outer, %row_extent
   %scale.row = add i64 %scale.row0, %scale.row1
@@ -157,19 +161,70 @@ next:
   br label %tiles.loop
 unit.end:
   %u.next = add i64 %u, 1
+{_next("part", "u", "per_block")}
+{_next("g", "part", "blocks")}
+{_next("b", "g", "row_blocks")}
+  %m.up = zext i1 %b.wraps to i64
+  %m.next = add i64 %m, %m.up
   br label %units
 done:
-  %result = zext i1 %lost to i32
-  ret i32 %result
+  ret i1 %lost
 }}
 
 {_HELPERS}
 """
 
 
-# Copies a part of a tile between a tensor and the memory beside it.
-_HELPERS = """
-define internal void @move(ptr %to, i64 %to.step, ptr %from, i64 %from.step, i64 %rows, i64 %bytes) noinline {
+def _next(name: str, before: str, count: str) -> str:
+    """Count on where the counter before begins anew; the first one counts every unit."""
+    up = f"  %{name}.up = add i64 0, 1" if before == "u" else f"  %{name}.up = zext i1 %{before}.wraps to i64"
+    return f"""{up}
+  %{name}.more = add i64 %{name}, %{name}.up
+  %{name}.wraps = icmp eq i64 %{name}.more, %{count}
+  %{name}.next = select i1 %{name}.wraps, i64 0, i64 %{name}.more"""
+
+
+_LEAST_NORMAL = f"0x{struct.unpack('<Q', struct.pack('<d', sys.float_info.min))[0]:016X}"
+_FIELDS = "\n".join(
+    f"  %{name}.at = getelementptr i64, ptr %work, i64 {i}" for i, (name, _) in enumerate(Work._fields_)
+)
+
+# Takes parts until none is left, and copies a part of a tile between a tensor and the memory beside it.
+_HELPERS = f"""
+define void @run(ptr %work) {{
+entry:
+  %tiny.at = alloca double
+  store volatile double {_LEAST_NORMAL}, ptr %tiny.at
+  %tiny = load volatile double, ptr %tiny.at
+  %half = fmul double %tiny, 0.5
+  %is.flushed = fcmp oeq double %half, 0.0
+{_FIELDS}
+  %arguments = load ptr, ptr %arguments.at
+  %sizes = load ptr, ptr %sizes.at
+  %units = load i64, ptr %units.at
+  %parts = load i64, ptr %parts.at
+  br i1 %is.flushed, label %refuse, label %take
+refuse:
+  %ignored = atomicrmw or ptr %result.at, i64 {FLUSHED} monotonic
+  ret void
+take:
+  %i = atomicrmw add ptr %taken.at, i64 1 monotonic
+  %more = icmp slt i64 %i, %parts
+  br i1 %more, label %do, label %done
+do:
+  %begin0 = mul i64 %units, %i
+  %begin = udiv i64 %begin0, %parts
+  %end0 = add i64 %begin0, %units
+  %end = udiv i64 %end0, %parts
+  %lost = call i1 @part(ptr %arguments, ptr %sizes, i64 %begin, i64 %end)
+  %found = select i1 %lost, i64 {LOST}, i64 0
+  %ignored.too = atomicrmw or ptr %result.at, i64 %found monotonic
+  br label %take
+done:
+  ret void
+}}
+
+define internal void @move(ptr %to, i64 %to.step, ptr %from, i64 %from.step, i64 %rows, i64 %bytes) noinline {{
 entry:
   br label %loop
 loop:
@@ -186,13 +241,13 @@ body:
   br label %loop
 done:
   ret void
-}
+}}
 
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @llvm.umin.i64(i64, i64)
 
-!0 = !{!"branch_weights", i32 1000, i32 1}
+!0 = !{{!"branch_weights", i32 1000, i32 1}}
 """
 
 

@@ -29,7 +29,8 @@ SIZES = (
 
 length, inner: extents of a matrix.
 extent: of a block of columns.
-segment: columns of a unit, which is a piece of a block of columns of a row of tiles: a multiple of the lanes of a tile but for the last one of a block.
+segment: columns of a unit, which is a piece of a block of columns in a row of tiles: a multiple of the lanes of a tile,
+but for the last one of a block.
 per_block: units of a block of columns.
 blocks: blocks of columns.
 row_blocks: rows of tiles in a matrix.

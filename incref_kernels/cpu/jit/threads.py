@@ -1,7 +1,7 @@
 """Runs a kernel on the threads that PyTorch computes with.
 
-A thread of OpenMP that has nothing to do keeps its core busy for milliseconds, in case there is more. Other threads would
-share the core with it after every operation of PyTorch, so those of OpenMP do the work where there are some.
+A thread of OpenMP that has nothing to do keeps its core busy for milliseconds, in case there is more. Other threads
+would share the core with it after every operation of PyTorch, so those of OpenMP do the work where there are some.
 """
 
 import ctypes

@@ -187,7 +187,7 @@ def _next(name: str, before: str, count: str) -> str:
 
 _LEAST_NORMAL = f"0x{struct.unpack('<Q', struct.pack('<d', sys.float_info.min))[0]:016X}"
 _FIELDS = "\n".join(
-    f"  %{name}.at = getelementptr i64, ptr %work, i64 {i}" for i, (name, _) in enumerate(Work._fields_)
+    f"  %{name}.at = getelementptr i64, ptr %work, i64 {i}" for i, (name, *_) in enumerate(Work._fields_)
 )
 
 # Takes parts until none is left, and copies a part of a tile between a tensor and the memory beside it.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from incref.algorithms.columns import ColumnQuantizer, Scales, column_quantizer
 from incref.algorithms.factor import Factor, factorize
+from incref.algorithms.refine import refine_
 from incref.config.method import GPTQ, ColumnOrder, DeadColumns, GroupScales
 from incref.qtensor.parts import Parts
 from incref.qtensor.qtensor import QTensor
@@ -28,8 +29,7 @@ class GPTQResult:
 
     Attributes:
         qweight: the weight [N, K].
-        loss: the squared error that calibration data sees, `trace((Q - W) @ (H + damp * I) @ (Q - W).T)`, as the sum
-            of what each column contributed.
+        loss: the squared error that calibration data sees, `trace((Q - W) @ (H + damp * I) @ (Q - W).T)`.
         factor: what was factorized.
     """
 
@@ -71,6 +71,8 @@ def gptq(
     blocks: `w_B - (Q - W)_A @ V[A, B] @ inverse(V[B, B])` is what a block B has become by the errors of all columns A
     before it, and within a block U is `inverse(V[B, B])`.
 
+    With `refine_sweeps` in the method, coordinate descent goes on from there: see `incref.algorithms.refine`.
+
     Args:
         weight: float64, float32, bfloat16 or float16 [N, K], finite.
         hessian: float64 or float32 [K, K]: the sum of `x.T @ x` over calibration data x [tokens, K], times any factor.
@@ -103,8 +105,12 @@ def gptq(
     if factor is None:
         factor = factorize(hessian, method, quantizer.group_size, overwrite=overwrite)
     run = _Run(original, factor, quantizer, method, dtype)
-    del original
-    run.finish()
+    if not method.refine_sweeps:
+        del original
+        run.finish()
+    else:
+        run.finish()
+        run.refine(original)
     parts, order = run.result()
     qweight = QTensor.from_parts(parts, spec, weight.dtype, order=order)
     return GPTQResult(qweight=qweight, loss=run.loss, factor=factor)
@@ -118,15 +124,14 @@ class _Run:
     ) -> None:
         self._factor, self._quantizer, self._method = factor, quantizer, method
         self._groups = _form_groups(factor.order, weight.shape[1], quantizer.group_size, method)
-        is_zeroed = method.dead_columns is DeadColumns.ZERO
         # The weight; of columns that are quantized, by how much it was more than what it became.
-        self._w = weight.T[factor.order].to(dtype).contiguous()  # [K, N]
-        if is_zeroed:
-            self._w[factor.is_dead[factor.order]] = 0.0
+        self._w = self._in_order(weight).to(dtype)
         self._codes: list[Tensor] = []
+        self._values: list[Tensor] = []  # of blocks, if they are refined
         self._scales: dict[int, Scales] = {}
         self.loss = 0.0
         if method.group_scales is GroupScales.ORIGINAL:
+            is_zeroed = method.dead_columns is DeadColumns.ZERO
             columns_left = torch.where(factor.is_dead & is_zeroed, 0.0, weight)
             for index, group in enumerate(columns_left.split(quantizer.group_size, dim=1)):
                 self._scales[index] = quantizer.scales(group)
@@ -143,6 +148,28 @@ class _Run:
             if not math.isfinite(loss):
                 raise ValueError("the weights grew beyond float32 as they made up for errors; raise percdamp")
             self.loss += loss
+
+    def refine(self, weight: Tensor) -> None:
+        """Let the error fall further by coordinate descent."""
+        codes, values = torch.stack(self._codes), torch.cat(self._values).to(torch.float32)
+        scales = [self._scales[group] for group in self._groups.of]
+        self.loss = refine_(
+            codes,
+            values,
+            weight=self._in_order(weight),
+            upper=self._factor.upper,
+            scales=scales,
+            quantizer=self._quantizer,
+            sweeps=self._method.refine_sweeps,
+        )
+        self._codes = list(codes.unbind())
+
+    def _in_order(self, weight: Tensor) -> Tensor:
+        """The columns of `weight` as rows [K, N], in the order of quantization, without those that are dead."""
+        columns = weight.T[self._factor.order].contiguous()
+        if self._method.dead_columns is DeadColumns.ZERO:
+            columns[self._factor.is_dead[self._factor.order]] = 0.0
+        return columns
 
     def _current(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """What columns became by the errors of all before `start` [n, N], and how their own will spread [n, n]."""
@@ -175,6 +202,8 @@ class _Run:
             if high < size:
                 current[high:].addmm_(inverse[low:high, high:].T, errors[low:high], alpha=-1)
         self._w[start : start + size].sub_(values)
+        if self._method.refine_sweeps:
+            self._values.append(values)
         return errors
 
     def _start_group(self, j: int, current: Tensor) -> None:

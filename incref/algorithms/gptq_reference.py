@@ -26,7 +26,7 @@ def gptq_reference(weight: Tensor, hessian: Tensor, spec: QuantSpec, method: GPT
     Returns:
         The dequantized weight, float32 [N, K].
 
-    Source: arXiv 2210.17323, equations 2 and 3.
+    Source: arXiv 2210.17323, equations 2 and 3; for `refine_sweeps` arXiv 2309.01885, algorithm 1.
     """
     if method.group_scales is GroupScales.BLOCK:
         raise ValueError("the reference has no blocks; use CURRENT or ORIGINAL")
@@ -42,6 +42,7 @@ def gptq_reference(weight: Tensor, hessian: Tensor, spec: QuantSpec, method: GPT
         W[:, is_dead] = 0.0
     H.diagonal().add_(method.percdamp * H.diagonal().mean())
     Hinv = torch.linalg.inv(H)
+    original = W.clone()
 
     is_original = method.group_scales is GroupScales.ORIGINAL
     is_by_place = method.order is ColumnOrder.DESCENDING and not is_original
@@ -62,4 +63,8 @@ def gptq_reference(weight: Tensor, hessian: Tensor, spec: QuantSpec, method: GPT
         error = (W[:, j] - Q[:, j]) / Hinv[j, j]
         W[:, left] -= torch.outer(error, Hinv[j, left])
         Hinv -= torch.outer(Hinv[:, j], Hinv[j, :]) / Hinv[j, j]
+    for j in order * method.refine_sweeps:
+        best = Q[:, j] - (Q - original) @ H[:, j] / H[j, j]
+        _, value = quantizer.quantize(best.to(torch.float32), scales[group_of[j]])
+        Q[:, j] = torch.where((value - best).abs() < (Q[:, j] - best).abs(), value, Q[:, j])
     return Q

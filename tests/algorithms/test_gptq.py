@@ -79,10 +79,12 @@ def test_equals_the_equations_of_the_paper(spec: QuantSpec, method: GPTQ) -> Non
     assert output_error(w, want, h) < output_error(w, rtn(w, spec).dequantize(), h)
 
 
+@pytest.mark.parametrize("sweeps", [0, 2])
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_loss_is_the_error_that_calibration_data_sees(spec: QuantSpec) -> None:
+def test_loss_is_the_error_that_calibration_data_sees(spec: QuantSpec, sweeps: int) -> None:
     w, h = data()
-    result = gptq(w, h, spec, GPTQ(order=ColumnOrder.DESCENDING), dtype=torch.float64)
+    method = GPTQ(order=ColumnOrder.DESCENDING, refine_sweeps=sweeps)
+    result = gptq(w, h, spec, method, dtype=torch.float64)
     w[:, 7] = 0
     damped = h + result.factor.damp * torch.eye(K, dtype=torch.float64)
     damped[7, 7] += 1

@@ -34,7 +34,7 @@ def test_fields_and_defaults_are_those_of_neural_compressor() -> None:
         "true_sequential=False, white_list='*'"
     )
     ours = ", ".join(f"{p.name}={p.default!r}" for p in inspect.signature(GPTQConfig).parameters.values())
-    assert ours == f"{theirs}, group_scales='block', dead_columns='zero', scale_dtype='float32'"
+    assert ours == f"{theirs}, group_scales='block', dead_columns='zero', scale_dtype='float32', refine_sweeps=0"
 
 
 def test_the_default() -> None:

@@ -16,7 +16,7 @@ from incref.ops.dequantize_float import dequantize_float
 from incref.ops.dequantize_mx import dequantize_mx
 from incref.ops.quantize_affine import get_int_format
 
-__all__ = ["require_group_index", "weight_only_matmul"]
+__all__ = ["dequantize_weight", "regroup", "require_group_index", "weight_only_matmul"]
 
 
 @op(
@@ -91,10 +91,10 @@ def weight_only_matmul(
     require_output(dtype, bias, w.shape[0])
     require_subnormals("weight_only_matmul")
     if g_idx is not None:
-        granularity, scale, zero_point = _regroup(
+        granularity, scale, zero_point = regroup(
             w, g_idx, scale, zero_point, fmt=get_format(fmt), granularity=granularity
         )
-    weight = _dequantize(
+    weight = dequantize_weight(
         w, scale, zero_point, tensor_scale, fmt=get_format(fmt), granularity=granularity, dtype=weight_dtype
     )
     values = widen(as_rows(x)).to(torch.float64)
@@ -129,7 +129,7 @@ def require_group_index(
         raise ValueError(f"g_idx must be from 0 to {scale.shape[1] - 1}, got {int(g_idx.min())} to {int(g_idx.max())}")
 
 
-def _regroup(
+def regroup(
     w: Tensor, g_idx: Tensor, scale: Tensor, zero_point: Tensor | None, *, fmt: Format, granularity: Granularity
 ) -> tuple[Granularity, Tensor, Tensor | None]:
     """Give every column its own scale and zero point: those of its group."""
@@ -139,7 +139,7 @@ def _regroup(
     return per_group(1), scale[:, g_idx], zeros
 
 
-def _dequantize(
+def dequantize_weight(
     w: Tensor,
     scale: Tensor,
     zero_point: Tensor | None,
@@ -149,6 +149,7 @@ def _dequantize(
     granularity: Granularity,
     dtype: torch.dtype,
 ) -> Tensor:
+    """Turn a weight into values of `dtype`; the arguments are those of `weight_only_matmul`."""
     if isinstance(fmt, BlockFormat):
         if zero_point is not None or granularity not in (PER_TENSOR, per_group(fmt.block_size)):
             raise ValueError(f"{fmt.name} has blocks of its own and no zero_point; leave both out")

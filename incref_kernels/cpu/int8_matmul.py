@@ -1,0 +1,154 @@
+"""`int8_matmul` by the processor's products of integers: sums of 32 bits, which are exact, and the stated roundings."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from incref.backends.backend import Kernel, Prepared
+from incref.formats import FORMATS, ScaleOrder
+from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.numerics.scaled_matmul import apply_scales, as_rows, finish, flat_scale, require_output
+from incref.ops.int8_matmul import require_codes, require_zero_point
+from incref.ops.weight import Weight
+from incref_kernels.cpu.processor import multiplies_int8_exactly
+from incref_kernels.cpu.tensors import why_not_tensors
+
+__all__ = ["KERNEL", "int8_matmul"]
+
+_SHIFT = 128
+
+
+def int8_matmul(
+    x: Tensor,
+    w: Tensor,
+    x_scale: Tensor | None = None,
+    w_scale: Tensor | None = None,
+    *,
+    x_zero_point: Tensor | None = None,
+    w_zero_point: Tensor | None = None,
+    x_granularity: Granularity = PER_TENSOR,
+    w_granularity: Granularity = PER_TENSOR,
+    bias: Tensor | None = None,
+    order: ScaleOrder = ScaleOrder.X_THEN_W,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Run `incref.ops.int8_matmul`."""
+    return _multiply(
+        w,
+        w.sum(1, dtype=torch.int32),
+        w_scale,
+        w_zero_point,
+        x,
+        x_scale=x_scale,
+        x_zero_point=x_zero_point,
+        x_granularity=x_granularity,
+        w_granularity=w_granularity,
+        bias=bias,
+        order=order,
+        dtype=dtype,
+    )
+
+
+def _multiply(
+    w: Tensor,
+    w_sum: Tensor,
+    w_scale: Tensor | None,
+    w_zero_point: Tensor | None,
+    x: Tensor,
+    *,
+    x_scale: Tensor | None = None,
+    x_zero_point: Tensor | None = None,
+    x_granularity: Granularity = PER_TENSOR,
+    w_granularity: Granularity = PER_TENSOR,
+    bias: Tensor | None = None,
+    order: ScaleOrder = ScaleOrder.X_THEN_W,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Multiply; `w_sum` are the sums of the rows of `w`."""
+    require_codes(x, w, x_zero_point, w_zero_point)
+    require_output(dtype, bias, w.shape[0])
+    left = _column("x_scale", x_scale, x, x_granularity)
+    right = _column("w_scale", w_scale, w, w_granularity)
+    zero = _zeros("x_zero_point", x_zero_point, x, x_granularity)
+    w_zero = _zeros("w_zero_point", w_zero_point, w, w_granularity)
+    flat = as_rows(x)
+    if x.dtype is torch.uint8:
+        flat = (flat ^ _SHIFT).view(torch.int8)
+        zero = (0 if zero is None else zero) - torch.tensor([[_SHIFT]], dtype=torch.int32)
+    acc = torch._int_mm(flat, w.T)  # noqa: SLF001  # the only name it has
+    # Modulo 2**32, as all of these are; the result is one of int32.
+    if zero is not None:
+        acc = acc - zero * w_sum
+    if w_zero is not None:
+        rest = flat.sum(1, keepdim=True, dtype=torch.int32)
+        acc = acc - (rest if zero is None else rest - zero * x.shape[-1]) * w_zero.T
+    shape = (*x.shape[:-1], w.shape[0])
+    if x_scale is None and w_scale is None and bias is None:
+        return acc.view(shape)
+    value = apply_scales(acc.to(torch.float32), left, None if right is None else right.T, order)
+    return finish(value, bias, dtype).view(shape)
+
+
+def _column(name: str, scale: Tensor | None, codes: Tensor, granularity: Granularity) -> Tensor | None:
+    """Scales as a column, float32 [rows, 1]."""
+    found, block = flat_scale(name, scale, codes.shape, granularity)
+    if block < codes.shape[-1]:
+        raise ValueError(f"{name} must not differ along K, got blocks of {granularity.block_shape(codes.shape)}")
+    return found
+
+
+def _zeros(name: str, zero_point: Tensor | None, codes: Tensor, granularity: Granularity) -> Tensor | None:
+    """Zero points as a column, int32 [rows, 1]."""
+    if zero_point is None:
+        return None
+    require_zero_point(name, codes, zero_point)
+    # Every code is a value of float32.
+    column = _column(name, zero_point.to(torch.float32), codes, granularity)
+    return None if column is None else column.to(torch.int32)
+
+
+def prepare(weight: Weight) -> Prepared | str:
+    """Keep the weight as it is, and the sums of its rows."""
+    if weight.fmt != FORMATS["int8"]:
+        return f"it multiplies int8, got {weight.fmt.name}"
+    return Prepared(
+        run=partial(_multiply, w_granularity=weight.granularity),
+        tensors=(weight.words, weight.words.sum(1, dtype=torch.int32), weight.scale, weight.zero_point),
+        why_not=_why_not_prepared,
+    )
+
+
+def _why_not_prepared(
+    w: Tensor, _w_sum: Tensor, w_scale: Tensor, w_zero_point: Tensor | None, x: Tensor, **rest: object
+) -> str | None:
+    return why_not(x, w, w_scale=w_scale, w_zero_point=w_zero_point, **rest)  # type: ignore[arg-type]  # as the layer has them
+
+
+def why_not(
+    x: Tensor,
+    w: Tensor,
+    x_scale: Tensor | None = None,
+    w_scale: Tensor | None = None,
+    *,
+    x_zero_point: Tensor | None = None,
+    w_zero_point: Tensor | None = None,
+    bias: Tensor | None = None,
+    order: ScaleOrder = ScaleOrder.X_THEN_W,
+    **_options: object,
+) -> str | None:
+    """Say which arguments the kernel can't take."""
+    tensors = {"x": x, "w": w, "x_scale": x_scale, "w_scale": w_scale, "bias": bias}
+    reason = why_not_tensors({**tensors, "x_zero_point": x_zero_point, "w_zero_point": w_zero_point})
+    if reason is not None:
+        return reason
+    if not multiplies_int8_exactly():
+        return "this processor has no instructions that add products of int8 in 32 bits"
+    if order is ScaleOrder.EXACT and any(each is not None for each in (x_scale, w_scale, bias)):
+        return "scales that enter before the only rounding need the exact reference"
+    if min(x.numel(), w.numel()) == 0:
+        return "it takes matrices that have elements"
+    return None
+
+
+KERNEL = Kernel(fn=int8_matmul, why_not=why_not, prepare=prepare)

@@ -1,0 +1,32 @@
+"""What this processor multiplies fast, and exactly."""
+
+from functools import cache
+
+import torch
+
+__all__ = ["has_fast_bfloat16", "multiplies_int8_exactly"]
+
+# Enough products for a vector of any width, and for what is left over.
+_LENGTH = 200
+
+
+@cache
+def has_fast_bfloat16() -> bool:
+    """Whether products of bfloat16 are done by instructions for them; elsewhere they are slower than float32's."""
+    # Public names for what a processor can do are missing from PyTorch.
+    supports = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(bool(ask()) for ask in supports if ask is not None)
+
+
+@cache
+def multiplies_int8_exactly() -> bool:
+    """Whether products of int8 have instructions that add them in 32 bits.
+
+    Where there are none, libraries add pairs of products in 16 bits, which may saturate, or multiply one by one.
+    """
+    supports = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_vnni_supported"))
+    if not any(bool(ask()) for ask in supports if ask is not None):
+        return False
+    x = torch.full((17, _LENGTH), -128, dtype=torch.int8)
+    w = torch.full((16, _LENGTH), -128, dtype=torch.int8)
+    return bool((torch._int_mm(x, w.T) == 128 * 128 * _LENGTH).all())  # noqa: SLF001  # the only name it has

@@ -1,0 +1,107 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from incref.config.schemes import SCHEMES
+from incref.conformance.implementation import Implementation
+from incref.conformance.run import run_suite
+from incref.formats import IntFormat, ScaleOrder, get_format
+from incref.modules.linear import QuantLinear
+from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, per_block, per_group
+from incref.ops import int8_matmul, quantize_affine, quantize_float, quantize_mx, weight_only_matmul
+from incref.workflow.quantize import quantize
+from incref_kernels.cpu import BACKEND
+from incref_kernels.cpu import int8_matmul as int8_module
+from incref_kernels.cpu import weight_only_matmul as weight_only_module
+
+GENERATOR = torch.Generator().manual_seed(0)
+W = torch.randn(300, 96, generator=GENERATOR)
+X = torch.randn(2, 3, 96, generator=GENERATOR)
+B = torch.randn(300, generator=GENERATOR)
+BOUND = 96 * 2.0**-23 * (X.abs() @ W.abs().T + B.abs()).max()
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of a few rows, the last one ragged, and products of integers on any processor."""
+    monkeypatch.setattr(weight_only_module, "_TILE", 96 * 7)
+    monkeypatch.setattr(int8_module, "multiplies_int8_exactly", lambda: True)
+
+
+@pytest.mark.parametrize("granularity", [PER_TENSOR, PER_TOKEN, per_group(32), per_group(-1, -2), per_block((128, 32))])
+@pytest.mark.parametrize("fmt", ["int4", "uint8"])
+def test_integers_of_every_granularity(fmt: str, granularity: object) -> None:
+    found = get_format(fmt)
+    assert isinstance(found, IntFormat)
+    codes, scale, *zero = quantize_affine(W, fmt, granularity=granularity, symmetric=found.is_signed)
+    arguments = (X, codes, scale, fmt, *zero)
+    got = weight_only_matmul.on(BACKEND)(*arguments, granularity=granularity, bias=B)
+    assert (got - weight_only_matmul(*arguments, granularity=granularity, bias=B)).abs().max() <= 2 * BOUND
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_floats_and_blocks_in_every_dtype(dtype: torch.dtype) -> None:
+    codes, scale = quantize_float(W, "e4m3fn", granularity=per_block((128, 128)))
+    got = weight_only_matmul.on(BACKEND)(X.to(dtype), codes, scale, "e4m3fn", granularity=per_block((128, 128)))
+    want = weight_only_matmul(X.to(dtype), codes, scale, "e4m3fn", granularity=per_block((128, 128)))
+    slack = torch.finfo(dtype).eps * want.abs() + 2 * BOUND
+    assert got.dtype is dtype
+    assert ((got.float() - want.float()).abs() <= slack).all()
+    codes, scale, tensor_scale = quantize_mx(W, "nvfp4")
+    got = weight_only_matmul.on(BACKEND)(X.to(dtype), codes, scale, "nvfp4", tensor_scale=tensor_scale)
+    want = weight_only_matmul(X.to(dtype), codes, scale, "nvfp4", tensor_scale=tensor_scale)
+    assert ((got.float() - want.float()).abs() <= slack + torch.finfo(dtype).eps * want.abs()).all()
+
+
+@pytest.mark.parametrize("order", [order for order in ScaleOrder if order is not ScaleOrder.EXACT])
+@pytest.mark.parametrize("x_dtype", [torch.int8, torch.uint8])
+def test_products_of_integers_have_the_bits_of_the_reference(x_dtype: torch.dtype, order: ScaleOrder) -> None:
+    info = torch.iinfo(x_dtype)
+    x = torch.randint(info.min, info.max + 1, (2, 9, 96), generator=GENERATOR).to(x_dtype)
+    w = torch.randint(-128, 128, (20, 96), generator=GENERATOR).to(torch.int8)
+    assert torch.equal(int8_matmul.on(BACKEND)(x, w), int8_matmul(x, w))
+    scales = (torch.rand(2, 9, 1, generator=GENERATOR), torch.rand(20, 1, generator=GENERATOR))
+    zeros: dict[str, Tensor] = {
+        "x_zero_point": torch.randint(info.min, info.max, (2, 9, 1), generator=GENERATOR).to(torch.int32),
+        "w_zero_point": torch.randint(-128, 127, (20, 1), generator=GENERATOR).to(torch.int32),
+    }
+    options = {"x_granularity": PER_TOKEN, "w_granularity": PER_TOKEN, "bias": B[:20], "order": order, **zeros}
+    for dtype in (torch.float32, torch.bfloat16):
+        got = int8_matmul.on(BACKEND)(x, w, *scales, **options, dtype=dtype)
+        assert torch.equal(got, int8_matmul(x, w, *scales, **options, dtype=dtype))
+
+
+@pytest.mark.parametrize("op", ["int8_matmul", "weight_only_matmul"])
+def test_conforms(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(int8_module, "multiplies_int8_exactly", lambda: True)
+    implementation = Implementation.of_backend(BACKEND)
+    run = run_suite(implementation, ops=[op], level=0)
+    assert run.failures == ()
+
+
+@pytest.mark.parametrize("scheme", ["int8_dynamic", "int4_g32", "int4_asym_g128", "mxfp4", "fp8_e4m3_w8a8"])
+def test_layers_compute_by_it_in_one_graph(scheme: str) -> None:
+    torch.compiler.reset()
+    model = quantize(nn.Sequential(nn.Linear(96, 40)), SCHEMES[scheme], backend="cpu")
+    layer = model[0]
+    assert isinstance(layer, QuantLinear)
+    assert layer.kernel == ("cpu int8_matmul" if scheme == "int8_dynamic" else "cpu weight_only_matmul")
+    with torch.no_grad():
+        want = layer(X)
+        assert torch.equal(torch.compile(model, fullgraph=True, backend="eager")(X), want)
+
+
+def test_says_what_it_declines() -> None:
+    codes, scale = quantize_affine(W, "int8", granularity=PER_TOKEN)
+    why_not = BACKEND.kernels["weight_only_matmul"].why_not
+    assert why_not(X.to(torch.float64), codes, scale, "int8") == (
+        "it multiplies float32, bfloat16 and float16, got torch.float64"
+    )
+    assert "takes none of float64" in str(why_not(X, codes, scale.double(), "int8"))
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert "products of float32 are rounded here" in str(why_not(X, codes, scale, "int8"))
+    finally:
+        torch.set_float32_matmul_precision(before)

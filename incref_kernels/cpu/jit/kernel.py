@@ -2,21 +2,15 @@
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cache, partial
-from hashlib import sha256
-from pathlib import Path
-from threading import Lock
+from dataclasses import dataclass
+from functools import partial
 
-import torch
 from torch import Tensor
 
-import incref.formats
-import incref.numerics
+from incref_kernels.cpu.jit.code import body_key, compiled
 from incref_kernels.cpu.jit.loops import SIZES, module_text
 from incref_kernels.cpu.jit.ports import Port, TileShape
 from incref_kernels.cpu.jit.threads import Work, run_in_parts
-from incref_kernels.llvm import disk
 
 __all__ = ["Matrices", "TileKernel"]
 
@@ -97,57 +91,8 @@ class TileKernel:
         addresses = (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
         sizes = (ctypes.c_int64 * len(SIZES))(*(values[name] for name in SIZES))
         work = Work(arguments=ctypes.addressof(addresses), sizes=ctypes.addressof(sizes), units=units)
-        return run_in_parts(_compiled(self), work, elements)
+        return run_in_parts(self._compiled(), work, elements)
 
-
-@dataclass
-class _Loaded:
-    """Kernels of this process."""
-
-    addresses: dict[tuple[object, ...], int] = field(default_factory=dict)
-    # What holds the machine code.
-    libraries: list[object] = field(default_factory=list)
-    lock: Lock = field(default_factory=Lock)
-
-
-_loaded = _Loaded()
-
-
-def _key(kernel: TileKernel) -> tuple[object, ...]:
-    return (kernel.body.func, tuple(sorted(kernel.body.keywords.items())), kernel.inputs, kernel.outputs, kernel.shape)
-
-
-def _compiled(kernel: TileKernel) -> int:
-    """Address of the function."""
-    key = _key(kernel)
-    found = _loaded.addresses.get(key)
-    if found is None:
-        with _loaded.lock:
-            found = _loaded.addresses.get(key) or _load(kernel, key)
-    return found
-
-
-def _load(kernel: TileKernel, key: tuple[object, ...]) -> int:
-    # It needs llvmlite, which may be missing.
-    from incref_kernels.llvm import engine  # noqa: PLC0415
-
-    function = kernel.body.func
-    described = f"{function.__module__}.{function.__qualname__} {key[1:]!r} {torch.__version__}"
-    name = sha256(f"{_own_source()}\0{engine.host_description()}\0{described}".encode()).hexdigest()
-    path = disk.cache_directory("cpu") / name
-    try:
-        image = path.read_bytes()
-    except FileNotFoundError:
-        image = engine.build(module_text(kernel.body, kernel.inputs, kernel.outputs, kernel.shape))
-        disk.write_whole(path, image)
-    loaded = engine.load(image)
-    _loaded.libraries.append(loaded.library)
-    _loaded.addresses[key] = loaded.address
-    return loaded.address
-
-
-@cache
-def _own_source() -> str:
-    """A digest of what makes the machine code: formats, the reference's arithmetic, and this package."""
-    folders = [Path(str(file)).parent for file in (incref.formats.__file__, incref.numerics.__file__, disk.__file__)]
-    return disk.source_digest([*folders, Path(__file__).parents[1]])
+    def _compiled(self) -> int:
+        key = (body_key(self.body), self.inputs, self.outputs, self.shape)
+        return compiled(key, lambda: module_text(self.body, self.inputs, self.outputs, self.shape))

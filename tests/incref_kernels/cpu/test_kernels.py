@@ -12,7 +12,7 @@ from incref.formats import NanRule, QuotientDtype, Rounding
 from incref.numerics.granularity import PER_TOKEN, Granularity, per_block, per_channel, per_group
 from incref.ops.contract import Op
 from incref_kernels.cpu import BACKEND
-from incref_kernels.cpu.jit import kernel
+from incref_kernels.cpu.jit import code
 
 pytestmark = pytest.mark.skipif(BACKEND.why_unavailable() is not None, reason="no llvmlite")
 
@@ -142,12 +142,12 @@ def test_a_thread_that_flushes_subnormals_is_refused() -> None:
 
 def test_machine_code_is_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(kernel, "_loaded", kernel._Loaded())
+    monkeypatch.setattr(code, "_loaded", code._Loaded())
     x = torch.ones(3)
     assert torch.equal(ops.cast.on(BACKEND)(x, "float8_e3m4"), x)
     (entry,) = (tmp_path / "incref" / "cpu").iterdir()
     before = entry.stat().st_mtime_ns
-    monkeypatch.setattr(kernel, "_loaded", kernel._Loaded())
+    monkeypatch.setattr(code, "_loaded", code._Loaded())
     monkeypatch.setattr(kernel, "module_text", None)
     assert torch.equal(ops.cast.on(BACKEND)(x, "float8_e3m4"), x)
     assert entry.stat().st_mtime_ns == before

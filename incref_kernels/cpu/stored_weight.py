@@ -65,7 +65,7 @@ class StoredWeight:
         """
         for start in range(0, x.shape[0], _MOST_ROWS):
             part = x[start : start + _MOST_ROWS]
-            use = RowsUse(rows=part.shape[0], lanes=self.lanes, places=self.places, dtype=torch.float32)
+            use = self._use(part.shape[0], torch.float32)
             self._run(use, [*weight, part, out[start:]], range(self.shape[0]), rounded, self.shape[0])
 
     def dequantize_(self, out: Tensor, weight: Sequence[Tensor], rows: range, rounded: torch.dtype) -> None:
@@ -77,8 +77,12 @@ class StoredWeight:
             rows: which.
             rounded: what values are rounded to.
         """
-        use = RowsUse(rows=0, lanes=self.lanes, places=self.places, dtype=out.dtype)
+        use = self._use(0, out.dtype)
         self._run(use, [*weight, out], rows, rounded, self.shape[1])
+
+    def _use(self, rows: int, dtype: torch.dtype) -> RowsUse:
+        is_block = self.block[1] == self.lanes * self.places
+        return RowsUse(rows=rows, lanes=self.lanes, places=self.places, tile_is_block=is_block, dtype=dtype)
 
     def _run(self, use: RowsUse, tensors: Sequence[Tensor], rows: range, rounded: torch.dtype, out_step: int) -> None:
         scales = tensors[1 : -2 if use.rows else -1]

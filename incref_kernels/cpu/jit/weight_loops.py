@@ -33,12 +33,14 @@ class RowsUse:
         rows: of x, which it is multiplied with; 0 to store it.
         lanes: words of a tile.
         places: codes in a word; those of one place lie side by side in x and where values are stored.
+        tile_is_block: whether a block of columns is one tile.
         dtype: of x and of what is stored.
     """
 
     rows: int
     lanes: int
     places: int
+    tile_is_block: bool
     dtype: torch.dtype
 
 
@@ -74,8 +76,10 @@ def module_text(
         f"  %{name}.at = getelementptr i64, ptr %sizes, i64 {i}\n  %{name} = load i64, ptr %{name}.at"
         for i, name in enumerate(SIZES)
     ]
+    # A sum is carried from block to block, and within one from tile to tile.
+    last = "next" if use.tile_is_block else "tile"
     blocks = [
-        f"  %{name}.block = phi {wide} [ zeroinitializer, %row ], [ %{name}.tile, %block.end ]" for name in names
+        f"  %{name}.block = phi {wide} [ zeroinitializer, %row ], [ %{name}.{last}, %block.end ]" for name in names
     ]
     tiles = [
         f"  %{name}.tile = phi {wide} [ %{name}.block, %in.block ], [ %{name}.next, %tile ]" for name in names
@@ -87,6 +91,21 @@ def module_text(
         load.append(f"  %scale{i}.at = getelementptr {kind}, ptr %scales{i}.p, i64 {index}")
         load.append(f"  %scale{i} = load {kind}, ptr %scale{i}.at")
     end = "\n"
+    many = f"""
+  %lo = mul i64 %g, %block
+  %hi0 = add i64 %lo, %block
+  %hi = call i64 @llvm.umin.i64(i64 %hi0, i64 %tiles)
+  br label %in.tiles
+in.tiles:
+  %t = phi i64 [ %lo, %in.block ], [ %t.next, %tile ]
+{end.join(tiles)}
+  %more.tiles = icmp slt i64 %t, %hi
+  br i1 %more.tiles, label %tile, label %block.end
+"""
+    one = """
+  %t = add i64 %g, 0
+  br label %tile
+"""
     return f"""
 define i32 @run(ptr %arguments, ptr %sizes) {{
 entry:
@@ -110,23 +129,14 @@ columns:
 in.block:
   %scale.index = add i64 %scale.first, %g
 {end.join(load)}
-  %lo = mul i64 %g, %block
-  %hi0 = add i64 %lo, %block
-  %hi = call i64 @llvm.umin.i64(i64 %hi0, i64 %tiles)
-  br label %in.tiles
-in.tiles:
-  %t = phi i64 [ %lo, %in.block ], [ %t.next, %tile ]
-{end.join(tiles)}
-  %more.tiles = icmp slt i64 %t, %hi
-  br i1 %more.tiles, label %tile, label %block.end
-tile:
+{one if use.tile_is_block else many}tile:
   %tile.at = add i64 %tile.first, %t
   %words.index = mul i64 %tile.at, {use.lanes}
   %words.here = getelementptr {element_type(words)}, ptr %words.p, i64 %words.index
   %words = load {word_type}, ptr %words.here, align {words.itemsize}
 {end.join(body)}
   %t.next = add i64 %t, 1
-  br label %in.tiles
+  br label %{"block.end" if use.tile_is_block else "in.tiles"}
 block.end:
   %g.next = add i64 %g, 1
   br label %columns
@@ -157,7 +167,7 @@ def _products(values: Sequence[Lanes], use: RowsUse) -> list[str]:
         for p, value in enumerate(values):
             (register,) = value.registers
             name = f"sum{m}.{p if use.rows == 1 else 0}"
-            before = f"%{name}.tile" if use.rows == 1 or p == 0 else f"%{name}.{p}"
+            before = f"%{name}.{'block' if use.tile_is_block else 'tile'}" if use.rows == 1 or p == 0 else f"%{name}.{p}"
             after = f"%{name}.next" if use.rows == 1 or p == use.places - 1 else f"%{name}.{p + 1}"
             lines += [
                 f"  %x{m}.{p}.at = add i64 %x{m}.at, {p * use.lanes}",

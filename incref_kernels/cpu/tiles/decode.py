@@ -4,8 +4,11 @@ import torch
 from torch import Tensor
 
 from incref.formats import ElementFormat, FloatFormat, IntFormat
+from incref.numerics.patterns import float_format_of
 
 __all__ = ["decode_patterns"]
+
+_HALF = float_format_of(torch.float16)
 
 
 def decode_patterns(codes: Tensor, fmt: ElementFormat, layout: FloatFormat) -> Tensor:
@@ -29,8 +32,38 @@ def decode_patterns(codes: Tensor, fmt: ElementFormat, layout: FloatFormat) -> T
     assert layout.nan_code is not None
     assert layout.inf_code is not None
     code = codes & (fmt.num_codes - 1)
-    width = fmt.mantissa_bits
     magnitude = code & (fmt.num_codes - 1 - fmt.sign_code)
+    by_half = _fits_half(fmt, layout)
+    pattern = _by_half(code, magnitude, fmt) if by_half else _by_fields(code, magnitude, fmt, layout, dtype)
+    sign = pattern & -layout.sign_code
+    if fmt.inf_code is not None and not (by_half and fmt.bias == _HALF.bias):
+        pattern = torch.where(magnitude == fmt.inf_code, layout.inf_code | sign, pattern)
+    if fmt.nan_code is None:
+        return pattern
+    if not fmt.has_signed_nan:
+        return torch.where(code == fmt.nan_code, layout.nan_code, pattern)
+    is_nan = magnitude > fmt.inf_code if fmt.inf_code is not None else magnitude == fmt.nan_code
+    return torch.where(is_nan, layout.nan_code | sign, pattern)
+
+
+def _fits_half(fmt: FloatFormat, layout: FloatFormat) -> bool:
+    """Whether finite values are those of binary16 with the same fields, times a power of two."""
+    is_narrow = fmt.exponent_bits < _HALF.exponent_bits or (fmt.bias == _HALF.bias and fmt.inf_code is not None)
+    return layout.bits == 32 and fmt.has_zero and fmt.mantissa_bits <= _HALF.mantissa_bits and is_narrow
+
+
+def _by_half(code: Tensor, magnitude: Tensor, fmt: FloatFormat) -> Tensor:
+    """Patterns of finite values, by the processor's conversion from binary16, which is exact."""
+    fields = magnitude.to(torch.int16) << (_HALF.mantissa_bits - fmt.mantissa_bits)
+    if fmt.is_signed:
+        fields = fields | ((code.to(torch.int16) << (_HALF.bits - fmt.bits)) & torch.iinfo(torch.int16).min)
+    values = fields.view(torch.float16).to(torch.float32)
+    return (values if fmt.bias == _HALF.bias else values * 2.0 ** (_HALF.bias - fmt.bias)).view(torch.int32)
+
+
+def _by_fields(code: Tensor, magnitude: Tensor, fmt: FloatFormat, layout: FloatFormat, dtype: torch.dtype) -> Tensor:
+    """Patterns of finite values, by their fields."""
+    width = fmt.mantissa_bits
     field, fraction = magnitude >> width, magnitude & ((1 << width) - 1)
     exponent = field + (layout.bias - fmt.bias)
     pattern = (exponent << layout.mantissa_bits) | (fraction << (layout.mantissa_bits - width))
@@ -39,14 +72,6 @@ def decode_patterns(codes: Tensor, fmt: ElementFormat, layout: FloatFormat) -> T
         pattern = torch.where(exponent <= 0, 1 << (layout.mantissa_bits - 1), pattern)
     if fmt.has_zero and fmt.bias != layout.bias:
         # A subnormal is its fraction times the least positive value, both of which are normal numbers of the layout.
-        small = (fraction.to(dtype) * 2.0 ** (fmt.emin - width)).view(codes.dtype)
+        small = (fraction.to(dtype) * 2.0 ** (fmt.emin - width)).view(magnitude.dtype)
         pattern = torch.where(field == 0, small, pattern)
-    if fmt.inf_code is not None:
-        pattern = torch.where(magnitude == fmt.inf_code, layout.inf_code, pattern)
-    sign = (code << (layout.bits - fmt.bits)) & -layout.sign_code if fmt.is_signed else 0
-    if fmt.nan_code is None:
-        return pattern | sign
-    if not fmt.has_signed_nan:
-        return torch.where(code == fmt.nan_code, layout.nan_code, pattern | sign)
-    is_nan = magnitude > fmt.inf_code if fmt.inf_code is not None else magnitude == fmt.nan_code
-    return torch.where(is_nan, layout.nan_code, pattern) | sign
+    return pattern | ((code << (layout.bits - fmt.bits)) & -layout.sign_code) if fmt.is_signed else pattern

@@ -12,7 +12,7 @@ from incref.formats import NanRule, QuotientDtype, Rounding
 from incref.numerics.granularity import PER_TOKEN, Granularity, per_block, per_channel, per_group
 from incref.ops.contract import Op
 from incref_kernels.cpu import BACKEND
-from incref_kernels.cpu.jit import code
+from incref_kernels.cpu.jit import code, kernel
 
 pytestmark = pytest.mark.skipif(BACKEND.why_unavailable() is not None, reason="no llvmlite")
 

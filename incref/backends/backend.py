@@ -36,11 +36,13 @@ class Kernel:
         prepare: for a product with a weight that stays: takes an `incref.ops.weight.Weight`, and options of the
             operation that stay too; gives a `Prepared` kernel, or the reason why there is none. None for a kernel that
             reads the weight as its operation has it.
+        flushes: whether factors and sums that are subnormal may count as zeros, in operations that accumulate floats.
     """
 
     fn: Callable[..., object]
     why_not: Callable[..., str | None]
     prepare: Callable[..., Prepared | str] | None = None
+    flushes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,12 +129,14 @@ class Implementation:
 
         Args:
             backend: its table.
-            accumulators: by operation; an accumulator of float32 in any order where there is none.
+            accumulators: by operation; where there is none, sums in float32 in any order, of which the kernel says
+                whether subnormals count as zeros.
         """
         declared = accumulators or {}
         candidates = []
         for op, one in backend.kernels.items():
-            candidate = Candidate(op=op, fn=one.fn, accumulator=declared.get(op, ANY_ORDER))
+            accumulator = declared.get(op, replace(ANY_ORDER, flushes=one.flushes))
+            candidate = Candidate(op=op, fn=one.fn, accumulator=accumulator)
             declines = replace(candidate, fn=one.why_not)
 
             def supports(case: Case, declines: Candidate = declines) -> str | None:

@@ -11,8 +11,8 @@ from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.scaled_matmul import apply_scales, as_rows, finish, flat_scale, require_output
 from incref.ops.int8_matmul import require_codes, require_zero_point
 from incref.ops.weight import Weight
+from incref_kernels.cpu.launch import why_not_plain
 from incref_kernels.cpu.processor import multiplies_int8_exactly
-from incref_kernels.cpu.tensors import why_not_tensors
 
 __all__ = ["KERNEL", "int8_matmul"]
 
@@ -139,11 +139,11 @@ def why_not(
 ) -> str | None:
     """Say which arguments the kernel can't take."""
     tensors = {"x": x, "w": w, "x_scale": x_scale, "w_scale": w_scale, "bias": bias}
-    reason = why_not_tensors({**tensors, "x_zero_point": x_zero_point, "w_zero_point": w_zero_point})
+    reason = why_not_plain({**tensors, "x_zero_point": x_zero_point, "w_zero_point": w_zero_point})
     if reason is not None:
         return reason
     if not multiplies_int8_exactly():
-        return "this processor has no instructions that add products of int8 in 32 bits"
+        return "this processor has neither VNNI nor AMX: products of int8 are added in 16 bits, or one by one"
     if order is ScaleOrder.EXACT and any(each is not None for each in (x_scale, w_scale, bias)):
         return "scales that enter before the only rounding need the exact reference"
     if min(x.numel(), w.numel()) == 0:

@@ -18,6 +18,7 @@ __all__ = [
     "pieces",
     "raise_if_lost",
     "why_not_format",
+    "why_not_plain",
     "why_not_tensors",
 ]
 
@@ -47,6 +48,11 @@ def why_not_tensors(tensors: Mapping[str, Tensor | None]) -> str | None:
     """Say which tensors the kernels can't take."""
     if torch.compiler.is_compiling():
         return "it is compiled already, and torch.compile can't look into it"
+    return why_not_plain(tensors)
+
+
+def why_not_plain(tensors: Mapping[str, Tensor | None]) -> str | None:
+    """Say which tensors are not plain ones on the CPU."""
     for name, x in tensors.items():
         if x is None:
             continue

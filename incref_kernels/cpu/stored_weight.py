@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -116,7 +116,7 @@ def _compiled(
     return compiled((body_key(body), words, scales, use), lambda: module_text(body, words, scales, use))
 
 
-@lru_cache(maxsize=None)
+@cache
 def read_weight(
     fmt: Format, granularity: Granularity, shape: tuple[int, int], *, is_packed: bool
 ) -> StoredWeight | None:

@@ -15,9 +15,11 @@ from incref_kernels.cpu import (
     fake_quantize_affine,
     fake_quantize_float,
     fake_quantize_mx,
+    int8_matmul,
     quantize_affine,
     quantize_float,
     quantize_mx,
+    weight_only_matmul,
 )
 
 __all__ = ["KERNELS"]
@@ -37,6 +39,8 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "fake_quantize_affine": fake_quantize_affine.KERNEL,
         "fake_quantize_float": fake_quantize_float.KERNEL,
         "fake_quantize_mx": fake_quantize_mx.KERNEL,
+        "int8_matmul": int8_matmul.KERNEL,
+        "weight_only_matmul": weight_only_matmul.KERNEL,
     }
 )
 """Every kernel; an operation that is not listed here has none."""

@@ -1,31 +1,28 @@
-"""`weight_only_matmul` tile by tile: rows of the weight are dequantized and multiplied while they are in the cache.
-
-The weight is never there as a whole. Sums are those of PyTorch's products: in float32, in any order; where the processor
-has instructions for bfloat16 these may take subnormals of it for zeros.
-"""
+"""`weight_only_matmul` of a weight that is never dequantized as a whole."""
 
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from incref.backends.backend import Kernel, Prepared
-from incref.formats import BlockFormat, Format, get_format
-from incref.formats.layouts import PackLayout
-from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.formats import FORMATS, BlockFormat, Format, IntFormat, get_format
+from incref.numerics.codes import code_dtype
+from incref.numerics.granularity import PER_TENSOR, Granularity, per_group
 from incref.numerics.patterns import FLOAT_DTYPES
-from incref.numerics.scaled_matmul import as_rows, require_matrices, require_output
-from incref.ops.pack import unpack
+from incref.numerics.scaled import require_scale
+from incref.numerics.scaled_matmul import require_matrices, require_output
+from incref.ops.quantize_affine import get_int_format
+from incref.ops.quantize_float import get_float_format
 from incref.ops.weight import Weight
-from incref.ops.weight_only_matmul import dequantize_weight, regroup
+from incref.ops.weight_only_matmul import regroup
+from incref_kernels.block_options import require_blocks
+from incref_kernels.cpu.launch import why_not_plain, why_not_tensors
 from incref_kernels.cpu.processor import has_fast_bfloat16
-from incref_kernels.cpu.tensors import why_not_tensors
+from incref_kernels.cpu.weight_product import multiply
+from incref_kernels.scales import require_zero_point
 
 __all__ = ["KERNEL", "weight_only_matmul"]
-
-# Elements of a tile of the weight: what a core's own cache holds in float32.
-_TILE = 1 << 19
 
 
 def weight_only_matmul(
@@ -42,12 +39,14 @@ def weight_only_matmul(
     weight_dtype: torch.dtype | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Run `incref.ops.weight_only_matmul`, by tiles."""
+    """Run `incref.ops.weight_only_matmul`."""
     require_matrices(x, w)
+    require_output(dtype or x.dtype, bias, w.shape[0])
     found = get_format(fmt)
     if g_idx is not None:
         granularity, scale, zero_point = regroup(w, g_idx, scale, zero_point, fmt=found, granularity=granularity)
-    return _multiply(
+    _require_weight(w, scale, zero_point, tensor_scale, found, granularity)
+    return multiply(
         w,
         scale,
         zero_point,
@@ -63,73 +62,42 @@ def weight_only_matmul(
     )
 
 
-def _multiply(
-    words: Tensor,
+def _require_weight(  # noqa: PLR0917  # in the order of the operation
+    w: Tensor,
     scale: Tensor,
     zero_point: Tensor | None,
     tensor_scale: Tensor | None,
-    x: Tensor,
-    *,
     fmt: Format,
     granularity: Granularity,
-    shape: tuple[int, int],
-    is_packed: bool,
-    bias: Tensor | None = None,
-    weight_dtype: torch.dtype | None = None,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    """Multiply by a weight whose codes are `words`, or are packed in them."""
-    columns, length = shape
-    dtype, weight_dtype = dtype or x.dtype, weight_dtype or x.dtype
-    require_output(dtype, bias, columns)
-    common = _common_dtype(x.dtype, weight_dtype, dtype, dtype if bias is None else bias.dtype)
-    flat = as_rows(x).to(common)
-    out = torch.empty(flat.shape[0], columns, dtype=dtype, device=x.device)
-    element = fmt.element if isinstance(fmt, BlockFormat) else fmt
-    own = 1 if isinstance(fmt, BlockFormat) else granularity.block_shape(shape)[0]
-    # Rows that share scales stay together; where all do, any rows have these scales.
-    step = max(_TILE // max(length, 1), 1) if own in (1, columns) else max(_TILE // max(length * own, 1), 1) * own
-    for start in range(0, columns, step):
-        rows = slice(start, min(start + step, columns))
-        blocks = slice(None) if own == columns and own > 1 else slice(start // own, -(-rows.stop // own))
-        codes = words[rows]
-        if is_packed:
-            codes = unpack(codes, element, layout=PackLayout.DENSE, length=length)
-        weight = dequantize_weight(
-            codes,
-            scale[blocks] if scale.ndim else scale,
-            zero_point[blocks] if zero_point is not None and zero_point.ndim else zero_point,
-            tensor_scale,
-            fmt=fmt,
-            granularity=granularity,
-            dtype=weight_dtype,
-        ).to(common)
-        part = None if bias is None else bias[rows].to(common)
-        # A sum that is zero is +0.
-        out[:, rows] = (F.linear(flat, weight, part) + 0.0).to(dtype)
-    return out.view(*x.shape[:-1], columns)
-
-
-def _common_dtype(*dtypes: torch.dtype) -> torch.dtype:
-    """What is multiplied: float32, which holds the values of all, or bfloat16 if all are and it is faster."""
-    is_narrow = all(dtype is torch.bfloat16 for dtype in dtypes)
-    return torch.bfloat16 if is_narrow and has_fast_bfloat16() else torch.float32
+) -> None:
+    """Refuse what the reference refuses."""
+    if isinstance(fmt, BlockFormat):
+        if zero_point is not None or granularity not in (PER_TENSOR, per_group(fmt.block_size)):
+            raise ValueError(f"{fmt.name} has blocks of its own and no zero_point; leave both out")
+        require_blocks(w, scale, fmt, 1, tensor_scale)
+        return
+    if tensor_scale is not None:
+        raise ValueError(f"{fmt.name} has no tensor_scale")
+    if zero_point is not None and not isinstance(fmt, IntFormat):
+        raise ValueError(f"only integer formats have zero points, got {fmt.name}")
+    wanted = code_dtype(get_int_format(fmt) if isinstance(fmt, IntFormat) else get_float_format(fmt))
+    if w.dtype is not wanted:
+        raise TypeError(f"codes of {fmt.name} must be {wanted}, got {w.dtype}")
+    require_scale("scale", scale, w.shape, granularity)
+    require_zero_point(zero_point, w, granularity)
 
 
 def prepare(weight: Weight) -> Prepared:
     """Keep the weight as it is stored."""
-    multiply = partial(
-        _multiply,
+    run = partial(
+        multiply,
         fmt=weight.fmt,
         granularity=weight.granularity,
         shape=weight.shape,
         is_packed=weight.element.bits < 8,
     )
-    return Prepared(
-        run=multiply,
-        tensors=(weight.words, weight.scale, weight.zero_point, weight.tensor_scale),
-        why_not=_why_not_prepared,
-    )
+    tensors = (weight.words, weight.scale, weight.zero_point, weight.tensor_scale)
+    return Prepared(run=run, tensors=tensors, why_not=partial(_why_not_prepared, fmt=weight.fmt))
 
 
 def _why_not_prepared(
@@ -139,11 +107,14 @@ def _why_not_prepared(
     tensor_scale: Tensor | None,
     x: Tensor,
     *,
+    fmt: Format,
     bias: Tensor | None = None,
     **_options: object,
 ) -> str | None:
+    if torch.compiler.is_compiling() and FORMATS.get(fmt.name) != fmt:
+        return f"a graph holds the names of formats, and {fmt.name} is not in the table"
     tensors = {"w": words, "scale": scale, "zero_point": zero_point, "tensor_scale": tensor_scale}
-    return why_not_tensors({"x": x, "bias": bias, **tensors}) or _why_not_floats(x, scale)
+    return why_not_plain({"x": x, "bias": bias, **tensors}) or _why_not_floats(x, scale)
 
 
 def _why_not_floats(x: Tensor, scale: Tensor) -> str | None:
@@ -173,4 +144,4 @@ def why_not(
     return why_not_tensors({**tensors, "tensor_scale": tensor_scale}) or _why_not_floats(x, scale)
 
 
-KERNEL = Kernel(fn=weight_only_matmul, why_not=why_not, prepare=prepare)
+KERNEL = Kernel(fn=weight_only_matmul, why_not=why_not, prepare=prepare, flushes=has_fast_bfloat16())

@@ -6,6 +6,7 @@ from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ class BodyKey:
         return f"{self.function.__module__}.{self.function.__qualname__} {self.arguments!r}"
 
 
-def body_key(body: "partial[object]") -> BodyKey:
+def body_key(body: "partial[Any]") -> BodyKey:
     """Tell the body of a kernel from others."""
     return BodyKey(body.func, tuple(sorted(body.keywords.items())))
 

@@ -81,9 +81,7 @@ def module_text(
     blocks = [
         f"  %{name}.block = phi {wide} [ zeroinitializer, %row ], [ %{name}.{last}, %block.end ]" for name in names
     ]
-    tiles = [
-        f"  %{name}.tile = phi {wide} [ %{name}.block, %in.block ], [ %{name}.next, %tile ]" for name in names
-    ]
+    tiles = [f"  %{name}.tile = phi {wide} [ %{name}.block, %in.block ], [ %{name}.next, %tile ]" for name in names]
     load = []
     for i, port in enumerate(scales):
         kind = element_type(port.dtype)
@@ -161,19 +159,25 @@ def _sums(use: RowsUse) -> list[str]:
 def _products(values: Sequence[Lanes], use: RowsUse) -> list[str]:
     """Multiply and add, with one rounding."""
     wide = vector_type(torch.float32, use.lanes)
-    lines = [f"  %column = mul i64 %t, {use.lanes * use.places}", f"  %length = mul i64 %tiles, {use.lanes * use.places}"]
+    lines = [
+        f"  %column = mul i64 %t, {use.lanes * use.places}",
+        f"  %length = mul i64 %tiles, {use.lanes * use.places}",
+    ]
     for m in range(use.rows):
         lines += [f"  %x{m}.row = mul i64 %length, {m}", f"  %x{m}.at = add i64 %x{m}.row, %column"]
         for p, value in enumerate(values):
             (register,) = value.registers
             name = f"sum{m}.{p if use.rows == 1 else 0}"
-            before = f"%{name}.{'block' if use.tile_is_block else 'tile'}" if use.rows == 1 or p == 0 else f"%{name}.{p}"
+            before = (
+                f"%{name}.{'block' if use.tile_is_block else 'tile'}" if use.rows == 1 or p == 0 else f"%{name}.{p}"
+            )
             after = f"%{name}.next" if use.rows == 1 or p == use.places - 1 else f"%{name}.{p + 1}"
+            terms = f"{wide} %x{m}.{p}, {wide} {register}, {wide} {before}"
             lines += [
                 f"  %x{m}.{p}.at = add i64 %x{m}.at, {p * use.lanes}",
                 f"  %x{m}.{p}.here = getelementptr float, ptr %x.p, i64 %x{m}.{p}.at",
                 f"  %x{m}.{p} = load {wide}, ptr %x{m}.{p}.here, align 4",
-                f"  {after} = call {wide} @llvm.fma.v{use.lanes}f32({wide} %x{m}.{p}, {wide} {register}, {wide} {before})",
+                f"  {after} = call {wide} @llvm.fma.v{use.lanes}f32({terms})",
             ]
     return lines
 

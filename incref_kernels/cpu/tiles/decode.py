@@ -1,5 +1,8 @@
 """Codes to patterns, by arithmetic: a table costs a processor more than the steps do."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -29,39 +32,43 @@ def decode_patterns(codes: Tensor, fmt: ElementFormat, layout: FloatFormat) -> T
         code = (codes << unused) >> unused if fmt.is_signed else codes & (fmt.num_codes - 1)
         return (code.to(dtype) * fmt.smallest_positive).view(codes.dtype)
     assert isinstance(fmt, FloatFormat)
-    assert layout.nan_code is not None
-    assert layout.inf_code is not None
     code = codes & (fmt.num_codes - 1)
-    magnitude = code & (fmt.num_codes - 1 - fmt.sign_code)
-    by_half = _fits_half(fmt, layout)
-    pattern = _by_half(code, magnitude, fmt) if by_half else _by_fields(code, magnitude, fmt, layout, dtype)
-    sign = pattern & -layout.sign_code
-    if fmt.inf_code is not None and not (by_half and fmt.bias == _HALF.bias):
-        pattern = torch.where(magnitude == fmt.inf_code, layout.inf_code | sign, pattern)
-    if fmt.nan_code is None:
-        return pattern
-    if not fmt.has_signed_nan:
-        return torch.where(code == fmt.nan_code, layout.nan_code, pattern)
-    is_nan = magnitude > fmt.inf_code if fmt.inf_code is not None else magnitude == fmt.nan_code
-    return torch.where(is_nan, layout.nan_code | sign, pattern)
+    if _fits_half(fmt, layout):
+        halves = _with_specials(code.to(torch.int16), fmt, _HALF, partial(_half_fields, fmt=fmt))
+        values = halves.view(torch.float16).to(torch.float32)
+        return (values if fmt.bias == _HALF.bias else values * 2.0 ** (_HALF.bias - fmt.bias)).view(codes.dtype)
+    return _with_specials(code, fmt, layout, partial(_finite, fmt=fmt, layout=layout, dtype=dtype))
 
 
 def _fits_half(fmt: FloatFormat, layout: FloatFormat) -> bool:
-    """Whether finite values are those of binary16 with the same fields, times a power of two."""
+    """Whether values are those of binary16 with the same fields, times a power of two: that conversion is exact."""
     is_narrow = fmt.exponent_bits < _HALF.exponent_bits or (fmt.bias == _HALF.bias and fmt.inf_code is not None)
     return layout.bits == 32 and fmt.has_zero and fmt.mantissa_bits <= _HALF.mantissa_bits and is_narrow
 
 
-def _by_half(code: Tensor, magnitude: Tensor, fmt: FloatFormat) -> Tensor:
-    """Patterns of finite values, by the processor's conversion from binary16, which is exact."""
-    fields = magnitude.to(torch.int16) << (_HALF.mantissa_bits - fmt.mantissa_bits)
-    if fmt.is_signed:
-        fields = fields | ((code.to(torch.int16) << (_HALF.bits - fmt.bits)) & torch.iinfo(torch.int16).min)
-    values = fields.view(torch.float16).to(torch.float32)
-    return (values if fmt.bias == _HALF.bias else values * 2.0 ** (_HALF.bias - fmt.bias)).view(torch.int32)
+def _with_specials(code: Tensor, fmt: FloatFormat, layout: FloatFormat, finite: Callable[[Tensor], Tensor]) -> Tensor:
+    """Patterns of `layout`: those that `finite` makes of magnitudes, and signs, infinities and NaN."""
+    assert layout.nan_code is not None
+    assert layout.inf_code is not None
+    magnitude = code & (fmt.num_codes - 1 - fmt.sign_code)
+    pattern = finite(magnitude)
+    if fmt.inf_code is not None:
+        pattern = torch.where(magnitude == fmt.inf_code, layout.inf_code, pattern)
+    sign = (code << (layout.bits - fmt.bits)) & -layout.sign_code if fmt.is_signed else 0
+    if fmt.nan_code is None:
+        return pattern | sign
+    if not fmt.has_signed_nan:
+        return torch.where(code == fmt.nan_code, layout.nan_code, pattern | sign)
+    is_nan = magnitude > fmt.inf_code if fmt.inf_code is not None else magnitude == fmt.nan_code
+    return torch.where(is_nan, layout.nan_code, pattern) | sign
 
 
-def _by_fields(code: Tensor, magnitude: Tensor, fmt: FloatFormat, layout: FloatFormat, dtype: torch.dtype) -> Tensor:
+def _half_fields(magnitude: Tensor, fmt: FloatFormat) -> Tensor:
+    """Shift the fields of a magnitude to where binary16 has them."""
+    return magnitude << (_HALF.mantissa_bits - fmt.mantissa_bits)
+
+
+def _finite(magnitude: Tensor, fmt: FloatFormat, layout: FloatFormat, dtype: torch.dtype) -> Tensor:
     """Patterns of finite values, by their fields."""
     width = fmt.mantissa_bits
     field, fraction = magnitude >> width, magnitude & ((1 << width) - 1)
@@ -74,4 +81,4 @@ def _by_fields(code: Tensor, magnitude: Tensor, fmt: FloatFormat, layout: FloatF
         # A subnormal is its fraction times the least positive value, both of which are normal numbers of the layout.
         small = (fraction.to(dtype) * 2.0 ** (fmt.emin - width)).view(magnitude.dtype)
         pattern = torch.where(field == 0, small, pattern)
-    return pattern | ((code << (layout.bits - fmt.bits)) & -layout.sign_code) if fmt.is_signed else pattern
+    return pattern

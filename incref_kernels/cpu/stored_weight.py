@@ -1,7 +1,7 @@
 """A weight as it is stored, read row by row by compiled code: multiplied with a few rows, or dequantized."""
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -12,7 +12,7 @@ from incref.formats import BlockFormat, Format
 from incref.numerics.granularity import Granularity, per_group
 from incref_kernels.cpu.jit.code import body_key, compiled
 from incref_kernels.cpu.jit.ports import Kind, Port
-from incref_kernels.cpu.jit.threads import in_parts
+from incref_kernels.cpu.jit.threads import Work, run_in_parts
 from incref_kernels.cpu.jit.weight_loops import SIZES, RowsUse, module_text
 from incref_kernels.cpu.launch import why_not_format
 from incref_kernels.cpu.tiles.words import dequantize_words_tile
@@ -101,17 +101,12 @@ class StoredWeight:
             "out_step": out_step,
         }
 
-        def run(begin: int, end: int) -> int:
-            given = {**values, "begin": rows.start + begin, "end": rows.start + end}
-            sizes = (ctypes.c_int64 * len(SIZES))(*(given[name] for name in SIZES))
-            return int(code(ctypes.addressof(addresses), ctypes.addressof(sizes)))
-
-        in_parts(run, len(rows), len(rows) * self.shape[1])
+        sizes = (ctypes.c_int64 * len(SIZES))(*(values[name] for name in SIZES))
+        work = Work(arguments=ctypes.addressof(addresses), sizes=ctypes.addressof(sizes), units=len(rows))
+        run_in_parts(code, work, len(rows) * self.shape[1])
 
 
-def _compiled(
-    fmt: Format, words: torch.dtype, scales: tuple[Port, ...], use: RowsUse, rounded: torch.dtype
-) -> Callable[..., int]:
+def _compiled(fmt: Format, words: torch.dtype, scales: tuple[Port, ...], use: RowsUse, rounded: torch.dtype) -> int:
     body = partial(dequantize_words_tile, fmt=fmt, places=use.places, rounded=rounded, dtype=use.dtype)
     return compiled((body_key(body), words, scales, use), lambda: module_text(body, words, scales, use))
 

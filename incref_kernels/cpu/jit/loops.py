@@ -1,15 +1,13 @@
 """The loops around a tile, as the text of an LLVM module."""
 
-import struct
-import sys
 from collections.abc import Callable, Sequence
 from itertools import starmap
 
 from torch import Tensor
 
+from incref_kernels.cpu.jit.entry import ENTRY
 from incref_kernels.cpu.jit.lower import Lanes, Writer, element_type, vector_type
 from incref_kernels.cpu.jit.ports import Kind, Port, TileShape
-from incref_kernels.cpu.jit.threads import FLUSHED, LOST, Work
 from incref_kernels.cpu.jit.trace import trace
 
 __all__ = ["SIZES", "module_text"]
@@ -172,6 +170,7 @@ done:
   ret i1 %lost
 }}
 
+{ENTRY}
 {_HELPERS}
 """
 
@@ -185,47 +184,9 @@ def _next(name: str, before: str, count: str) -> str:
   %{name}.next = select i1 %{name}.wraps, i64 0, i64 %{name}.more"""
 
 
-_LEAST_NORMAL = f"0x{struct.unpack('<Q', struct.pack('<d', sys.float_info.min))[0]:016X}"
-_FIELDS = "\n".join(
-    f"  %{name}.at = getelementptr i64, ptr %work, i64 {i}" for i, (name, *_) in enumerate(Work._fields_)
-)
-
-# Takes parts until none is left, and copies a part of a tile between a tensor and the memory beside it.
-_HELPERS = f"""
-define void @run(ptr %work) {{
-entry:
-  %tiny.at = alloca double
-  store volatile double {_LEAST_NORMAL}, ptr %tiny.at
-  %tiny = load volatile double, ptr %tiny.at
-  %half = fmul double %tiny, 0.5
-  %is.flushed = fcmp oeq double %half, 0.0
-{_FIELDS}
-  %arguments = load ptr, ptr %arguments.at
-  %sizes = load ptr, ptr %sizes.at
-  %units = load i64, ptr %units.at
-  %parts = load i64, ptr %parts.at
-  br i1 %is.flushed, label %refuse, label %take
-refuse:
-  %ignored = atomicrmw or ptr %result.at, i64 {FLUSHED} monotonic
-  ret void
-take:
-  %i = atomicrmw add ptr %taken.at, i64 1 monotonic
-  %more = icmp slt i64 %i, %parts
-  br i1 %more, label %do, label %done
-do:
-  %begin0 = mul i64 %units, %i
-  %begin = udiv i64 %begin0, %parts
-  %end0 = add i64 %begin0, %units
-  %end = udiv i64 %end0, %parts
-  %lost = call i1 @part(ptr %arguments, ptr %sizes, i64 %begin, i64 %end)
-  %found = select i1 %lost, i64 {LOST}, i64 0
-  %ignored.too = atomicrmw or ptr %result.at, i64 %found monotonic
-  br label %take
-done:
-  ret void
-}}
-
-define internal void @move(ptr %to, i64 %to.step, ptr %from, i64 %from.step, i64 %rows, i64 %bytes) noinline {{
+# Copies a part of a tile between a tensor and the memory beside it.
+_HELPERS = """
+define internal void @move(ptr %to, i64 %to.step, ptr %from, i64 %from.step, i64 %rows, i64 %bytes) noinline {
 entry:
   br label %loop
 loop:
@@ -242,13 +203,13 @@ body:
   br label %loop
 done:
   ret void
-}}
+}
 
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @llvm.umin.i64(i64, i64)
 
-!0 = !{{!"branch_weights", i32 1000, i32 1}}
+!0 = !{!"branch_weights", i32 1000, i32 1}
 """
 
 

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from incref_kernels.cpu.jit.entry import ENTRY
 from incref_kernels.cpu.jit.lower import Lanes, Writer, element_type, vector_type
 from incref_kernels.cpu.jit.ports import Kind, Port
 from incref_kernels.cpu.jit.trace import trace
 
 __all__ = ["SIZES", "RowsUse", "module_text"]
 
-SIZES = ("begin", "end", "first", "tiles", "block", "blocks", "row_extent", "out_step")
+SIZES = ("first", "tiles", "block", "blocks", "row_extent", "out_step")
 """What a kernel is told, in order.
 
-begin, end: which rows of the weight it does.
-first: the row whose result is at the start of the output.
+first: the first row of the weight that is read, whose result is at the start of the output.
 tiles: in a row.
 block: tiles of a block of columns that share scales.
 blocks: in a row.
@@ -49,8 +49,8 @@ def module_text(
 ) -> str:
     """Write the module of a kernel.
 
-    Its function `run(arguments, sizes)` takes the addresses of words, of what blocks share, of x if there is one and
-    of the output, and what `SIZES` lists.
+    Its function `run` is `ENTRY`. Units are rows; tensors are words, what blocks share, x if there is one, and the
+    output.
 
     Args:
         function: takes the words of a tile and what its block shares, and gives the values of each place.
@@ -105,19 +105,19 @@ in.tiles:
   br label %tile
 """
     return f"""
-define i32 @run(ptr %arguments, ptr %sizes) {{
+define internal i1 @part(ptr %arguments, ptr %sizes, i64 %begin, i64 %end) {{
 entry:
 {end.join(head)}
   br label %rows
 rows:
-  %n = phi i64 [ %begin, %entry ], [ %n.next, %row.end ]
-  %more = icmp slt i64 %n, %end
+  %out.row = phi i64 [ %begin, %entry ], [ %row.next, %row.end ]
+  %more = icmp slt i64 %out.row, %end
   br i1 %more, label %row, label %done
 row:
+  %n = add i64 %out.row, %first
   %tile.first = mul i64 %n, %tiles
   %scale.row = udiv i64 %n, %row_extent
   %scale.first = mul i64 %scale.row, %blocks
-  %out.row = sub i64 %n, %first
   br label %columns
 columns:
   %g = phi i64 [ 0, %row ], [ %g.next, %block.end ]
@@ -140,11 +140,12 @@ block.end:
   br label %columns
 row.end:
 {end.join(_results(use))}
-  %n.next = add i64 %n, 1
+  %row.next = add i64 %out.row, 1
   br label %rows
 done:
-  ret i32 0
+  ret i1 false
 }}
+{ENTRY}
 
 declare i64 @llvm.umin.i64(i64, i64)
 """

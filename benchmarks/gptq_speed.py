@@ -3,7 +3,7 @@
 python -m benchmarks.gptq_speed ENVIRONMENTS [--size N] [--rows N] [--rounds N] [--json FILE]
 
 ENVIRONMENTS is that of `benchmarks.gptq_peers`. Libraries take turns, each in a process of its own, which makes the
-data, quantizes a small layer to warm up, and then is timed from the first row of calibration data to the weight. Weights
+data, quantizes a small layer to warm up, then is timed from the first row of calibration data to the weight. Weights
 have 4 bits, in groups of 128, symmetric; columns in the order given; scales of groups as they are met, where a library
 has them.
 """

@@ -76,7 +76,7 @@ def quantize_here(weight: Tensor, inputs: list[Tensor], case: Mapping[str, bool]
     hessian = Hessian(weight.shape[1], weight.device)
     for x in inputs:
         hessian.add(x)
-    return gptq(weight, hessian.total, scheme.weight, scheme.method).qweight.dequantize()
+    return gptq(weight, hessian.take_total(), scheme.weight, scheme.method, overwrite=True).qweight.dequantize()
 
 
 def main() -> int:

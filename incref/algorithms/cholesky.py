@@ -5,7 +5,7 @@ from torch import Tensor
 
 __all__ = ["factor_", "permute_", "restore_"]
 
-_BLOCK = 128
+_BLOCK = 256
 
 
 def factor_(H: Tensor) -> bool:

@@ -1,6 +1,7 @@
 """The Hessian of the squared error of a linear layer's output."""
 
 import copy
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -15,6 +16,8 @@ _BITS = 46
 _FRACTION_BITS = 52
 _PIECE = 1 << 16
 _PANEL = 512
+# So many rows stay in a cache.
+_ROWS = 64
 
 MOST_RUNS = 1 << (62 - _BITS)
 """How many runs of rows can be summed without leaving int64."""
@@ -49,7 +52,7 @@ class Hessian:
 
         The products of a run are summed in float32. That is rounded to the nearest multiple of `2**unit`, where `unit`
         is the least multiple of 8 for which twice the largest sum of squares of a column is below `2**(unit + 46)`.
-        Only what is on and above the diagonal is summed, in panels, and nothing else of that size takes memory.
+        Only what is on and above the diagonal is summed, in blocks, and nothing else of that size takes memory.
 
         Raises:
             ValueError: if there were 65,536 runs already.
@@ -114,7 +117,9 @@ class Hessian:
 
     def _add_run(self, rows: Tensor) -> None:
         # No element of a Gram matrix is larger than all of its diagonal, up to the rounding of sums.
-        largest = float(rows.square().sum(dim=1, dtype=torch.float64).amax())
+        squares = sum(part.square().sum(dim=1, dtype=torch.float64) for part in rows.split(_ROWS, dim=1))
+        assert isinstance(squares, Tensor)
+        largest = float(squares.amax())
         if not largest < torch.finfo(torch.float32).max / 2:
             self.is_finite = False
         elif largest > 0:
@@ -126,10 +131,10 @@ class Hessian:
         # What is less than 2**(unit + 46) is rounded to integers by adding this, and these are then the last bits.
         large = torch.tensor(1.5 * 2.0 ** (unit + _FRACTION_BITS), dtype=torch.float64)
         pattern = int(large.view(torch.int64))
-        for start in range(0, self.shape[1], _PANEL):
-            stop = start + _PANEL
-            product = rows[..., start:stop].mT @ rows[..., start:]
-            for values, sums in _pieces(product, self.sums[unit][:, start:stop, start:]):
+        blocks = [slice(start, start + _PANEL) for start in range(0, self.shape[1], _PANEL)]
+        for one, other in itertools.combinations_with_replacement(blocks, 2):
+            product = rows[..., one].mT @ rows[..., other]
+            for values, sums in _pieces(product, self.sums[unit][:, one, other]):
                 sums.add_(values.to(torch.float64).add_(float(large)).view(torch.int64).sub_(pattern))
 
 

@@ -82,12 +82,13 @@ def minilm_results() -> str:
 def gptq_peer_results() -> str:
     """Errors of a layer's output by GPTQ, beside other libraries."""
     found = json.loads((_RESULTS / "gptq_peers.json").read_text())
-    libraries = ["incref", *found["versions"]]
-    header = ["", "incref", *(f"{name} {version}" for name, version in found["versions"].items())]
+    versions = found["versions"]
+    ours = [name for name in next(iter(found["errors"].values())) if name not in versions]
     rows = [
-        [name, *(f"{row[one]:.6f}" if one in row else "" for one in libraries)] for name, row in found["errors"].items()
+        [name, *(f"{row[one]:.8f}" if one in row else "" for one in [*ours, *versions])]
+        for name, row in found["errors"].items()
     ]
-    return table(header, rows)
+    return table(["", *ours, *(f"{name} {version}" for name, version in versions.items())], rows)
 
 
 def triton_speed() -> str:

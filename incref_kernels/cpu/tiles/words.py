@@ -35,11 +35,10 @@ def dequantize_words_tile(
     results = []
     for place in range(places):
         codes = words.to(torch.int32)
-        if places > 1:
+        if places > 1 and isinstance(element, IntFormat) and element.is_signed:
+            codes = (codes << (32 - element.bits * (place + 1))) >> (32 - element.bits)
+        elif places > 1:
             codes = (codes >> (place * element.bits)) & (element.num_codes - 1)
-            if isinstance(element, IntFormat) and element.is_signed:
-                sign = element.num_codes // 2
-                codes = (codes ^ sign) - sign
         if isinstance(fmt, BlockFormat):
             values = dequantize_tile(codes, scale, other, fmt=fmt, dtype=rounded, dim=-1)
         else:

@@ -28,8 +28,8 @@ def _int_span(bits: int, granularity: Granularity) -> QuantSpec:
     return QuantSpec(fmt=FORMATS[f"int{bits}"], granularity=granularity, symmetric_scale=SymmetricScale.SPAN)
 
 
-def _gptq(weight: QuantSpec, order: ColumnOrder) -> LayerScheme:
-    return LayerScheme(weight=weight, method=GPTQ(order=order))
+def _gptq(weight: QuantSpec, order: ColumnOrder = ColumnOrder.GIVEN, *, sweeps: int = 0) -> LayerScheme:
+    return LayerScheme(weight=weight, method=GPTQ(order=order, refine_sweeps=sweeps))
 
 
 def _float(name: str, *, is_dynamic: bool = False) -> LayerScheme:
@@ -115,13 +115,15 @@ SCHEMES: Mapping[str, LayerScheme] = MappingProxyType(
         "int8_dynamic": _int8_dynamic(),
         "int8_static": _int8_static(),
         "int8_smoothquant": _int8_smoothquant(),
-        "gptq_int4_g128": _gptq(_int_span(4, per_group(128)), ColumnOrder.GIVEN),
+        "gptq_int4_g128": _gptq(_int_span(4, per_group(128))),
         "gptq_int4_g128_act_order": _gptq(_int_span(4, per_group(128)), ColumnOrder.DESCENDING),
-        "gptq_mxfp4": _gptq(_block("mxfp4").weight, ColumnOrder.GIVEN),
-        "gptq_nvfp4": _gptq(_block("nvfp4").weight, ColumnOrder.GIVEN),
+        "gptq_int4_g128_refined": _gptq(_int_span(4, per_group(128)), sweeps=1),
+        "gptq_int4_g128_act_order_refined": _gptq(_int_span(4, per_group(128)), ColumnOrder.DESCENDING, sweeps=1),
+        "gptq_mxfp4": _gptq(_block("mxfp4").weight),
+        "gptq_nvfp4": _gptq(_block("nvfp4").weight),
     }
 )
 """Weights as the name says; `wXaY` quantizes the input too, along its last dimension, with scales of every call.
 `fp8_e4m3_blocks` too, 128 neighbours of it at a time; `..._attention` the factors of attention's products, besides.
-`int8_...` quantizes the input and multiplies integers. `gptq_...`, `..._static` and `int8_smoothquant` need calibration
-data."""
+`int8_...` quantizes the input and multiplies integers. `..._refined` goes on with coordinate descent where GPTQ ends.
+`gptq_...`, `..._static` and `int8_smoothquant` need calibration data."""

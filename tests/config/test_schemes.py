@@ -33,6 +33,8 @@ WITH_INPUT = [
 CALIBRATED = [
     ("gptq_int4_g128", "int4"),
     ("gptq_int4_g128_act_order", "int4"),
+    ("gptq_int4_g128_refined", "int4"),
+    ("gptq_int4_g128_act_order_refined", "int4"),
     ("gptq_mxfp4", "mxfp4"),
     ("gptq_nvfp4", "nvfp4"),
 ]
@@ -81,7 +83,8 @@ def test_calibrated(name: str, fmt: str) -> None:
     scheme = SCHEMES[name]
     assert scheme.weight.fmt.name == fmt
     assert isinstance(scheme.method, GPTQ)
-    assert (scheme.method.order is ColumnOrder.DESCENDING) == name.endswith("act_order")
+    assert (scheme.method.order is ColumnOrder.DESCENDING) == ("act_order" in name)
+    assert scheme.method.refine_sweeps == name.endswith("refined")
     assert (scheme.weight.symmetric_scale is SymmetricScale.SPAN) == (fmt == "int4")
 
 

@@ -7,6 +7,7 @@ import command_tables
 import conformance_tables
 import cpu_tables
 import format_tables
+import inference_tables
 import machine_tables
 import op_tables
 import peer_tables
@@ -22,6 +23,7 @@ _MODULES = (
     conformance_tables,
     cpu_tables,
     format_tables,
+    inference_tables,
     machine_tables,
     op_tables,
     peer_tables,

@@ -15,6 +15,7 @@ from incref_kernels.cpu import (
     fake_quantize_affine,
     fake_quantize_float,
     fake_quantize_mx,
+    gptq_update,
     int8_matmul,
     quantize_affine,
     quantize_float,
@@ -39,6 +40,7 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "fake_quantize_affine": fake_quantize_affine.KERNEL,
         "fake_quantize_float": fake_quantize_float.KERNEL,
         "fake_quantize_mx": fake_quantize_mx.KERNEL,
+        "gptq_update": gptq_update.KERNEL,
         "int8_matmul": int8_matmul.KERNEL,
         "weight_only_matmul": weight_only_matmul.KERNEL,
     }

@@ -80,7 +80,7 @@ def test_products_of_integers_have_the_bits_of_the_reference(x_dtype: torch.dtyp
         assert torch.equal(got, int8_matmul(x, w, *scales, **options, dtype=dtype))
 
 
-@pytest.mark.parametrize("op", ["int8_matmul", "weight_only_matmul"])
+@pytest.mark.parametrize("op", ["int8_matmul", "weight_only_matmul", "gptq_update"])
 def test_conforms(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weight_product, "_TILE", 1 << 22)
     outcome = run(Implementation.of_backend(BACKEND), level=0, ops=[op])

@@ -1,0 +1,93 @@
+"""`gptq_update`: rows are independent; a thread takes some, side by side, through all columns of the block."""
+
+import ctypes
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from incref.backends.backend import Kernel
+from incref.formats import Format, IntRange, NanRule, Rounding, ScaleArithmetic
+from incref.numerics.codes import code_dtype
+from incref.numerics.granularity import PER_TOKEN, Granularity
+from incref.numerics.patterns import widen
+from incref.numerics.scaled import require_scale
+from incref.ops.gptq_update import require_block
+from incref.ops.quantize_affine import get_int_format
+from incref_kernels.cpu.jit.code import body_key, compiled
+from incref_kernels.cpu.jit.column_loops import LANES, SIZES, module_text
+from incref_kernels.cpu.jit.threads import Work, run_in_parts
+from incref_kernels.cpu.launch import raise_if_lost, why_not_tensors
+from incref_kernels.cpu.quantize_affine import affine_encoding
+from incref_kernels.cpu.tiles.gptq import gptq_column_tile
+from incref_kernels.scales import require_zero_point
+
+__all__ = ["KERNEL", "gptq_update"]
+
+
+def gptq_update(
+    w: Tensor,
+    upper: Tensor,
+    scale: Tensor,
+    fmt: str | Format,
+    zero_point: Tensor | None = None,
+    *,
+    granularity: Granularity = PER_TOKEN,
+    int_range: IntRange = IntRange.FULL,
+    arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run `incref.ops.gptq_update` in a kernel, on a copy with the rows of the weight side by side."""
+    target = get_int_format(fmt)
+    require_block(w, upper, scale, granularity)
+    require_scale("scale", scale, w.shape, granularity)
+    require_zero_point(zero_point, w, granularity)
+    rows, columns = w.shape
+    how = affine_encoding(
+        target,
+        zero_point,
+        int_range=int_range,
+        arithmetic=arithmetic,
+        rounding=Rounding.NEAREST_EVEN,
+        nan=NanRule.ERROR,
+    )
+    updated = _side_by_side(w, 0.0)
+    tensors = [updated, upper.contiguous(), _side_by_side(widen(scale), 1.0)]
+    if zero_point is not None:
+        tensors.append(_side_by_side(zero_point, 0))
+    codes = torch.empty(updated.shape, dtype=code_dtype(target))
+    error = torch.empty_like(updated)
+    tensors += [codes, error]
+    if rows and columns:
+        body = partial(gptq_column_tile, how=how)
+        has_zero_point = zero_point is not None
+        key = ("gptq_update", body_key(body), codes.dtype, has_zero_point)
+        code = compiled(key, lambda: module_text(body, codes.dtype, has_zero_point=has_zero_point))
+        addresses = (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
+        values = {"columns": columns, "step": updated.shape[1], "group": granularity.block_shape(w.shape)[1]}
+        sizes = (ctypes.c_int64 * len(SIZES))(*(values[name] for name in SIZES))
+        units = updated.shape[1] // LANES
+        work = Work(arguments=ctypes.addressof(addresses), sizes=ctypes.addressof(sizes), units=units)
+        raise_if_lost(run_in_parts(code, work, updated.numel()), target)
+    return tuple(one[:, :rows].T.contiguous() for one in (codes, error, updated))  # type: ignore[return-value]
+
+
+def _side_by_side(x: Tensor, fill: float) -> Tensor:
+    """Transpose x [N, B], and fill up what is left of the last tile."""
+    out = x.new_full((x.shape[1], -(-x.shape[0] // LANES) * LANES), fill)
+    out[:, : x.shape[0]] = x.T
+    return out
+
+
+def why_not(
+    w: Tensor,
+    upper: Tensor,
+    scale: Tensor,
+    _fmt: str | Format,
+    zero_point: Tensor | None = None,
+    **_options: object,
+) -> str | None:
+    """Say which arguments the kernel can't take."""
+    return why_not_tensors({"w": w, "upper": upper, "scale": scale, "zero_point": zero_point})
+
+
+KERNEL = Kernel(fn=gptq_update, why_not=why_not)

@@ -36,12 +36,11 @@ def gptq_update(
     int_range: IntRange = IntRange.FULL,
     arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run `incref.ops.gptq_update` in a kernel, on a copy with the rows of the weight side by side."""
+    """Run `incref.ops.gptq_update` in a kernel, on a copy that has rows of the weight side by side."""
     target = get_int_format(fmt)
     require_block(w, upper, scale, granularity)
     require_scale("scale", scale, w.shape, granularity)
     require_zero_point(zero_point, w, granularity)
-    rows, columns = w.shape
     how = affine_encoding(
         target,
         zero_point,
@@ -50,32 +49,37 @@ def gptq_update(
         rounding=Rounding.NEAREST_EVEN,
         nan=NanRule.ERROR,
     )
-    updated = _side_by_side(w, 0.0)
-    tensors = [updated, upper.contiguous(), _side_by_side(widen(scale), 1.0)]
+    updated = _in_tiles(w, 0.0)
+    tensors = [updated, upper.contiguous(), _in_tiles(widen(scale), 1.0)]
     if zero_point is not None:
-        tensors.append(_side_by_side(zero_point, 0))
+        tensors.append(_in_tiles(zero_point, 0))
     codes = torch.empty(updated.shape, dtype=code_dtype(target))
     error = torch.empty_like(updated)
     tensors += [codes, error]
-    if rows and columns:
+    if w.numel():
         body = partial(gptq_column_tile, how=how)
         has_zero_point = zero_point is not None
         key = ("gptq_update", body_key(body), codes.dtype, has_zero_point)
         code = compiled(key, lambda: module_text(body, codes.dtype, has_zero_point=has_zero_point))
         addresses = (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
-        values = {"columns": columns, "step": updated.shape[1], "group": granularity.block_shape(w.shape)[1]}
+        values = {"columns": w.shape[1], "groups": scale.shape[1], "group": granularity.block_shape(w.shape)[1]}
         sizes = (ctypes.c_int64 * len(SIZES))(*(values[name] for name in SIZES))
-        units = updated.shape[1] // LANES
-        work = Work(arguments=ctypes.addressof(addresses), sizes=ctypes.addressof(sizes), units=units)
+        work = Work(arguments=ctypes.addressof(addresses), sizes=ctypes.addressof(sizes), units=len(updated))
         raise_if_lost(run_in_parts(code, work, updated.numel()), target)
-    return tuple(one[:, :rows].T.contiguous() for one in (codes, error, updated))  # type: ignore[return-value]
+    return tuple(_out_of_tiles(one, w) for one in (codes, error, updated))  # type: ignore[return-value]
 
 
-def _side_by_side(x: Tensor, fill: float) -> Tensor:
-    """Transpose x [N, B], and fill up what is left of the last tile."""
-    out = x.new_full((x.shape[1], -(-x.shape[0] // LANES) * LANES), fill)
-    out[:, : x.shape[0]] = x.T
-    return out
+def _in_tiles(x: Tensor, fill: float) -> Tensor:
+    """Put rows of x [N, B] side by side: [tiles, B, rows of a tile], filled up where rows are missing."""
+    rows, columns = x.shape
+    if missing := -rows % LANES:
+        x = torch.cat([x, x.new_full((missing, columns), fill)])
+    return x.reshape(-1, LANES, columns).transpose(1, 2).contiguous()
+
+
+def _out_of_tiles(tiles: Tensor, like: Tensor) -> Tensor:
+    """Undo `_in_tiles`."""
+    return tiles.transpose(1, 2).reshape(-1, like.shape[1])[: like.shape[0]].contiguous()
 
 
 def why_not(

@@ -14,8 +14,8 @@ __all__ = ["LANES", "SIZES", "module_text"]
 LANES = 16
 """Rows of the weight that are quantized side by side."""
 
-SIZES = ("columns", "step", "group")
-"""What a kernel is told: columns of the block, elements between them, and how many share scales."""
+SIZES = ("columns", "groups", "group")
+"""What a kernel is told: columns of the block, groups of them that share scales, and columns of a group."""
 
 
 def module_text(
@@ -24,7 +24,8 @@ def module_text(
     """Write the module of a kernel.
 
     Its function `run` is `ENTRY`. Units are `LANES` rows of the weight; tensors are the weight, which is updated, the
-    factor, scales, zero points if there are any, codes and errors, with rows side by side but in the factor.
+    factor, scales, zero points if there are any, codes and errors. All but the factor are [units, columns or groups,
+    LANES], so that a unit stays in the nearest cache.
 
     Args:
         function: takes elements of a column, the pivot, scales, and zero points; gives codes and errors.
@@ -69,7 +70,8 @@ units:
   %more = icmp slt i64 %u, %end
   br i1 %more, label %unit, label %done
 unit:
-  %row = mul i64 %u, {LANES}
+  %unit.first = mul i64 %u, %columns
+  %shared.unit = mul i64 %u, %groups
   br label %column
 column:
   %j = phi i64 [ 0, %unit ], [ %j.next, %column.end ]
@@ -77,8 +79,8 @@ column:
   %more.columns = icmp slt i64 %j, %columns
   br i1 %more.columns, label %quantize, label %unit.end
 quantize:
-  %column.first = mul i64 %j, %step
-  %place = add i64 %column.first, %row
+  %place.tile = add i64 %unit.first, %j
+  %place = mul i64 %place.tile, {LANES}
   %w.here = getelementptr float, ptr %w.p, i64 %place
   %w = load {floats}, ptr %w.here, align 4
   %diagonal.row = mul i64 %j, %columns
@@ -86,8 +88,8 @@ quantize:
   %pivot.here = getelementptr float, ptr %upper.p, i64 %diagonal.index
   %pivot = load float, ptr %pivot.here
   %g = udiv i64 %j, %group
-  %shared.first = mul i64 %g, %step
-  %shared = add i64 %shared.first, %row
+  %shared.tile = add i64 %shared.unit, %g
+  %shared = mul i64 %shared.tile, {LANES}
   %scale.here = getelementptr float, ptr %scale.p, i64 %shared
   %scale = load {floats}, ptr %scale.here, align 4
 {zero if has_zero_point else ""}
@@ -109,8 +111,8 @@ spread:
   %factor = load float, ptr %upper.here
   %factor.first = insertelement {floats} poison, float %factor, i32 0
   %factors = shufflevector {floats} %factor.first, {floats} poison, {integers} zeroinitializer
-  %k.first = mul i64 %k, %step
-  %k.place = add i64 %k.first, %row
+  %k.tile = add i64 %unit.first, %k
+  %k.place = mul i64 %k.tile, {LANES}
   %k.here = getelementptr float, ptr %w.p, i64 %k.place
   %before = load {floats}, ptr %k.here, align 4
   %product = fmul {floats} %factors, {error.registers[0]}

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from incref.errors import UnsupportedError
+from incref.backends.discovery import find_kernel
+from incref.errors import NanError, UnsupportedError
 from incref.formats import BlockFormat, IntFormat, IntRange, Rounding, ScaleArithmetic
 from incref.numerics.codes import code_dtype
 from incref.numerics.decode import decode_codes, value_table
 from incref.numerics.encode import Encoding
 from incref.numerics.scaled import scale_values
 from incref.numerics.tabulated import encode_values, find_table
+from incref.ops.gptq_update import gptq_update
 from incref.ops.quantize_mx import quantize_mx
 from incref.qtensor.parts import Parts, find_scale
 from incref.qtensor.quantized_scales import QuantizedScales, dequantize_scales, quantize_scales
@@ -76,6 +78,24 @@ class ColumnQuantizer(ABC):
         Returns:
             Codes [N], and what they dequantize to, float32 [N].
         """
+
+    def quantize_in_turn(
+        self,
+        columns: Tensor,  # noqa: ARG002  # for those who can
+        upper: Tensor,  # noqa: ARG002
+        scales: Scales,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Quantize columns one after another, each of which adds its error to those that follow, as `gptq_update` does.
+
+        Args:
+            columns: [n, N], each a column.
+            upper: [n, n], how errors spread.
+            scales: of all of them.
+
+        Returns:
+            Codes [n, N], what they dequantize to, and errors; None where there is no faster way than column by column.
+        """
+        return None
 
     def assemble(self, codes: Tensor, groups: list[Scales]) -> Parts:
         """Put codes [N, K] and the scales of all groups together, as the operation of the format returns them."""
@@ -177,7 +197,7 @@ class _AffineColumns(_SearchingColumns):
         super().__init__(spec, block, use_mse_search=use_mse_search)
         is_restricted = fmt.is_signed and spec.int_range is IntRange.RESTRICTED
         self._least, self._most = -fmt.max_code if is_restricted else fmt.min_code, fmt.max_code
-        self._dtype = code_dtype(fmt)
+        self._fmt, self._dtype = fmt, code_dtype(fmt)
 
     def quantize(self, column: Tensor, scales: Scales) -> tuple[Tensor, Tensor]:
         """Quantize a column."""
@@ -190,6 +210,30 @@ class _AffineColumns(_SearchingColumns):
             codes -= scales.offset
         # Where the quotient is -0.3 the code is 0 and its value +0.
         return stored, codes.add_(0.0).mul_(scales.step)
+
+    def quantize_in_turn(self, columns: Tensor, upper: Tensor, scales: Scales) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Quantize columns by a kernel of a backend that is fast on their device."""
+        # It takes a divisor for each row, which decoded elements are multiplied with.
+        if not self._divides or scales.factor.shape != columns.shape[1:] or columns.dtype is not torch.float32:
+            return None
+        if scales.factor is not scales.step and not torch.equal(scales.factor, scales.step):
+            return None
+        w, scale = columns.T, scales.step.view(-1, 1)
+        zero = None if scales.offset is None else scales.offset.to(torch.int32).view(-1, 1)
+        kernel = find_kernel(gptq_update.name, columns.device.type)
+        if kernel is None or kernel.why_not(w, upper, scale, self._fmt, zero) is not None:
+            return None
+        try:
+            found = kernel.fn(w, upper, scale, self._fmt, zero, int_range=self.spec.int_range)
+        except NanError:
+            # Column by column they end in an error that says more.
+            return None
+        assert isinstance(found, tuple)
+        codes, errors = (one.T.contiguous() for one in found[:2])
+        values = codes.to(torch.float32)
+        if scales.offset is not None:
+            values -= scales.offset
+        return codes, values.mul_(scales.step), errors
 
 
 class _Elements:

@@ -189,7 +189,12 @@ class _Run:
         errors, values = torch.empty_like(current), torch.empty_like(current)
         size = len(current)
         for low, high in self._sub_blocks(start, size):
-            for j in range(low, high):
+            self._start_group(start + low, current[low:])
+            found = self._quantize_in_turn(start, low, high, current, inverse)
+            if found is not None:
+                codes, values[low:high], errors[low:high] = found
+                self._codes += codes.unbind()
+            for j in range(low, high if found is None else low):
                 self._start_group(start + j, current[j:])
                 column = current[j]
                 scales = self._scales[self._groups.of[start + j]]
@@ -205,6 +210,16 @@ class _Run:
         if self._method.refine_sweeps:
             self._values.append(values)
         return errors
+
+    def _quantize_in_turn(
+        self, start: int, low: int, high: int, current: Tensor, inverse: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Quantize a piece of a block at once, if its columns share scales and there is a kernel for it."""
+        groups = set(self._groups.of[start + low : start + high])
+        if len(groups) > 1:
+            return None
+        (group,) = groups
+        return self._quantizer.quantize_in_turn(current[low:high], inverse[low:high, low:high], self._scales[group])
 
     def _start_group(self, j: int, current: Tensor) -> None:
         """Compute the scales of the group that starts at column `j`, if one does that has none yet.

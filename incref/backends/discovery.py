@@ -3,10 +3,10 @@
 from functools import cache
 from importlib.metadata import entry_points
 
-from incref.backends.backend import Backend
+from incref.backends.backend import Backend, Kernel
 from incref.errors import UnsupportedError
 
-__all__ = ["GROUP", "available_backends", "backends_for", "find_backend"]
+__all__ = ["GROUP", "available_backends", "backends_for", "find_backend", "find_kernel"]
 
 GROUP = "incref.backends"
 
@@ -42,6 +42,17 @@ def backends_for(device_type: str) -> list[Backend]:
     """The backends that can run here and are fast on devices of that type, such as "cuda", in the order of names."""
     able = [find_backend(name) for name in _names() if _why_unavailable(name) is None]
     return [backend for backend in able if device_type in backend.devices]
+
+
+def find_kernel(op: str, device_type: str) -> Kernel | None:
+    """The kernel for an operation of the first backend that can run here, is fast on such devices and has one."""
+    found = (backend.kernels.get(op) for backend in _fast_backends(device_type))
+    return next((kernel for kernel in found if kernel is not None), None)
+
+
+@cache
+def _fast_backends(device_type: str) -> list[Backend]:
+    return backends_for(device_type)
 
 
 def _names() -> list[str]:

@@ -18,8 +18,8 @@ from incref.qtensor.spec import QuantSpec
 
 __all__ = ["GPTQResult", "gptq"]
 
-_BLOCK = 128
-_LAZY = 32
+_BLOCK = 256
+_LAZY = 64
 _PANEL = 1024
 
 

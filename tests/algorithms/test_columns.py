@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from incref.algorithms.columns import SHRINKS, column_quantizer
+from incref.backends.discovery import find_kernel
 from incref.errors import UnsupportedError
 from incref.formats import FORMATS, IntRange, NanRule, Overflow, Rounding, ScaleArithmetic, ScaleRule, SymmetricScale
-from incref.numerics.granularity import PER_TENSOR, per_block, per_channel, per_group
+from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, per_block, per_channel, per_group
+from incref.ops.dequantize_affine import dequantize_affine
+from incref.ops.gptq_update import gptq_update
 from incref.qtensor.parts import dequantize_parts, quantize_parts
 from incref.qtensor.spec import QuantSpec
 
@@ -117,3 +120,23 @@ def test_refuses_what_it_cannot_do() -> None:
         column_quantizer(w, QuantSpec(fmt=FORMATS["mxfp4"]), use_mse_search=True)
     with pytest.raises(UnsupportedError, match="nearest even"):
         column_quantizer(w, QuantSpec(fmt=FORMATS["int4"], rounding=Rounding.TOWARD_ZERO))
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_columns_in_turn_are_those_of_gptq_update(symmetric: bool) -> None:
+    if find_kernel("gptq_update", "cpu") is None:
+        pytest.skip("no backend has it")
+    w = torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
+    upper = torch.randn(8, 8, generator=torch.Generator().manual_seed(1)).triu() + 3 * torch.eye(8)
+    fmt = "int4" if symmetric else "uint4"
+    spec = QuantSpec(fmt=FORMATS[fmt], granularity=per_group(8), symmetric=symmetric)
+    quantizer = column_quantizer(w, spec)
+    scales = quantizer.scales(w)
+    found = quantizer.quantize_in_turn(w.T.contiguous(), upper, scales)
+    assert found is not None
+    codes, values, errors = found
+    want = gptq_update(w, upper, scales.scale, fmt, scales.zero_point)
+    assert torch.equal(codes.T, want[0])
+    assert torch.equal(errors.T, want[1])
+    back = dequantize_affine(want[0], scales.scale, scales.zero_point, granularity=PER_TOKEN)
+    assert torch.equal(values.T, back)

@@ -15,13 +15,15 @@ from incref.checkpoints.journal import Journal
 from incref.cli.bars import bars
 from incref.cli.console import stdout_console
 from incref.cli.failures import reporting_failures
-from incref.cli.options import AsJson, ModelDirectory, Quiet, require_scheme
+from incref.cli.options import AsJson, BackendName, Fallback, ModelDirectory, Quiet, require_scheme
 from incref.cli.report import as_json, as_table
 from incref.config.schemes import SCHEMES
 from incref.evaluation.compare import compare
 from incref.evaluation.huggingface import load_tokenizer
 from incref.evaluation.result import FLOAT32, Evaluation
 from incref.evaluation.text import cut_windows, python_topics, read_text
+from incref.modules.binding import REFERENCE_ONLY, Binding
+from incref.workflow.bind import resolve_binding
 from incref.workflow.layers import needs_calibration
 
 __all__ = [
@@ -61,7 +63,9 @@ def evaluate(  # noqa: PLR0917  # typer takes options by annotation
         Path | None,
         typer.Option(metavar="DIR", file_okay=False, help="Where results are kept; the user's cache if left out."),
     ] = None,
-    json_: AsJson = False,  # noqa: FBT002  # typer makes a flag of it
+    backend: BackendName = None,
+    fallback: Fallback = False,  # noqa: FBT002  # typer makes a flag of it
+    json_: AsJson = False,  # noqa: FBT002  # likewise
     quiet: Quiet = False,  # noqa: FBT002  # likewise
 ) -> None:
     """Compare the perplexity and size of a model in float32 and under schemes.
@@ -77,7 +81,15 @@ def evaluate(  # noqa: PLR0917  # typer takes options by annotation
         calibration = None
         if any(name != FLOAT32 and needs_calibration(SCHEMES[name]) for name in names):
             calibration = calibration_of(directory, text, window=window, windows=calibration_windows, after=windows)
-        done = compare_with_bars(directory, names, tokens, journal=kept, quiet=quiet, calibration=calibration)
+        done = compare_with_bars(
+            directory,
+            names,
+            tokens,
+            journal=kept,
+            quiet=quiet,
+            calibration=calibration,
+            binding=resolve_binding(backend, "reference" if fallback else None, None)[0],
+        )
     if json_:
         source = str(text) if text else "pydoc_data.topics"
         typer.echo(json.dumps(as_json(done, model=str(directory), text=source, tokens=tokens), indent=2))
@@ -122,12 +134,15 @@ def compare_with_bars(
     journal: Journal,
     quiet: bool,
     calibration: Tensor | None = None,
+    binding: Binding = REFERENCE_ONLY,
 ) -> list[Evaluation]:
     """Evaluate the float32 model, then each scheme of `names` once, with bars on stderr unless `quiet`."""
     ordered = [FLOAT32, *(name for name in dict.fromkeys(names) if name != FLOAT32)]
     with bars(quiet=quiet) as progress:
         watch = _BarWatch(progress, windows=len(tokens), schemes=len(ordered))
-        return list(compare(directory, ordered, tokens, journal=journal, watch=watch, calibration=calibration))
+        return list(
+            compare(directory, ordered, tokens, journal=journal, watch=watch, calibration=calibration, binding=binding)
+        )
 
 
 def _default_journal() -> Path:

@@ -7,10 +7,11 @@ import torch
 import typer
 from rich.table import Table
 
-from incref.backends.discovery import available_backends
+from incref.backends.discovery import available_backends, find_backend
 from incref.checkpoints.versions import versions
 from incref.cli.console import stdout_console
 from incref.cli.options import AsJson
+from incref.ops.table import OPS
 from incref.qtensor.format_json import Json
 
 __all__ = ["info"]
@@ -28,6 +29,7 @@ def info(
             "system": platform.system(),
             "threads": torch.get_num_threads(),
             "backends": dict(backends),
+            "operations": {name: _operations(name) for name, reason in backends.items() if reason is None},
         }
         typer.echo(json.dumps(found, indent=2))
         return
@@ -37,5 +39,10 @@ def info(
     table.add_row("machine", f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads")
     table.add_section()
     for name, reason in backends.items():
-        table.add_row(f"backend {name}", "available" if reason is None else f"not available: {reason}")
+        offer = f"available: {', '.join(map(str, _operations(name)))}" if reason is None else f"not available: {reason}"
+        table.add_row(f"backend {name}", offer)
     stdout_console().print(table)
+
+
+def _operations(name: str) -> list[Json]:
+    return list(OPS if name == "reference" else find_backend(name).kernels)

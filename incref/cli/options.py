@@ -11,7 +11,16 @@ from incref.config.resolve import QuantConfig
 from incref.config.schemes import SCHEMES
 from incref.config.table import config_from_dict
 
-__all__ = ["AsJson", "ConfigFile", "ModelDirectory", "Quiet", "read_configs", "require_scheme"]
+__all__ = [
+    "AsJson",
+    "BackendName",
+    "ConfigFile",
+    "Fallback",
+    "ModelDirectory",
+    "Quiet",
+    "read_configs",
+    "require_scheme",
+]
 
 ModelDirectory = Annotated[
     Path,
@@ -30,6 +39,18 @@ ConfigFile = Annotated[
         dir_okay=False,
         help="A configuration as `to_json_file` writes it, or a list of them.",
     ),
+]
+BackendName = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="What multiplies in quantized layers: reference, auto, or one that incref info lists.",
+        show_default="reference",
+    ),
+]
+Fallback = Annotated[
+    bool, typer.Option("--fallback", help="Let the reference compute what the named backend can't; else an error.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

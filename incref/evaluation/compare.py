@@ -18,7 +18,9 @@ from incref.evaluation.calibrate import convert_with_text
 from incref.evaluation.huggingface import fingerprint, load_model
 from incref.evaluation.perplexity import window_nll
 from incref.evaluation.result import FLOAT32, Evaluation
+from incref.modules.binding import REFERENCE_ONLY, Binding
 from incref.qtensor.format_json import Json
+from incref.workflow.bind import bind
 from incref.workflow.layers import needs_calibration
 from incref.workflow.save import save
 
@@ -49,6 +51,7 @@ def compare(
     journal: Journal,
     watch: Watch,
     calibration: Tensor | None = None,
+    binding: Binding = REFERENCE_ONLY,
 ) -> Iterator[Evaluation]:
     """Evaluate a model as it is and under each of `schemes`, and yield every result as soon as it is kept.
 
@@ -59,6 +62,7 @@ def compare(
         journal: has the results of earlier runs; a result counts if model, scheme, tokens and versions are the same.
         watch: is told about progress.
         calibration: windows of text for the schemes that are calibrated, int64 [n, window].
+        binding: which backends compute in quantized layers.
 
     Yields:
         One evaluation for each scheme, in their order.
@@ -66,17 +70,18 @@ def compare(
     Raises:
         CheckpointError: if the model can't be loaded.
         LayerError: if a layer can't be quantized.
+        UnsupportedError: if the named backend can't compute a layer.
     """
     model_hash = fingerprint(directory)
     float_model: nn.Module | None = None
     for name in schemes:
-        key = _key(model_hash, name, tokens, calibration)
+        key = _key(model_hash, name, tokens, calibration, binding)
         known = journal.get(key)
         watch.scheme(name, is_known=known is not None)
         if known is None:
             if float_model is None:
                 float_model = load_model(directory)
-            evaluation = _evaluate(float_model, name, tokens, directory, watch, calibration)
+            evaluation = _evaluate(float_model, name, tokens, directory, watch, calibration, binding)
             journal.put(key, evaluation.to_json())
         else:
             evaluation = Evaluation.from_json(known)
@@ -84,12 +89,19 @@ def compare(
 
 
 def _evaluate(  # noqa: PLR0917  # the evaluation is all of them
-    float_model: nn.Module, name: str, tokens: Tensor, directory: Path, watch: Watch, calibration: Tensor | None
+    float_model: nn.Module,
+    name: str,
+    tokens: Tensor,
+    directory: Path,
+    watch: Watch,
+    calibration: Tensor | None,
+    binding: Binding,
 ) -> Evaluation:
     start = time.perf_counter()
     model = float_model
     if name != FLOAT32:
         model = convert_with_text(float_model, SCHEMES[name], calibration, inplace=False, progress=watch.layer)
+        bind(model, binding)
     quantized = time.perf_counter()
     size, on_disk = measure_size(model), file_bytes(directory)
     if name != FLOAT32:
@@ -109,13 +121,15 @@ def _evaluate(  # noqa: PLR0917  # the evaluation is all of them
     )
 
 
-def _key(model_hash: str, name: str, tokens: Tensor, calibration: Tensor | None) -> dict[str, Json]:
+def _key(model_hash: str, name: str, tokens: Tensor, calibration: Tensor | None, binding: Binding) -> dict[str, Json]:
     described: dict[str, Json] = {}
     if name != FLOAT32:
         scheme = SCHEMES[name]
         described = {"scheme": repr(scheme)}
         if needs_calibration(scheme) and calibration is not None:
             described["calibration_sha256"] = _digest(calibration)
+        if binding != REFERENCE_ONLY:
+            described["backend"] = repr(binding)
     return {
         "model_sha256": model_hash,
         "scheme": name,

@@ -132,21 +132,26 @@ def load_empty(directory: Path) -> nn.Module:
     return empty_model(directory)
 
 
-def load_any(directory: Path) -> nn.Module:
+def load_any(directory: Path, *, backend: str | None = None, fallback: str | None = None) -> nn.Module:
     """Load the model of a directory, float, quantized by incref, or in a layout that `load` knows.
 
     It computes in float32.
 
+    Args:
+        directory: of the model.
+        backend: what multiplies in quantized layers; see `load`.
+        fallback: likewise.
+
     Raises:
         CheckpointError: as `load` or `load_model` does.
-        UnsupportedError: if transformers is not installed.
+        UnsupportedError: if transformers is not installed; as `load` does for a backend.
     """
     read_config(directory)
     _transformers("AutoModelForCausalLM")
     if (directory / MANIFEST_FILE).is_file():
-        return load(directory)
+        return load(directory, backend=backend, fallback=fallback)
     if is_foreign(directory):
-        return load(directory, format="huggingface", torch_dtype=torch.float32)
+        return load(directory, format="huggingface", torch_dtype=torch.float32, backend=backend, fallback=fallback)
     return load_model(directory)
 
 

@@ -120,3 +120,16 @@ def test_no_directory(tmp_path: Path) -> None:
     result = run(tmp_path / "nowhere", tmp_path)
     assert result.exit_code == 2
     assert "does not exist" in re.sub(r"[\s│]+", " ", result.stderr)
+
+
+def test_another_backend_is_another_result(tiny_llama: Path, tmp_path: Path, text: Path) -> None:
+    arguments = ["--scheme", "int4_g32", "--text", str(text), "--json", "--quiet"]
+    plain, auto = (run(tiny_llama, tmp_path, *arguments, *more) for more in ([], ["--backend", "auto"]))
+    assert auto.exit_code == 0, auto.output
+    expected = json.loads(plain.stdout)["rows"][1]["nll"]
+    # The products are sums in another order.
+    assert json.loads(auto.stdout)["rows"][1]["nll"] == pytest.approx(expected, rel=1e-5)
+    assert len(list(tmp_path.glob("*.json"))) == 3
+    refused = run(tiny_llama, tmp_path, *arguments, "--backend", "nobody")
+    assert refused.exit_code == 1
+    assert "no backend is called 'nobody'" in refused.stderr

@@ -56,3 +56,14 @@ def test_chat_needs_a_template(tiny_llama: Path, tmp_path: Path) -> None:
     plain = run(str(copied), "ab?", "--json", "--quiet", "--max-new-tokens", "3")
     assert asked.exit_code == 0, asked.output
     assert json.loads(asked.stdout)["token_ids"] == json.loads(plain.stdout)["token_ids"]
+
+
+def test_another_backend(tiny_llama: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    CliRunner().invoke(app, ["quantize", str(tiny_llama), str(out), "--scheme", "int4_g32"])
+    plain, auto = (run(str(out), "ab", "--json", "--quiet", *more) for more in ([], ["--backend", "auto"]))
+    assert auto.exit_code == 0, auto.output
+    assert json.loads(auto.stdout)["token_ids"] == json.loads(plain.stdout)["token_ids"]
+    refused = run(str(out), "ab", "--backend", "nobody")
+    assert refused.exit_code == 1
+    assert "no backend is called 'nobody'" in refused.stderr

@@ -12,6 +12,8 @@ def test_json() -> None:
     assert found["versions"]["python"] == platform.python_version()
     assert found["versions"]["torch"] == torch.__version__
     assert found["backends"]["reference"] is None
+    assert "encode" in found["operations"]["reference"]
+    assert found["operations"].keys() == {name for name, reason in found["backends"].items() if reason is None}
 
 
 def test_table() -> None:

@@ -1,1 +1,1 @@
-"""The Triton language, operation by operation and type by type: which results are wrong, compiled for the CPU and interpreted."""
+"""The Triton language, operation by operation and type by type: which results are wrong."""

@@ -2,8 +2,8 @@
 
 python -m benchmarks.triton_native.language --json benchmarks/results/triton_language.json
 
-What is expected comes from numpy, from the reference of this package, or from exact arithmetic; sums and products are of
-small integers, so that every order gives the same.
+What is expected comes from numpy, from the reference of this package, or from exact arithmetic; sums and products are
+of small integers, so that every order gives the same.
 """
 
 import argparse

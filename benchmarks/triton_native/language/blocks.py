@@ -26,7 +26,16 @@ _NUMBERS = (*INTEGERS, *FLOATS)
 Function = Callable[[np.ndarray], np.ndarray]
 
 
-def _row(group: str, name: str, kernel: object, dtype: str, want: Function, *, result: str | None = None, bounds: tuple[int, int] = (0, 7)) -> Row:
+def _row(
+    group: str,
+    name: str,
+    kernel: object,
+    dtype: str,
+    want: Function,
+    *,
+    result: str | None = None,
+    bounds: tuple[int, int] = (0, 7),
+) -> Row:
     def wrong(launch: Launch) -> int:
         # Small integers: their sums and products are exact in whatever order.
         x = integers(dtype, *bounds, (_M, _N), seed=1)
@@ -113,7 +122,7 @@ def _uniform(word: np.ndarray) -> np.ndarray:
 
 
 def _not_normal(got: Tensor) -> int:
-    """Box and Muller's pair, r cos(a): of r the logarithm is 3 units off and its root half of that, of a one rounding."""
+    """Box and Muller's pair, r cos(a): r is off by the errors of a logarithm and a root, a by one rounding."""
     first = np.maximum(np.float32(1e-7), _uniform(_words(0))).astype(np.longdouble)
     angle = np.longdouble(np.float32(6.283185307179586)) * _uniform(_words(1))
     radius = np.sqrt(-2 * np.log(first))
@@ -145,17 +154,41 @@ ROWS = [
     *_reduced("reduce, a function", functions.product, _NUMBERS, lambda x: x.prod(1, dtype=x.dtype), bounds=(1, 2)),
     *_scanned("cumsum of rows", functions.cumsum, _NUMBERS, lambda x: _cumulated(x, 1), bounds=(0, 2)),
     *_scanned("cumsum of columns", functions.cumsum_of_columns, _NUMBERS, lambda x: _cumulated(x, 0), bounds=(0, 2)),
-    *_scanned("cumsum, reverse", functions.cumsum_reverse, _NUMBERS, lambda x: _cumulated(x[:, ::-1], 1)[:, ::-1], bounds=(0, 2)),
+    *_scanned(
+        "cumsum, reverse",
+        functions.cumsum_reverse,
+        _NUMBERS,
+        lambda x: _cumulated(x[:, ::-1], 1)[:, ::-1],
+        bounds=(0, 2),
+    ),
     *_scanned("cumprod", functions.cumprod, _NUMBERS, lambda x: x.cumprod(1, dtype=x.dtype), bounds=(1, 2)),
     *_scanned("associative_scan, a function of pairs", functions.recurrence, _NUMBERS, _recurrence, bounds=(0, 2)),
     *(_row("order", "sort", functions.sort, dtype, lambda x: np.sort(_wide(x), 1)) for dtype in _NUMBERS),
-    *(_row("order", "sort, descending", functions.sort_descending, dtype, lambda x: np.sort(_wide(x), 1)[:, ::-1]) for dtype in _NUMBERS),
+    *(
+        _row("order", "sort, descending", functions.sort_descending, dtype, lambda x: np.sort(_wide(x), 1)[:, ::-1])
+        for dtype in _NUMBERS
+    ),
     *(_row("order", "topk", functions.topk, dtype, lambda x: np.sort(_wide(x), 1)[:, :-9:-1]) for dtype in _NUMBERS),
-    *(_vector("histogram", functions.histogram, dtype, lambda x: np.bincount(x.astype(np.int64), minlength=16), "int32") for dtype in INTEGERS),
+    *(
+        _vector(
+            "histogram", functions.histogram, dtype, lambda x: np.bincount(x.astype(np.int64), minlength=16), "int32"
+        )
+        for dtype in INTEGERS
+    ),
     *(_vector("cat", functions.cat, dtype, lambda x: np.concatenate([x, x]), dtype) for dtype in ("int32", "float32")),
-    *(_row("shape", name, kernel, dtype, want, bounds=_BITS if dtype == "bool" else (0, 7)) for name, kernel, want in _SHAPES for dtype in DTYPES),
-    *(_row("element by element", "map_elementwise", functions.map_elementwise, dtype, lambda x: x // 2) for dtype in ("int32", "int64")),
-    *(_row("element by element", "inline_asm_elementwise", functions.assembly, dtype, lambda x: x) for dtype in ("int32",)),
+    *(
+        _row("shape", name, kernel, dtype, want, bounds=_BITS if dtype == "bool" else (0, 7))
+        for name, kernel, want in _SHAPES
+        for dtype in DTYPES
+    ),
+    *(
+        _row("element by element", "map_elementwise", functions.map_elementwise, dtype, lambda x: x // 2)
+        for dtype in ("int32", "int64")
+    ),
+    *(
+        _row("element by element", "inline_asm_elementwise", functions.assembly, dtype, lambda x: x)
+        for dtype in ("int32",)
+    ),
     _random("randint", functions.randint, "int32", lambda got: differ(got, _words(0))),
     _random("randint4x", functions.randint4x, "int32", lambda got: differ(got, _words(3))),
     _random("rand", functions.rand, "float32", lambda got: differ(got, _uniform(_words(0)))),

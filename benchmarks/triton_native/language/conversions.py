@@ -1,11 +1,23 @@
 """Conversions between all types."""
 
+import numpy as np
 import torch
 import triton.language as tl
 
 from benchmarks.triton_native.language.kernels import cast_kernel
 from benchmarks.triton_native.language.row import Launch, Row
-from benchmarks.triton_native.language.values import BITS8, DTYPES, FLOATS, INTEGERS, array, differ, empty, is_float, patterns, tensor
+from benchmarks.triton_native.language.values import (
+    BITS8,
+    DTYPES,
+    FLOATS,
+    INTEGERS,
+    array,
+    differ,
+    empty,
+    is_float,
+    patterns,
+    tensor,
+)
 from incref.formats import FORMATS, FloatFormat, Overflow
 from incref.ops import decode, encode
 
@@ -45,7 +57,7 @@ def _expected(x: torch.Tensor, source: str, target: str) -> torch.Tensor:
 
 
 def _inputs(source: str, target: str) -> torch.Tensor:
-    """Patterns whose result has one meaning: beyond the range of an integer, or of an 8-bit float, there are several."""
+    """Patterns whose result has one meaning: beyond the range of an integer or an 8-bit float there are several."""
     x = patterns(source)
     if not is_float(source):
         # Exact in float64, which the expected value is rounded from.
@@ -60,7 +72,7 @@ def _inputs(source: str, target: str) -> torch.Tensor:
     lowest = 0 if target.startswith("uint") else -limit
     keep = (wide >= lowest) & (wide <= limit)
     if is_float(target):
-        keep |= wide != wide
+        keep |= np.isnan(wide)
     return tensor(array(x)[keep])
 
 

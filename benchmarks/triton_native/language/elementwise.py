@@ -147,7 +147,13 @@ _WHOLE: list[Row] = [
     *_rows("div_rn", functions.div_rn, ("float32",), np.divide, arity=2),
     *_rows("x // y", functions.floordiv, INTEGERS, _quotient, arity=2),
     *_rows("x % y", functions.mod, (*INTEGERS, "float32", "float64"), _remainder, arity=2),
-    *_rows("cdiv", functions.cdiv, ("uint8", "uint16", "uint32"), lambda x, y: _quotient(x + (y - y.dtype.type(1)), y), arity=2),
+    *_rows(
+        "cdiv",
+        functions.cdiv,
+        ("uint8", "uint16", "uint32"),
+        lambda x, y: _quotient(x + (y - y.dtype.type(1)), y),
+        arity=2,
+    ),
     *_rows("x & y", functions.bit_and, ("bool", *INTEGERS), np.bitwise_and, arity=2),
     *_rows("x | y", functions.bit_or, ("bool", *INTEGERS), np.bitwise_or, arity=2),
     *_rows("x ^ y", functions.bit_xor, ("bool", *INTEGERS), np.bitwise_xor, arity=2),
@@ -170,7 +176,9 @@ _WHOLE: list[Row] = [
 ]
 
 
-def _inexact(name: str, kernel: object, dtype: str, bounds: tuple[float, float], want: Function, ulps: Function) -> Row:
+def _inexact(
+    name: str, kernel: object, dtype: str, *, bounds: tuple[float, float], want: Function, ulps: Function
+) -> Row:
     def wrong(launch: Launch) -> int:
         x = reals(dtype, *bounds, seed=4)
         got = empty(dtype, len(x))
@@ -206,7 +214,7 @@ _FUNCTIONS: list[tuple[str, object, tuple[float, float], Function, Function]] = 
 ROWS = [
     *_WHOLE,
     *(
-        _inexact(name, kernel, dtype, bounds, want, ulps)
+        _inexact(name, kernel, dtype, bounds=bounds, want=want, ulps=ulps)
         for name, kernel, bounds, want, ulps in _FUNCTIONS
         for dtype in ("float32", "float64")
     ),

@@ -3,6 +3,92 @@
 import triton
 import triton.language as tl
 
+__all__ = [
+    "absolute",
+    "add",
+    "argmax",
+    "argmax_of_columns",
+    "argmin",
+    "assembly",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "cat",
+    "cdiv",
+    "ceil",
+    "clamp",
+    "cos",
+    "cumprod",
+    "cumsum",
+    "cumsum_of_columns",
+    "cumsum_reverse",
+    "div_rn",
+    "equal",
+    "erf",
+    "exp",
+    "exp2",
+    "expand_and_broadcast",
+    "fdiv",
+    "flip",
+    "floor",
+    "floordiv",
+    "fma",
+    "full",
+    "gather_reversed",
+    "greater",
+    "greatest",
+    "histogram",
+    "interleave",
+    "invert",
+    "join",
+    "least",
+    "less",
+    "less_equal",
+    "log",
+    "log2",
+    "map_elementwise",
+    "maximum",
+    "maximum_number",
+    "minimum",
+    "minimum_number",
+    "mod",
+    "mul",
+    "multiply_add",
+    "neg",
+    "not_equal",
+    "permute3",
+    "product",
+    "rand",
+    "randint",
+    "randint4x",
+    "randn",
+    "ravel",
+    "recurrence",
+    "reduce_or",
+    "rsqrt",
+    "shift_left",
+    "shift_right",
+    "sin",
+    "softmax",
+    "sort",
+    "sort_descending",
+    "split",
+    "sqrt",
+    "sqrt_rn",
+    "sub",
+    "topk",
+    "total",
+    "total_of_columns",
+    "trans",
+    "truediv",
+    "umulhi",
+    "view_wide",
+    "where_greater",
+    "xor_sum",
+    "zeros_like",
+]
+
+
 @triton.jit
 def neg(x):
     return -x
@@ -355,8 +441,7 @@ def join(x):
 
 @triton.jit
 def split(x):
-    a, b = tl.split(tl.reshape(x, (x.shape[0], x.shape[1] // 2, 2)))
-    return b
+    return tl.split(tl.reshape(x, (x.shape[0], x.shape[1] // 2, 2)))[1]
 
 
 @triton.jit

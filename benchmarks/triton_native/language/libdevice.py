@@ -27,12 +27,17 @@ def _of_torch(name: str) -> Function:
     return lambda x: function(torch.from_numpy(x)).numpy()
 
 
-def _row(name: str, dtype: str, want: Function, bounds: tuple[float, float], ulps: float, arity: int) -> Row:
+def _function(name: str) -> object:
+    """The function that applies it; the names of Python's own functions have a line behind them."""
+    return getattr(functions, name, None) or getattr(functions, f"{name}_")
+
+
+def _row(name: str, dtype: str, want: Function, bounds: tuple[float, float], *, ulps: float, arity: int) -> Row:
     def wrong(launch: Launch) -> int:
         blocks = [reals(dtype, *bounds, seed=seed, count=_COUNT) for seed in range(1, arity + 1)]
         got = empty(dtype, _COUNT)
         kernel = binary_kernel if arity == 2 else unary_kernel
-        launch(kernel, 1, *blocks, got, N=_COUNT, FN=getattr(functions, name))
+        launch(kernel, 1, *blocks, got, N=_COUNT, FN=_function(name))
         exact = want(*(array(block).astype(np.float64) for block in blocks))
         return farther(got, exact.astype(np.longdouble), ulps)
 
@@ -44,7 +49,7 @@ def _predicate(name: str, dtype: str, want: Function) -> Row:
         x = reals(dtype, -2, 2, count=_COUNT)
         x[::5], x[1::5], x[2::5], x[3::5] = float("nan"), float("inf"), -float("inf"), -0.0
         got = empty("int32", _COUNT)
-        launch(unary_kernel, 1, x, got, N=_COUNT, FN=getattr(functions, name))
+        launch(unary_kernel, 1, x, got, N=_COUNT, FN=_function(name))
         return differ((got != 0).int(), want(array(x)).astype(np.int32))
 
     return Row(group="libdevice", operation=name, dtype=dtype, wrong=wrong)
@@ -54,13 +59,13 @@ def _counted(name: str, want: Callable[[int], int]) -> Row:
     def wrong(launch: Launch) -> int:
         x = integers("int32", -(1 << 31), 1 << 31, (_COUNT,), seed=1)
         got = empty("int32", _COUNT)
-        launch(unary_kernel, 1, x, got, N=_COUNT, FN=getattr(functions, name))
+        launch(unary_kernel, 1, x, got, N=_COUNT, FN=_function(name))
         return differ(got, np.array([want(int(v) & 0xFFFFFFFF) for v in array(x)], dtype=np.int32))
 
     return Row(group="libdevice", operation=name, dtype="int32", wrong=wrong)
 
 
-# Name, what it is, where it is tried, and its largest error in units in the last place: that of the C library (The GNU C
+# Name, what it is, where it is tried, and its largest error in units in the last place: that of the C library (GNU,
 # Library, "Known Maximum Errors", x86_64) or 0 for an exact result; 5 more for exp, which Triton makes of exp2 on this
 # interval.
 _ONE: list[tuple[str, Function, tuple[float, float], float]] = [
@@ -87,13 +92,13 @@ _SPECIAL = [
     ("cyl_bessel_i0", "i0", 1), ("cyl_bessel_i1", "i1", 1), ("erfinv", "erfinv", 1), ("erfcx", "erfcx", 1),
 ]  # fmt: skip
 ROWS = [
-    *(_row(name, dtype, want, bounds, ulps, 1) for name, want, bounds, ulps in _ONE for dtype in _DTYPES),
-    *(_row(name, dtype, want, bounds, ulps, 2) for name, want, bounds, ulps in _TWO for dtype in _DTYPES),
+    *(_row(name, dtype, want, bounds, ulps=ulps, arity=1) for name, want, bounds, ulps in _ONE for dtype in _DTYPES),
+    *(_row(name, dtype, want, bounds, ulps=ulps, arity=2) for name, want, bounds, ulps in _TWO for dtype in _DTYPES),
     *(_predicate("isnan", dtype, np.isnan) for dtype in ("float32", "float64")),
     *(_predicate("isinf", dtype, np.isinf) for dtype in ("float32", "float64")),
     *(_predicate("signbit", dtype, np.signbit) for dtype in ("float32", "float64")),
     _predicate("finitef", "float32", np.isfinite),
     _counted("popc", int.bit_count),
     _counted("clz", lambda v: 32 - v.bit_length()),
-    *(_row(name, "float32", _of_torch(peer), (0.1, 0.9), ulps, 1) for name, peer, ulps in _SPECIAL),
+    *(_row(name, "float32", _of_torch(peer), (0.1, 0.9), ulps=ulps, arity=1) for name, peer, ulps in _SPECIAL),
 ]

@@ -3,6 +3,59 @@
 import triton
 from triton.language.extra import libdevice
 
+__all__ = [
+    "abs_",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "ceil",
+    "clz",
+    "copysign",
+    "cos",
+    "cosh",
+    "cyl_bessel_i0",
+    "cyl_bessel_i1",
+    "erf",
+    "erfc",
+    "erfcx",
+    "erfinv",
+    "exp",
+    "exp2",
+    "expm1",
+    "finitef",
+    "floor",
+    "fmod",
+    "hypot",
+    "isinf",
+    "isnan",
+    "j0",
+    "j1",
+    "lgamma",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "nearbyint",
+    "popc",
+    "pow_",
+    "rint",
+    "round_",
+    "rsqrt",
+    "signbit",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+    "trunc",
+    "y0",
+    "y1",
+]
+
 
 @triton.jit
 def floor(x):
@@ -30,7 +83,7 @@ def nearbyint(x):
 
 
 @triton.jit
-def abs(x):
+def abs_(x):
     return libdevice.abs(x)
 
 
@@ -155,7 +208,7 @@ def lgamma(x):
 
 
 @triton.jit
-def round(x):
+def round_(x):
     return libdevice.round(x)
 
 
@@ -235,7 +288,7 @@ def atan2(x, y):
 
 
 @triton.jit
-def pow(x, y):
+def pow_(x, y):
     return libdevice.pow(x, y)
 
 

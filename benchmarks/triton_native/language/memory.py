@@ -45,7 +45,7 @@ def _descriptor(launch: Launch, dtype: str) -> int:
     x = integers(dtype, 1, 5, (_ROWS_GIVEN, _COLUMNS_GIVEN), seed=4)
     got = empty(dtype, _TILE, 2 * _TILE)
     source, target = (TensorDescriptor.from_tensor(t, [_TILE, _TILE]) for t in (x, got))
-    launch(kernels.descriptor_kernel, 1, source, target, M=_TILE, N=_TILE)
+    launch(kernels.descriptor_kernel, 1, source, target, N=_TILE)
     return differ(got, _padded(array(x)))
 
 
@@ -97,7 +97,11 @@ _WIDE = ("int32", "int64", "uint32", "uint64")
 _SUMMED = (*INTEGERS, "float16", "bfloat16", "float32", "float64")
 ROWS = [
     *_rows("load with mask and other, store with mask", _masked, _ALL),
-    *(_rows("block pointer, advanced", lambda go, kind: _tile(go, kind, kernels.block_pointer_kernel), _ALL) if hasattr(tl, "make_block_ptr") else []),
+    *(
+        _rows("block pointer, advanced", lambda go, kind: _tile(go, kind, kernels.block_pointer_kernel), _ALL)
+        if hasattr(tl, "make_block_ptr")
+        else []
+    ),
     *_rows("descriptor from the host", _descriptor, _ALL[1:]),
     *_rows("descriptor from the device", lambda go, kind: _tile(go, kind, kernels.device_descriptor_kernel), _ALL[1:]),
     *_rows("atomic_add", _atomic(kernels.atomic_add, np.add), _SUMMED),
@@ -108,6 +112,10 @@ ROWS = [
     *_rows("atomic_xor", _atomic(kernels.atomic_xor, np.bitwise_xor), _WIDE),
     *_rows("atomic_xchg", _exchange, (*_WIDE, "float32", "float64")),
     *_rows("atomic_cas", _swap, _WIDE),
-    *(_rows("atomic_load", _atomic(kernels.atomic_load, lambda old, _: old), _WIDE) if hasattr(tl, "atomic_load") else []),
+    *(
+        _rows("atomic_load", _atomic(kernels.atomic_load, lambda old, _: old), _WIDE)
+        if hasattr(tl, "atomic_load")
+        else []
+    ),
     *_rows("device_print", _printed, _ALL[1:]),
 ]

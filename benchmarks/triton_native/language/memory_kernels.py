@@ -4,7 +4,15 @@ import triton
 import triton.language as tl
 
 __all__ = [
+    "atomic_add",
+    "atomic_and",
     "atomic_kernel",
+    "atomic_load",
+    "atomic_max",
+    "atomic_min",
+    "atomic_or",
+    "atomic_store",
+    "atomic_xor",
     "block_pointer_kernel",
     "compare_and_swap_kernel",
     "descriptor_kernel",
@@ -35,7 +43,7 @@ def block_pointer_kernel(x, z, rows, columns, M: tl.constexpr, N: tl.constexpr):
 
 
 @triton.jit
-def descriptor_kernel(source, target, M: tl.constexpr, N: tl.constexpr):
+def descriptor_kernel(source, target, N: tl.constexpr):
     """Copy a ragged tile from one descriptor to another, which drops what is outside of it."""
     for step in range(2):
         target.store([0, step * N], source.load([0, step * N]))

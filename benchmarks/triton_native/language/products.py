@@ -20,7 +20,10 @@ def _dot(dtype: str, out: str, precision: str, shape: tuple[int, int, int]) -> R
     def wrong(launch: Launch) -> int:
         m, n, k = shape
         # Small integers: exact in every order, and in tf32.
-        a, b = integers(dtype, -4 if dtype != "uint8" else 0, 5, (m, k), seed=5), integers(dtype, -4 if dtype != "uint8" else 0, 5, (k, n), seed=6)
+        a, b = (
+            integers(dtype, -4 if dtype != "uint8" else 0, 5, (m, k), seed=5),
+            integers(dtype, -4 if dtype != "uint8" else 0, 5, (k, n), seed=6),
+        )
         got = empty(out, m, n)
         launch(kernels.dot_kernel, 1, a, b, got, M=m, N=n, K=k, OUT=_OUT[out], PRECISION=precision)
         product = array(a).astype("float64") @ array(b).astype("float64") * 2
@@ -40,7 +43,9 @@ def _operand(name: str, seed: int) -> tuple[Tensor, Tensor]:
     """A matrix as it is stored, and its values."""
     generator = torch.Generator().manual_seed(seed)
     if name in {"bf16", "fp16"}:
-        values = torch.randint(-4, 5, (_SIZE, _SIZE), generator=generator).to(torch.bfloat16 if name == "bf16" else torch.float16)
+        values = torch.randint(-4, 5, (_SIZE, _SIZE), generator=generator).to(
+            torch.bfloat16 if name == "bf16" else torch.float16
+        )
         return values, values.double()
     fmt, per_byte = _ELEMENTS[name]
     if per_byte == 2:

@@ -105,9 +105,11 @@ def differ(got: Tensor, want: np.ndarray) -> int:
 
 
 def farther(got: Tensor, want: np.ndarray, ulps: np.ndarray | float) -> int:
-    """How many elements are more than `ulps` units in the last place away from `want`, which is given more precisely."""
+    """How many elements are more than `ulps` units in the last place from `want`, which is given more precisely."""
     mine = array(got)
     nearest = np.abs(want.astype(mine.dtype))
     unit = np.spacing(np.maximum(nearest, np.finfo(mine.dtype).tiny)).astype(want.dtype)
     error = np.abs(mine.astype(want.dtype) - want)
-    return int((~((error <= ulps * unit) | (np.isnan(mine) & np.isnan(want)) | (mine == nearest * np.sign(want)))).sum())
+    return int(
+        (~((error <= ulps * unit) | (np.isnan(mine) & np.isnan(want)) | (mine == nearest * np.sign(want)))).sum()
+    )

@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 from incref.errors import UnsupportedError
+from incref_kernels.triton.native.host.elements import BIT, FLOAT, is_bfloat, like, repeated
 from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
-from incref_kernels.triton.native.llir.types import FloatType, IntType, Type, VectorType
+from incref_kernels.triton.native.llir.types import IntType
 from incref_kernels.triton.native.llir.values import Typed
 
-__all__ = ["is_bfloat", "like", "lower_bfloat", "rounded", "widen", "widened_call"]
+__all__ = ["lower_bfloat", "rounded", "widen", "widened_call"]
 
-_FLOAT = FloatType("float")
 # For these a result in float, rounded again to bfloat16, is the correctly rounded one: it has more than twice the bits.
 _ARITHMETIC = {"fadd", "fsub", "fmul", "fdiv"}
 # For these the result in float is a bfloat16 already, or likewise.
@@ -32,26 +32,11 @@ _COPIES = {
 }
 
 
-def is_bfloat(kind: Type) -> bool:
-    """Whether `kind` is bfloat16, or a vector of it."""
-    return (kind.element if isinstance(kind, VectorType) else kind) == FloatType("bfloat")
-
-
-def like(kind: Type, element: Type) -> Type:
-    """`kind` with another type of element."""
-    return VectorType(kind.count, element) if isinstance(kind, VectorType) else element
-
-
-def repeated(kind: Type, number: int) -> str:
-    """An i32 constant, or a vector of it where `kind` is a vector."""
-    return "<" + ", ".join([f"i32 {number}"] * kind.count) + ">" if isinstance(kind, VectorType) else str(number)
-
-
 def widen(builder: LaneBuilder, operand: Typed) -> Typed:
     """Write bfloat16 to float, exactly."""
-    ints, wide = like(operand.type, IntType(32)), like(operand.type, _FLOAT)
+    ints, wide = like(operand.type, IntType(32)), like(operand.type, FLOAT)
     bits = builder.value(f"zext {operand} to {ints}")
-    moved = builder.value(f"shl {ints} {bits}, {repeated(operand.type, 16)}")
+    moved = builder.value(f"shl {ints} {bits}, {repeated(ints, 16)}")
     return builder.typed(wide, builder.value(f"bitcast {ints} {moved} to {wide}"))
 
 
@@ -60,14 +45,14 @@ def rounded(builder: LaneBuilder, value: Typed) -> str:
     kind = value.type
     ints, half = like(kind, IntType(32)), like(kind, IntType(16))
     bits = builder.value(f"bitcast {value} to {ints}")
-    shifted = builder.value(f"lshr {ints} {bits}, {repeated(kind, 16)}")
-    odd = builder.value(f"and {ints} {shifted}, {repeated(kind, 1)}")
-    bias = builder.value(f"add {ints} {odd}, {repeated(kind, 0x7FFF)}")
+    shifted = builder.value(f"lshr {ints} {bits}, {repeated(ints, 16)}")
+    odd = builder.value(f"and {ints} {shifted}, {repeated(ints, 1)}")
+    bias = builder.value(f"add {ints} {odd}, {repeated(ints, 0x7FFF)}")
     moved = builder.value(f"add {ints} {bits}, {bias}")
-    nearest = builder.value(f"lshr {ints} {moved}, {repeated(kind, 16)}")
-    quiet = builder.value(f"or {ints} {shifted}, {repeated(kind, 0x40)}")
+    nearest = builder.value(f"lshr {ints} {moved}, {repeated(ints, 16)}")
+    quiet = builder.value(f"or {ints} {shifted}, {repeated(ints, 0x40)}")
     is_nan = builder.value(f"fcmp uno {value}, {value.value}")
-    bit = like(kind, IntType(1))
+    bit = like(kind, BIT)
     chosen = builder.value(f"select {bit} {is_nan}, {ints} {quiet}, {ints} {nearest}")
     return builder.value(f"trunc {ints} {chosen} to {half}")
 
@@ -83,16 +68,15 @@ def lower_bfloat(builder: LaneBuilder, inst: Instruction) -> bool:
         return False
     assert inst.result is not None
     kind = inst.type
-    if inst.opcode == "fptrunc" and like(inst.operands[0].type, _FLOAT) == inst.operands[0].type:
+    if inst.opcode == "fptrunc" and like(inst.operands[0].type, FLOAT) == inst.operands[0].type:
         text = rounded(builder, inst.operands[0])
     elif inst.opcode in _ARITHMETIC:
         left, right = (widen(builder, operand) for operand in inst.operands)
-        wide = like(kind, _FLOAT)
+        wide = like(kind, FLOAT)
         text = rounded(builder, builder.typed(wide, builder.value(f"{inst.opcode} {left}, {right.value}")))
     elif inst.opcode == "fneg":
         ints = like(kind, IntType(16))
-        sign = repeated(kind, -0x8000).replace("i32", "i16")
-        text = builder.value(f"xor {ints} {inst.operands[0].value}, {sign}")
+        text = builder.value(f"xor {ints} {inst.operands[0].value}, {repeated(ints, -0x8000)}")
     elif inst.opcode in {"fcmp", "fpext"}:
         wide_operands = tuple(widen(builder, operand) for operand in inst.operands)
         if inst.opcode == "fpext" and kind == wide_operands[0].type:
@@ -115,7 +99,9 @@ def widened_call(builder: LaneBuilder, inst: Instruction) -> Instruction | None:
     if inst.callee is None or not is_bfloat(inst.type):
         return None
     base = inst.callee.removeprefix("@llvm.").rsplit(".", 1)[0]
+    if base == "fma":
+        return None
     if base not in _CALLS:
         raise UnsupportedError(f"{inst.callee} of bfloat16 would be rounded twice and is not supported")
     operands = tuple(widen(builder, operand) for operand in inst.operands)
-    return replace(inst, callee=inst.callee.replace("bf16", "f32"), operands=operands, type=like(inst.type, _FLOAT))
+    return replace(inst, callee=inst.callee.replace("bf16", "f32"), operands=operands, type=like(inst.type, FLOAT))

@@ -7,11 +7,11 @@
 
 from dataclasses import replace
 
-from incref_kernels.triton.native.host.floats16 import is_bfloat, like, widen
-from incref_kernels.triton.native.host.intrinsics.arithmetic import overload
+from incref_kernels.triton.native.host.elements import BIT, element_of, is_bfloat, like, overload, repeated
+from incref_kernels.triton.native.host.floats16 import widen
 from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
-from incref_kernels.triton.native.llir.types import IntType, Type, VectorType
+from incref_kernels.triton.native.llir.types import IntType, Type
 from incref_kernels.triton.native.llir.values import Literal, Splat, Typed
 
 __all__ = ["lower_integer"]
@@ -30,17 +30,17 @@ def lower_integer(builder: LaneBuilder, inst: Instruction) -> bool:
     return True
 
 
-def _element(kind: Type) -> IntType:
-    element = kind.element if isinstance(kind, VectorType) else kind
+def _width(kind: Type) -> int:
+    element = element_of(kind)
     assert isinstance(element, IntType)
-    return element
+    return element.bits
 
 
 def _from_float(builder: LaneBuilder, inst: Instruction) -> None:
     assert inst.result is not None
     (value,) = inst.operands
     value = widen(builder, value) if is_bfloat(value.type) else value
-    bits = _element(inst.type).bits
+    bits = _width(inst.type)
     wide = like(inst.type, IntType(64 if bits > 32 else 32))
     function = f"@llvm.{inst.opcode}.sat.{overload(wide)}.{overload(value.type)}"
     whole = builder.value(f"call {wide} {function}({value})")
@@ -58,24 +58,19 @@ def _is_harmless(divisor: Typed) -> bool:
     return isinstance(value, Literal) and value.text.lstrip("-").isdigit() and int(value.text) not in {0, -1}
 
 
-def _constant(kind: Type, number: int) -> str:
-    element = _element(kind)
-    return "<" + ", ".join([f"{element} {number}"] * kind.count) + ">" if isinstance(kind, VectorType) else str(number)
-
-
 def _division(builder: LaneBuilder, inst: Instruction) -> None:
     assert inst.result is not None
     dividend, divisor = inst.operands
-    kind, bit = inst.type, like(inst.type, IntType(1))
-    is_zero = builder.value(f"icmp eq {divisor}, {_constant(kind, 0)}")
+    kind, bit = inst.type, like(inst.type, BIT)
+    is_zero = builder.value(f"icmp eq {divisor}, {repeated(kind, 0)}")
     unsafe = is_zero
     if inst.opcode in {"sdiv", "srem"}:
-        is_minus_one = builder.value(f"icmp eq {divisor}, {_constant(kind, -1)}")
-        is_least = builder.value(f"icmp eq {dividend}, {_constant(kind, -(1 << _element(kind).bits - 1))}")
+        is_minus_one = builder.value(f"icmp eq {divisor}, {repeated(kind, -1)}")
+        is_least = builder.value(f"icmp eq {dividend}, {repeated(kind, -(1 << _width(kind) - 1))}")
         overflows = builder.value(f"and {bit} {is_minus_one}, {is_least}")
         unsafe = builder.value(f"or {bit} {is_zero}, {overflows}")
-    safe = builder.value(f"select {bit} {unsafe}, {kind} {_constant(kind, 1)}, {divisor}")
+    safe = builder.value(f"select {bit} {unsafe}, {kind} {repeated(kind, 1)}, {divisor}")
     whole = f"{inst.result}.safe"
     builder.add(replace(inst, result=whole, operands=(dividend, builder.typed(kind, safe))))
-    by_zero = f"{kind} {_constant(kind, -1)}" if inst.opcode.endswith("div") else str(dividend)
+    by_zero = f"{kind} {repeated(kind, -1)}" if inst.opcode.endswith("div") else str(dividend)
     builder.define(inst.result, f"select {bit} {is_zero}, {by_zero}, {kind} {whole}")

@@ -14,6 +14,7 @@ from incref_kernels.triton.native.host.intrinsics.lowering import Exchange, Lowe
 from incref_kernels.triton.native.host.intrinsics.table import base_name, find_lowering, is_host_intrinsic, meets
 from incref_kernels.triton.native.host.liveness import defined
 from incref_kernels.triton.native.host.nans import watch_nan
+from incref_kernels.triton.native.host.narrow import lower_narrow
 from incref_kernels.triton.native.host.races import number_stretches, watch_shared
 from incref_kernels.triton.native.host.regions import Lane, wave_functions
 from incref_kernels.triton.native.host.schedule import gathered
@@ -257,7 +258,7 @@ class _Writer:
             raise UnsupportedError("a kernel returns no value")
         elif inst.opcode == "alloca":
             raise UnsupportedError("memory of a lane's own (alloca) is not supported")
-        elif not (lower_integer(self.builder, inst) or lower_bfloat(self.builder, inst)):
+        elif not any(lower(self.builder, inst) for lower in (lower_integer, lower_narrow, lower_bfloat)):
             self._access(inst)
 
     def _access(self, inst: Instruction) -> None:

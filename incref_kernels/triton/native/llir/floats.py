@@ -9,8 +9,6 @@ from incref_kernels.triton.native.llir.types import FloatType
 __all__ = ["canonical"]
 
 _PACK = {"half": "<e", "float": "<f", "double": "<d"}
-# Width of the mantissa.
-_MANTISSA = {"half": 10, "bfloat": 7, "float": 23, "double": 52}
 
 
 def canonical(text: str, kind: FloatType) -> str:
@@ -36,7 +34,7 @@ def _bits(text: str, kind: FloatType) -> int:
         return _from_double(int(match[1], 16), kind)
     sign, body = (text[0], text[1:]) if text[0] in "+-" else ("+", text)
     negative = (sign == "-") << (kind.bits - 1)
-    mantissa = _MANTISSA[kind.name]
+    mantissa = kind.mantissa_bits
     infinity = ((1 << (kind.bits - 1 - mantissa)) - 1) << mantissa
     if body == "inf":
         return negative | infinity
@@ -62,7 +60,7 @@ def _from_double(bits: int, kind: FloatType) -> int:
     value = struct.unpack("<d", struct.pack("<Q", bits))[0]
     if not math.isnan(value):
         return _of_number(value, kind)
-    mantissa = _MANTISSA[kind.name]
+    mantissa = kind.mantissa_bits
     exponent = ((1 << (kind.bits - 1 - mantissa)) - 1) << mantissa
     return (bits >> 63) << (kind.bits - 1) | exponent | (bits >> (52 - mantissa)) & ((1 << mantissa) - 1)
 

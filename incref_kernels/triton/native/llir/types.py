@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 FLOAT_BITS = {"half": 16, "bfloat": 16, "float": 32, "double": 64}
+_MANTISSA_BITS = {"half": 10, "bfloat": 7, "float": 23, "double": 52}
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ class FloatType(Type):
     def bits(self) -> int:
         """Width in bits."""
         return FLOAT_BITS[self.name]
+
+    @property
+    def mantissa_bits(self) -> int:
+        """Width of the mantissa, without the bit that is not stored."""
+        return _MANTISSA_BITS[self.name]
 
     @property
     def size(self) -> int:

@@ -1,25 +1,14 @@
 """Arithmetic that the host's LLVM doesn't have, or has with more freedom than a reference can leave."""
 
+from incref_kernels.triton.native.host.elements import BIT, bits_of, float_of, like, overload, repeated
 from incref_kernels.triton.native.host.intrinsics.lowering import Simple
+from incref_kernels.triton.native.host.narrow import fused as fused_narrow
+from incref_kernels.triton.native.host.narrow import is_narrow
 from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
-from incref_kernels.triton.native.llir.types import FloatType, IntType, Type, VectorType
 from incref_kernels.triton.native.llir.values import Typed
 
-__all__ = ["ARITHMETIC", "canonicalize", "extreme", "is_nan", "multiply_add", "overload"]
-
-
-def bits_type(kind: Type) -> Type:
-    """The integer type of a float's bits, by element."""
-    if isinstance(kind, VectorType):
-        return VectorType(kind.count, bits_type(kind.element))
-    assert isinstance(kind, FloatType)
-    return IntType(kind.bits)
-
-
-def bit_type(kind: Type) -> str:
-    """The type of a comparison's result."""
-    return f"<{kind.count} x i1>" if isinstance(kind, VectorType) else "i1"
+__all__ = ["ARITHMETIC", "canonicalize", "extreme", "is_nan", "multiply_add"]
 
 
 def extreme(predicate: str, combine: str, *, propagates: bool) -> Simple:
@@ -36,7 +25,7 @@ def extreme(predicate: str, combine: str, *, propagates: bool) -> Simple:
 
     def lower(builder: LaneBuilder, inst: Instruction) -> str:
         left, right = inst.operands
-        kind, bits, bit = inst.type, bits_type(inst.type), bit_type(inst.type)
+        kind, bits, bit = inst.type, bits_of(inst.type), like(inst.type, BIT)
         left_wins = builder.value(f"fcmp {predicate} {left}, {right.value}")
         chosen = builder.value(f"select {bit} {left_wins}, {left}, {right}")
         left_bits = builder.value(f"bitcast {left} to {bits}")
@@ -56,6 +45,8 @@ def extreme(predicate: str, combine: str, *, propagates: bool) -> Simple:
 def multiply_add(builder: LaneBuilder, inst: Instruction, *, fused: bool) -> str:
     """Write llvm.fmuladd with one meaning: two roundings, or one where fusion was asked for."""
     a, b, c = inst.operands
+    if fused and is_narrow(inst.type):
+        return fused_narrow(builder, inst)
     if fused:
         return builder.value(f"call {inst.type} @llvm.fma.{overload(inst.type)}({a}, {b}, {c})")
     product = builder.value(f"fmul {a}, {b.value}")
@@ -68,44 +59,27 @@ def canonicalize(builder: LaneBuilder, inst: Instruction) -> str:
     In integers: the host's LLVM has it for few types.
     """
     (x,) = inst.operands
-    kind, bits = inst.type, bits_type(inst.type)
+    kind, bits = inst.type, bits_of(inst.type)
     raw = builder.value(f"bitcast {x} to {bits}")
-    quiet = builder.value(f"or {bits} {raw}, {_splat(kind, 1 << (_MANTISSA_BITS[_element(kind).name] - 1))}")
-    chosen = builder.value(f"select {bit_type(kind)} {is_nan(builder, x)}, {bits} {quiet}, {bits} {raw}")
+    quiet = builder.value(f"or {bits} {raw}, {repeated(bits, 1 << (float_of(kind).mantissa_bits - 1))}")
+    chosen = builder.value(f"select {like(kind, BIT)} {is_nan(builder, x)}, {bits} {quiet}, {bits} {raw}")
     return builder.value(f"bitcast {bits} {chosen} to {kind}")
 
 
 def is_nan(builder: LaneBuilder, value: Typed) -> str:
     """Write whether a float is NaN, or each float of a vector, in integers."""
-    kind, bits = value.type, bits_type(value.type)
-    sign = 1 << (_element(kind).bits - 1)
-    infinite = sign - (1 << _MANTISSA_BITS[_element(kind).name])
+    kind, bits = value.type, bits_of(value.type)
+    sign = 1 << (float_of(kind).bits - 1)
+    infinite = sign - (1 << float_of(kind).mantissa_bits)
     raw = builder.value(f"bitcast {value} to {bits}")
-    magnitude = builder.value(f"and {bits} {raw}, {_splat(kind, sign - 1)}")
-    return builder.value(f"icmp ugt {bits} {magnitude}, {_splat(kind, infinite)}")
-
-
-def _element(kind: Type) -> FloatType:
-    element = kind.element if isinstance(kind, VectorType) else kind
-    assert isinstance(element, FloatType)
-    return element
-
-
-_MANTISSA_BITS = {"half": 10, "bfloat": 7, "float": 23, "double": 52}
-
-
-def _splat(kind: Type, number: int) -> str:
-    """A constant of the integer type of `kind`, the same in every element."""
-    if not isinstance(kind, VectorType):
-        return str(number)
-    element = bits_type(kind.element)
-    return f"<{', '.join([f'{element} {number}'] * kind.count)}>"
+    magnitude = builder.value(f"and {bits} {raw}, {repeated(bits, sign - 1)}")
+    return builder.value(f"icmp ugt {bits} {magnitude}, {repeated(bits, infinite)}")
 
 
 def _median(builder: LaneBuilder, inst: Instruction) -> str:
     """v_med3_f32: the middle one of three; with a NaN among them the least of the others."""
     a, b, c = inst.operands
-    kind, bit = inst.type, bit_type(inst.type)
+    kind, bit = inst.type, like(inst.type, BIT)
 
     def choose(predicate: str, left: str, right: str) -> str:
         wins = builder.value(f"fcmp {predicate} {kind} {left}, {right}")
@@ -123,15 +97,6 @@ def _median(builder: LaneBuilder, inst: Instruction) -> str:
     third = builder.value(f"fcmp uno {c}, {c.value}")
     either = builder.value(f"or {bit} {any_nan}, {third}")
     return builder.value(f"select {bit} {either}, {kind} {smallest}, {kind} {middle}")
-
-
-def overload(kind: Type) -> str:
-    """How an intrinsic's name spells the type that it is overloaded for."""
-    if isinstance(kind, VectorType):
-        return f"v{kind.count}{overload(kind.element)}"
-    if isinstance(kind, FloatType):
-        return {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64"}[kind.name]
-    return str(kind)
 
 
 def _permute_bytes(builder: LaneBuilder, inst: Instruction) -> str:

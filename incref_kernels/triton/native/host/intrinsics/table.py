@@ -13,6 +13,7 @@ from incref_kernels.triton.native.host.intrinsics.libdevice import find_device_f
 from incref_kernels.triton.native.host.intrinsics.lowering import Lowering
 from incref_kernels.triton.native.host.intrinsics.matrix import mfma
 from incref_kernels.triton.native.host.intrinsics.printing import PRINTING
+from incref_kernels.triton.native.host.narrow import fused as fused_narrow
 
 __all__ = ["base_name", "find_lowering", "is_host_intrinsic", "meets"]
 
@@ -23,6 +24,8 @@ _HOST = re.compile(
     r"[us](add|sub|mul)\.(sat|with\.overflow)|[us]shl\.sat|fpto[us]i\.sat|vector\.reduce\.(add|mul|and|or|xor|[us]m(ax|in))|"
     r"[us]cmp)\.[a-z0-9.]+"
 )
+# Which the host's LLVM hands to a function that is nowhere.
+_NARROW_FMA = re.compile(r"llvm\.fma\.(v\d+)?b?f16")
 # Intrinsics at which the lanes of a wave, or all of them, wait for each other.
 _MEETING = {*CROSSLANE, "llvm.amdgcn.s.barrier", "llvm.amdgcn.wave.barrier"}
 _FIXED: dict[str, Lowering] = {**IDS, **CONTROL, **CROSSLANE, **ARITHMETIC, **APPROXIMATE}
@@ -30,7 +33,7 @@ _FIXED: dict[str, Lowering] = {**IDS, **CONTROL, **CROSSLANE, **ARITHMETIC, **AP
 
 def is_host_intrinsic(name: str) -> bool:
     """Whether the host's LLVM defines the function `name`, given without its `@`."""
-    return _HOST.fullmatch(name) is not None
+    return _HOST.fullmatch(name) is not None and not _NARROW_FMA.fullmatch(name)
 
 
 def base_name(name: str) -> str:
@@ -68,6 +71,8 @@ def find_lowering(name: str, *, arch: str, fused: bool) -> Lowering:
         return found
     if name.startswith("__oc"):
         return find_device_function(name)
+    if _NARROW_FMA.fullmatch(name):
+        return fused_narrow
     if name.startswith("llvm.fmuladd."):
         return lambda builder, inst: multiply_add(builder, inst, fused=fused)
     if name.startswith("llvm.amdgcn.mfma."):

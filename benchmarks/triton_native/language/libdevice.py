@@ -65,8 +65,8 @@ def _counted(name: str, want: Callable[[int], int]) -> Row:
     return Row(group="libdevice", operation=name, dtype="int32", wrong=wrong)
 
 
-# Name, what it is, where it is tried, and its largest error in units in the last place: that of the C library ("The GNU C
-# Library", Known Maximum Errors, x86_64) or 0 for an exact result; 5 more for exp, which Triton makes of exp2 on this
+# Name, what it is, where it is tried, and its largest error in units in the last place: that of the C library ("The GNU
+# C Library", Known Maximum Errors, x86_64) or 0 for an exact result; 5 more for exp, which Triton makes of exp2 on this
 # interval.
 _ONE: list[tuple[str, Function, tuple[float, float], float]] = [
     ("floor", np.floor, (-9, 9), 0), ("ceil", np.ceil, (-9, 9), 0), ("trunc", np.trunc, (-9, 9), 0),

@@ -46,15 +46,32 @@ def test_double_keeps_what_is_special(target: torch.dtype) -> None:
     assert str(cast(torch.full((2,), float("nan"), dtype=torch.float64), target)[0]) == "nan"
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.uint64, torch.int32, torch.int8, torch.uint8])
-def test_integers_become_the_nearest_bfloat16(dtype: torch.dtype) -> None:
-    bits = min(torch.iinfo(dtype).bits, 62)
-    # Of 9 significant bits the last one is half of a unit; what is below breaks the tie.
-    middle = 257 << bits - 10 if bits > 8 else 101
-    x = torch.tensor([middle, middle + 1, middle - 1, 0]).to(dtype)
-    unit = 1 << bits - 9 if bits > 8 else 1
-    low = middle - (unit >> 1)
-    assert cast(x, torch.bfloat16) == [low, low + unit, low, 0] if bits > 8 else [101, 102, 100, 0]
+def around_the_middle(bits: int) -> tuple[Tensor, int]:
+    """Integers at and next to the middle of two bfloat16, of which the lower one is `unit * 128`; and `unit`."""
+    unit = 1 << bits - 9
+    middle = 257 * (unit >> 1)
+    return torch.tensor([middle, middle + 1, middle - 1, 0]), unit
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(torch.uint64, 62), (torch.uint32, 32), (torch.uint16, 16)])
+def test_unsigned_integers_become_the_nearest_bfloat16(dtype: torch.dtype, bits: int) -> None:
+    x, unit = around_the_middle(bits)
+    assert cast(x.to(dtype), torch.bfloat16) == [128 * unit, 129 * unit, 128 * unit, 0]
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(torch.int64, 62), (torch.int32, 31)])
+def test_signed_integers_become_bfloat16_by_way_of_float32(dtype: torch.dtype, bits: int) -> None:
+    """Triton writes two conversions, so that is what a GPU runs: what is next to a middle is at it in float32."""
+    x, unit = around_the_middle(bits)
+    assert cast(x.to(dtype), torch.bfloat16) == [128 * unit, 128 * unit, 128 * unit, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int8, torch.uint8])
+def test_integers_that_float32_holds_are_rounded_once(dtype: torch.dtype) -> None:
+    bits = min(torch.iinfo(dtype).bits, 15)
+    x, unit = around_the_middle(bits) if bits > 9 else (torch.tensor([101, 102, 100, 0]), 1)
+    want = [128 * unit, 129 * unit, 128 * unit, 0] if bits > 9 else [101, 102, 100, 0]
+    assert cast(x.to(dtype), torch.bfloat16) == want
 
 
 def test_a_fused_product_of_bfloat16_is_rounded_once() -> None:
@@ -68,7 +85,8 @@ def test_a_fused_product_of_bfloat16_is_rounded_once() -> None:
 
 def test_a_fused_product_of_float16_is_rounded_once() -> None:
     a, b = torch.full((4,), 1 + 2.0**-10).half(), torch.full((4,), 1 + 2.0**-10).half()
+    # The square is 1 + 2**-9 + 2**-20; with -1 it lies in the middle of 2**-9 and the next, 2**-9 + 2**-19.
     c = torch.tensor([0, -1, -1 - 2.0**-9, 65504]).half()
     y = torch.zeros(4, dtype=torch.float16)
     native(fma_kernel)[1](a, b, c, y, N=4)
-    assert y.tolist() == [1 + 2.0**-9, 2.0**-9 + 2.0**-20, 2.0**-20, 65504]
+    assert y.tolist() == [1 + 2.0**-9, 2.0**-9, 2.0**-20, 65504]

@@ -1,5 +1,7 @@
 """Runs of the suite that are kept: an implementation, a judge and a level, operation by operation.
 
+What has a result for the sources as they are is not run again, so an interrupted run goes on where it was.
+
 python -m conformance.runs reference --judge oracle --level 2
 python -m conformance.runs triton --level 1 --op encode --op decode
 """
@@ -7,9 +9,9 @@ python -m conformance.runs triton --level 1 --op encode --op decode
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from conformance.record import Json, environment, store
+from conformance.record import Json, environment, load, store
 from incref.conformance.answers import Answers, Judge
 from incref.conformance.discovery import find_implementations
 from incref.conformance.implementation import Implementation
@@ -30,11 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--judge", type=Judge, default=Judge.REFERENCE, choices=list(Judge))
     parser.add_argument("--level", type=int, default=2, choices=(0, 1, 2))
     parser.add_argument("--op", action="append", help="only this operation; may be repeated")
+    parser.add_argument("--again", action="store_true", help="run also what has a result for these sources")
     options = parser.parse_args(arguments)
     (implementation,) = find_implementations(options.implementation)
-    is_good = True
+    is_good, kept = True, load(_KIND)
     for op, candidate in implementation.candidates.items():
         if options.op and op not in options.op:
+            continue
+        key = f"{implementation.name}/{options.judge.value}/level {options.level}/{op}"
+        known = kept.get(key)
+        if not options.again and isinstance(known, dict) and _is_current(known):
+            sys.stdout.write(f"{op}: {known['verdict']}, from an earlier run\n")
             continue
         busy = time.process_time()
         # On its own, so that an operation's verdict is of a whole level.
@@ -42,17 +50,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Implementation.of(implementation.name, candidate), level=options.level, answers=Answers(options.judge)
         )
         found = _kept(outcome, time.process_time() - busy)
-        store(_KIND, f"{implementation.name}/{options.judge.value}/level {options.level}/{op}", found)
+        store(_KIND, key, found)
         sys.stdout.write(f"{op}: {outcome.verdict}, {outcome.seconds:.0f} s\n")
         sys.stdout.flush()
         is_good &= outcome.is_good
     return 0 if is_good else 1
 
 
+def _is_current(known: Mapping[str, Json]) -> bool:
+    """Whether a result is of the sources as they are, and nothing was wrong."""
+    return known["sources"] == _sources() and not known["not_passed"]
+
+
+def _sources() -> str:
+    return suite_digest()[:16]
+
+
 def _kept(outcome: Outcome, busy: float) -> dict[str, Json]:
     return {
         "suite": SUITE,
-        "sources": suite_digest()[:16],
+        "sources": _sources(),
         "verdict": outcome.verdict,
         "counts": {status.value: count for status, count in outcome.counts.items() if count},
         "seconds": round(outcome.seconds, 1),

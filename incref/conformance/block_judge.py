@@ -1,12 +1,13 @@
 """The oracle's answers for tensors whose elements share scales, block by block."""
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import product
 
 import torch
 from torch import Tensor
 
-from incref.conformance.judge import LAYOUTS, data_of, random_data, values_of
+from incref.conformance.judge import LAYOUTS, data_of, encode_tensor, random_data, values_of
 from incref.formats import (
     FORMATS,
     BlockFormat,
@@ -14,6 +15,7 @@ from incref.formats import (
     ElementFormat,
     FloatFormat,
     IntFormat,
+    NanRule,
     QuotientDtype,
     ScaleArithmetic,
     ScaleRule,
@@ -24,7 +26,7 @@ from incref.oracle import nvfp4
 from incref.oracle.affine import quantize_affine
 from incref.oracle.affine_scale import asymmetric_scale, symmetric_scale
 from incref.oracle.arithmetic import multiply
-from incref.oracle.blocks import amax_of, quantize_block
+from incref.oracle.blocks import amax_of, exponent_of_block, filler_code, quantize_block
 from incref.oracle.datum import Datum, number
 from incref.oracle.elements import ElementRules
 from incref.oracle.encode import round_to
@@ -220,8 +222,18 @@ def mx_codes(
 ) -> tuple[Tensor, Tensor]:
     """Quantize to an MX format; int64 codes in the shape of `x`, and scale codes in row-major order."""
     data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
+    blocks = list(_along(x, axis, fmt))
+    if bits is None and rules.nan is not NanRule.ERROR:
+        exponents = [
+            exponent_of_block([data[i] for i in places], fmt, rule=rule, nan_block=specials[0], inf_block=specials[1])
+            for places in blocks
+        ]
+        looked_up = _mx_elements(x, fmt, blocks, exponents, rules)
+        if looked_up is not None:
+            scale_codes = [_NAN_SCALE if one is None else one - LEAST_EXPONENT for one in exponents]
+            return looked_up, torch.tensor(scale_codes, dtype=torch.uint8)
     codes, scale_codes = torch.empty(x.numel(), dtype=torch.int64), []
-    for places in _along(x, axis, fmt):
+    for places in blocks:
         found, scale_code = quantize_block(
             [data[i] for i in places],
             fmt,
@@ -234,6 +246,24 @@ def mx_codes(
         codes[places] = torch.tensor(found, dtype=torch.int64)
         scale_codes.append(scale_code)
     return codes.view(x.shape), torch.tensor(scale_codes, dtype=torch.uint8)
+
+
+def _mx_elements(
+    x: Tensor, fmt: BlockFormat, blocks: Sequence[list[int]], exponents: Sequence[int | None], rules: ElementRules
+) -> Tensor | None:
+    """Codes of all elements, looked up among segments; None if float64 does not hold all `x / 2**exponent`."""
+    exponent, is_nan = torch.zeros(x.numel(), dtype=torch.int64), torch.zeros(x.numel(), dtype=torch.bool)
+    for places, one in zip(blocks, exponents, strict=True):
+        exponent[places], is_nan[places] = one or 0, one is None
+    wide = x.to(torch.float64).flatten()
+    scaled = torch.ldexp(wide, -exponent)
+    is_exact = (torch.ldexp(scaled, exponent) == wide) | ~wide.isfinite()
+    if not bool(is_exact.all()):
+        return None
+    codes = encode_tensor(
+        scaled, fmt.element, rounding=rules.rounding, overflow=rules.overflow, nan=rules.nan, int_range=rules.int_range
+    )
+    return torch.where(is_nan, filler_code(fmt.element), codes).view(x.shape)
 
 
 def nvfp4_codes(
@@ -282,14 +312,18 @@ def mx_values(
 ) -> Tensor:
     """Turn blocks back to values: the exact product with the scale, that with the tensor scale, each rounded once."""
     working = working_format(dtype)
-    elements = [decode(code, fmt.element) for code in codes.flatten().tolist()]
-    found = list(elements)
     tensor = None if tensor_scale is None else data_of(tensor_scale)[0]
+
+    @cache
+    def value_of(scale_code: int, code: int) -> Datum:
+        value = round_to(multiply(decode(scale_code, fmt.scale), decode(code, fmt.element)), working)
+        if tensor is not None:
+            value = round_to(multiply(value, tensor), working)
+        return round_to(value, LAYOUTS[dtype])
+
+    numbers = codes.flatten().tolist()
+    found = [number(0)] * len(numbers)
     for places, scale_code in zip(_along(codes, axis, fmt), scale.flatten().tolist(), strict=True):
-        factor = decode(scale_code, fmt.scale)
         for i in places:
-            value = round_to(multiply(factor, elements[i]), working)
-            if tensor is not None:
-                value = round_to(multiply(value, tensor), working)
-            found[i] = round_to(value, LAYOUTS[dtype])
+            found[i] = value_of(scale_code, numbers[i])
     return values_of(found, dtype).view(codes.shape)

@@ -1,6 +1,7 @@
 """What the oracle answers to operations, by name; the results have the dtypes and shapes that the references give."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from types import MappingProxyType
 
 import torch
@@ -11,6 +12,7 @@ from incref.conformance.judge import encode_each, encode_tensor, values_of
 from incref.formats import (
     BlockFormat,
     BlockRule,
+    ElementFormat,
     IntFormat,
     IntRange,
     NanRule,
@@ -29,9 +31,13 @@ from incref.ops.encode import get_element_format
 from incref.ops.quantize_mx import get_block_format
 from incref.oracle.elements import ElementRules
 from incref.oracle.packing import pack_stream, unpack_stream
+from incref.oracle.values import all_codes
 from incref.oracle.values import decode as decode_code
 
 __all__ = ["ORACLE_ANSWERS"]
+
+_LISTED_BITS = 16
+"""Formats of at most so many bits are decoded by a list of all their codes."""
 
 
 def _encode(
@@ -54,9 +60,18 @@ def _encode(
 
 def _decode(codes: Tensor, fmt: str, *, dtype: torch.dtype = torch.float32) -> Tensor:
     source = get_element_format(fmt)
-    is_signed = isinstance(source, IntFormat) and source.is_signed
-    found = [decode_code(code if is_signed else code % (1 << source.bits), source) for code in codes.flatten().tolist()]
-    return values_of(found, dtype).view(codes.shape)
+    numbers = codes.to(torch.int64).flatten()
+    if not (isinstance(source, IntFormat) and source.is_signed):
+        numbers %= 1 << source.bits
+    if source.bits <= _LISTED_BITS:
+        return _all_values(source, dtype).index_select(0, numbers - all_codes(source).start).view(codes.shape)
+    return values_of([decode_code(code, source) for code in numbers.tolist()], dtype).view(codes.shape)
+
+
+@cache
+def _all_values(source: ElementFormat, dtype: torch.dtype) -> Tensor:
+    """What every code means, in the order of the codes."""
+    return values_of([decode_code(code, source) for code in all_codes(source)], dtype)
 
 
 def _compute_scale(

@@ -22,6 +22,7 @@ from incref.oracle.values import decode
 __all__ = [
     "amax_of",
     "decode_block",
+    "exponent_of_block",
     "fate_of_block",
     "filler_code",
     "quantize_block",
@@ -56,15 +57,24 @@ def quantize_block(
 
     Source: OCP MX 1.0, 5.1, 5.4.1 and 6.3.
     """
-    scale_nan = nan_code(fmt.scale, is_negative=False)
-    assert scale_nan is not None
-    fate = fate_of_block(xs, nan_block, inf_block)
-    if fate is BlockRule.NAN_BLOCK:
+    exponent = exponent_of_block(xs, fmt, rule=rule, nan_block=nan_block, inf_block=inf_block)
+    if exponent is None:
+        scale_nan = nan_code(fmt.scale, is_negative=False)
+        assert scale_nan is not None
         return [filler_code(fmt.element)] * len(xs), scale_nan
-    exponent = GREATEST_EXPONENT if fate is BlockRule.SATURATE else shared_exponent(amax_of(xs), fmt.element, rule)
     scale = number(power_of_two(exponent))
     codes = encode_elements([divide(x, scale) for x in xs], fmt.element, elements, random_bits)
     return codes, exponent - LEAST_EXPONENT
+
+
+def exponent_of_block(
+    xs: Sequence[Datum], fmt: BlockFormat, *, rule: ScaleRule, nan_block: BlockRule, inf_block: BlockRule
+) -> int | None:
+    """The exponent that a block shares, as for `quantize_block`; None if its scale is NaN."""
+    fate = fate_of_block(xs, nan_block, inf_block)
+    if fate is BlockRule.NAN_BLOCK:
+        return None
+    return GREATEST_EXPONENT if fate is BlockRule.SATURATE else shared_exponent(amax_of(xs), fmt.element, rule)
 
 
 def fate_of_block(xs: Sequence[Datum], nan_block: BlockRule, inf_block: BlockRule) -> BlockRule:

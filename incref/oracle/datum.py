@@ -32,7 +32,7 @@ class Datum:
 
     def __post_init__(self) -> None:
         """Refuse a magnitude that is negative, or that stands beside Inf or NaN."""
-        if self.magnitude < 0 or (self.magnitude and self.kind is not Kind.FINITE):
+        if self.magnitude.numerator < 0 or (self.magnitude and self.kind is not Kind.FINITE):
             raise ValueError(f"a magnitude is not negative, and 0 for {Kind.INFINITE} and {Kind.NAN}, got {self}")
 
     @property

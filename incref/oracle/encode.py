@@ -1,6 +1,5 @@
 """Rounding an exact datum to the code of a format, by comparison with its two neighbours."""
 
-from bisect import bisect_right
 from dataclasses import dataclass
 
 from incref.errors import NanError
@@ -109,7 +108,7 @@ def find(x: Datum, rungs: Ladder, fmt: ElementFormat) -> Between:
         denominator <<= rungs.exponent
     last = len(rungs.magnitudes) - 1
     # Rungs are whole numbers, so the whole part of the magnitude finds the rung below.
-    lower = bisect_right(rungs.magnitudes, numerator // denominator) - 1
+    lower = rungs.below(numerator // denominator)
     if isinstance(fmt, FloatFormat):
         # IEEE 754-2019, 7.4: every finite number beyond the largest one stands between it and infinity.
         lower = min(lower, last - 1)

@@ -1,5 +1,6 @@
 """The magnitudes that a format holds with one sign, in ascending order: the list that encoding searches."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -36,6 +37,12 @@ class Ladder:
             return self.zero_code
         number = self.numbers[rung]
         return number if number in self.codes else None
+
+    def below(self, whole: int) -> int:
+        """The highest rung that is not above `whole` units."""
+        if isinstance(self.magnitudes, _FloatMagnitudes):
+            return self.magnitudes.below(whole)
+        return bisect_right(self.magnitudes, whole) - 1
 
     def is_even(self, rung: int) -> bool:
         """Whether ties go to this rung rather than to its neighbours."""
@@ -92,6 +99,13 @@ class _FloatMagnitudes(Sequence[int]):
         if not self._fmt.has_zero:
             return (implicit_one + significand) << field
         return significand if field == 0 else (implicit_one + significand) << (field - 1)
+
+    def below(self, whole: int) -> int:
+        """The highest rung not above `whole`: its leading bits are the significand, how many follow is the field."""
+        if not self._fmt.has_zero:
+            return bisect_right(self, whole) - 1
+        cut = max(whole.bit_length() - (self._fmt.mantissa_bits + 1), 0)
+        return min((cut << self._fmt.mantissa_bits) + (whole >> cut), self._length - 1)
 
 
 def _float_ladder(fmt: FloatFormat, *, is_negative: bool) -> Ladder:

@@ -1,3 +1,4 @@
+from bisect import bisect_right
 from fractions import Fraction
 
 import pytest
@@ -89,3 +90,17 @@ def test_greatest_of_a_codebook() -> None:
     fmt = FORMATS["nf4"]
     assert isinstance(fmt, CodebookFormat)
     assert greatest(fmt) == 1
+
+
+@pytest.mark.parametrize("name", ["float16", "float32", "float64"])
+def test_the_rung_below_is_what_a_search_finds(name: str) -> None:
+    rungs = ladder(FORMATS[name], is_negative=False)
+    last = len(rungs.magnitudes) - 1
+    at = sorted(
+        {min(rung, last) for power in range(0, last.bit_length() + 1, 3) for rung in ((1 << power) - 1, 1 << power)}
+    )
+    for rung in at:
+        magnitude = rungs.magnitudes[rung]
+        for whole in {max(magnitude - 1, 0), magnitude, magnitude + 1}:
+            assert rungs.below(whole) == bisect_right(rungs.magnitudes, whole) - 1
+    assert rungs.below(2 * rungs.magnitudes[last]) == last

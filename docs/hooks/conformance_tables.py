@@ -16,6 +16,7 @@ __all__ = [
     "conformance_blocks",
     "conformance_devices",
     "conformance_hpu",
+    "conformance_runs",
     "conformance_scales",
     "conformance_sweeps",
     "conformance_triton",
@@ -149,6 +150,20 @@ def conformance_scales() -> str:
 def _patterns(key: str, result: Mapping[str, Any]) -> list[str]:
     name, _, options = key.partition("/")
     return [code(name), options.replace("/", ", "), f"{result['patterns']:,}", f"{result['mismatches']:,}"]
+
+
+def conformance_runs() -> str:
+    """Whole levels of the suite, operation by operation, and the time that they took."""
+    header = ["implementation, judge, level", "operation", "cases passed", "not supported", "failed", "processor time"]
+    rows = []
+    for key, found in _load("runs").items():
+        kind, _, op = key.rpartition("/")
+        counts = found["counts"]
+        bad = sum(counts.get(status, 0) for status in ("fail", "error", "xpass"))
+        row = [counts.get("pass", 0), counts.get("not_supported", 0), bad]
+        shown = [f"{count:,}" for count in row]
+        rows.append([kind.replace("/", ", "), code(op), *shown, f"{found['processor_seconds']:.0f} s"])
+    return table(header, rows)
 
 
 def conformance_blocks() -> str:

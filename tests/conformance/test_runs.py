@@ -1,0 +1,55 @@
+"""A run keeps what it found, operation by operation, and goes on where it was."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from conformance import runs
+from conformance.record import Json
+
+ARGUMENTS = ["reference", "--judge", "oracle", "--level", "0", "--op", "decode"]
+KEY = "reference/oracle/level 0/decode"
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> dict[str, Json]:
+    found: dict[str, Json] = {}
+
+    def store(_: str, key: str, result: Mapping[str, Json]) -> None:
+        found[key] = dict(result)
+
+    monkeypatch.setattr(runs, "load", lambda _: dict(found))
+    monkeypatch.setattr(runs, "store", store)
+    return found
+
+
+def test_a_result_says_what_was_found_and_how_long_it_took(kept: dict[str, Json]) -> None:
+    assert runs.main(ARGUMENTS) == 0
+    assert list(kept) == [KEY]
+    result = kept[KEY]
+    assert isinstance(result, dict)
+    assert result["verdict"] == "passed suite 2026.11 level 0 for decode"
+    assert isinstance(result["processor_seconds"], float)
+    assert result["not_passed"] == []
+
+
+def test_what_has_a_result_for_these_sources_is_not_run_again(
+    kept: dict[str, Json], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.main(ARGUMENTS)
+    first = kept[KEY]
+    runs.main(ARGUMENTS)
+    assert "from an earlier run" in capsys.readouterr().out
+    assert kept[KEY] is first
+    runs.main([*ARGUMENTS, "--again"])
+    assert kept[KEY] is not first
+
+
+def test_a_result_of_other_sources_or_of_a_failure_is_replaced(kept: dict[str, Json]) -> None:
+    runs.main(ARGUMENTS)
+    for change in ({"sources": "others"}, {"not_passed": ["fail decode"]}):
+        old = kept[KEY]
+        assert isinstance(old, dict)
+        kept[KEY] = old | change
+        runs.main(ARGUMENTS)
+        assert kept[KEY] == old | {name: kept[KEY][name] for name in ("seconds", "processor_seconds")}  # type: ignore[index,call-overload]  # a dictionary

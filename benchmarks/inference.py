@@ -151,8 +151,8 @@ def _generate(rounds: int, tokens: int) -> dict[str, Json]:
 
 def _processor() -> dict[str, Json]:
     """What the processor lacks, and which figures say nothing for that."""
-    vnni = "it has neither VNNI nor AMX: products of int8 by the backend are declined, and not measured"
-    narrow = "it has neither AMX nor AVX512-BF16: products of bfloat16 are no faster than those of float32"
+    vnni = "it has neither VNNI nor AMX, so the backend declines products of int8 and none are measured"
+    narrow = "it has neither AMX nor AVX512-BF16, so products of bfloat16 are no faster than those of float32"
     return {
         "int8": None if multiplies_int8_exactly() else vnni,
         "bfloat16": None if has_fast_bfloat16() else narrow,

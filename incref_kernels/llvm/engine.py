@@ -13,7 +13,7 @@ try:
 except ImportError as error:  # pragma: no cover
     raise UnsupportedError("compiling kernels for the CPU needs llvmlite: pip install 'llvmlite>=0.45'") from error
 
-__all__ = ["LoadedKernel", "build", "host_description", "load"]
+__all__ = ["LoadedKernel", "assembly", "build", "host_description", "load", "machine_of"]
 
 
 # Tried: llvmlite 0.45.1 and 0.46.0 (LLVM 20), 0.50.0 (LLVM 22). Before, pointers had other types.
@@ -48,13 +48,39 @@ def host_description() -> str:
     return f"llvmlite {llvmlite.__version__}, LLVM {version}, {processor}"
 
 
-def build(text: str) -> bytes:
-    """Optimize a module and compile it to an object file.
+@cache
+def machine_of(triple: str) -> "llvm.TargetMachine":
+    """Find what compiles for another machine: for the least processor that `triple` names."""
+    _machine()
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return llvm.Target.from_triple(triple).create_target_machine(opt=2, reloc="pic", codemodel="default")
+
+
+def build(text: str, machine: "llvm.TargetMachine | None" = None) -> bytes:
+    """Optimize a module and compile it to an object file, for this machine unless another is given.
 
     Raises:
         UnsupportedError: if LLVM does not accept the text.
     """
-    machine = _machine()
+    machine = machine or _machine()
+    emitted = machine.emit_object(_optimized(text, machine))
+    assert isinstance(emitted, bytes)
+    return emitted
+
+
+def assembly(text: str) -> str:
+    """Optimize a module and write the machine code that `build` makes of it, to be read.
+
+    Raises:
+        UnsupportedError: if LLVM does not accept the text.
+    """
+    written = _machine().emit_assembly(_optimized(text, _machine()))
+    assert isinstance(written, str)
+    return written
+
+
+def _optimized(text: str, machine: "llvm.TargetMachine") -> "llvm.ModuleRef":
     try:
         module = llvm.parse_assembly(text)
         module.verify()
@@ -68,9 +94,7 @@ def build(text: str) -> bytes:
     options.slp_vectorization = True
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
-    emitted = machine.emit_object(module)
-    assert isinstance(emitted, bytes)
-    return emitted
+    return module
 
 
 @dataclass(frozen=True, kw_only=True)

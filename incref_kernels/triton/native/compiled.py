@@ -14,7 +14,7 @@ from incref_kernels.llvm import engine
 from incref_kernels.llvm.engine import LoadedKernel
 from incref_kernels.triton.native.arguments import flatten, pack
 from incref_kernels.triton.native.cache import Artifact
-from incref_kernels.triton.native.extents import extents_of, marks_of, require_written, table
+from incref_kernels.triton.native.extents import extents_of, marks_of, notes_of, require_written, table
 from incref_kernels.triton.native.failures import explain
 from incref_kernels.triton.native.host.checks import Check
 from incref_kernels.triton.native.host.segments import Site
@@ -106,9 +106,8 @@ class CompiledKernel:
         order = _order(total, seed)
         extents = extents_of(given) if self.checks else []
         limits = table(extents)
-        # One note a byte, all 0.
-        notes = (ctypes.c_int32 * sum(extent.end - extent.start for extent in extents))()
-        marks = marks_of(extents, outputs)
+        notes = notes_of(extents if Check.WRITERS in self.checks else [])
+        marks = marks_of(extents, outputs) if Check.UNWRITTEN in self.checks else None
         workers = [self._worker() for _ in range(min(threads, total))]
         for worker in workers:
             context = worker.context
@@ -118,8 +117,8 @@ class CompiledKernel:
             context.order = order.buffer_info()[0] if order else None
             context.chunk = max(1, total // (16 * len(workers)))
             context.extents, context.extent_count = limits.buffer_info()[0], len(extents)
-            context.notes = ctypes.addressof(notes)
-            context.marks = marks.data_ptr()
+            context.notes = notes.data_ptr()
+            context.marks = None if marks is None else marks.data_ptr()
             context.error = 0
         address = ctypes.addressof(arguments)
         if len(workers) == 1:
@@ -129,7 +128,8 @@ class CompiledKernel:
         failed = next((worker for worker in workers if worker.context.error), None)
         if failed:
             raise explain(self.name, self.sites, failed.context, extents)
-        require_written(self.name, extents, outputs, marks)
+        if marks is not None:
+            require_written(self.name, extents, outputs, marks)
         self._idle += workers
 
     def _worker(self) -> Worker:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from incref.errors import IncrefError
 
-__all__ = ["Extent", "KernelError", "extents_of", "marks_of", "nearest", "require_written", "table"]
+__all__ = ["Extent", "KernelError", "extents_of", "marks_of", "nearest", "notes_of", "require_written", "table"]
 
 
 class KernelError(IncrefError, RuntimeError):
@@ -65,8 +65,23 @@ def marks_of(extents: Sequence[Extent], outputs: Sequence[str]) -> Tensor:
     for name in outputs:
         if name not in known:
             raise ValueError(f"outputs are arguments that are tensors, {', '.join(sorted(known))}, got {name!r}")
-    parts = [torch.full((extent.end - extent.start,), int(extent.name not in outputs)) for extent in extents]
-    return torch.cat(parts).to(torch.uint8) if parts else torch.empty(0, dtype=torch.uint8)
+    marks = torch.ones(_bytes(extents), dtype=torch.uint8)
+    start = 0
+    for extent in extents:
+        held = extent.end - extent.start
+        if extent.name in outputs:
+            marks[start : start + held] = 0
+        start += held
+    return marks
+
+
+def notes_of(extents: Sequence[Extent]) -> Tensor:
+    """Give every byte of the tensors a note, int32, all 0."""
+    return torch.zeros(_bytes(extents), dtype=torch.int32)
+
+
+def _bytes(extents: Sequence[Extent]) -> int:
+    return sum(extent.end - extent.start for extent in extents)
 
 
 def require_written(kernel: str, extents: Sequence[Extent], outputs: Sequence[str], marks: Tensor) -> None:

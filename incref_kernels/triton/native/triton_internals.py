@@ -2,7 +2,7 @@
 
 Used: `create_function_from_signature` and `_pack_args` (how arguments become a signature and constants), the AMD
 backend's stages up to LLVM IR, the knob that turns buffer instructions off, and the classes that autotune and
-heuristics wrap a kernel in; the active driver. Tried with Triton 3.6.0 and 3.9.0.
+heuristics wrap a kernel in; the active driver. Tried with Triton 3.6.0, 3.7.1, 3.8.0 and 3.9.0.
 """
 
 import re

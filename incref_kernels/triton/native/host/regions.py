@@ -14,7 +14,7 @@ from incref_kernels.triton.native.host.segments import LaneBuilder, Meet, Segmen
 from incref_kernels.triton.native.host.waves import APART, DONE, declared, masked_wave, state_of, together
 from incref_kernels.triton.native.llir.model import Instruction
 from incref_kernels.triton.native.llir.types import Type
-from incref_kernels.triton.native.llir.values import Aggregate, Expression, Local, Splat, Typed, Value
+from incref_kernels.triton.native.llir.values import Local, Typed, with_locals
 
 __all__ = ["Lane", "Regions", "wave_functions"]
 
@@ -200,19 +200,7 @@ class _Region:
 
 def renamed(operand: Typed, names: Mapping[str, str]) -> Typed:
     """Give the values in an operand other names."""
-    return replace(operand, value=_renamed(operand.value, names))
-
-
-def _renamed(value: Value, names: Mapping[str, str]) -> Value:
-    if isinstance(value, Local):
-        return Local(names.get(str(value), str(value)))
-    if isinstance(value, Aggregate):
-        return replace(value, elements=tuple(renamed(part, names) for part in value.elements))
-    if isinstance(value, Splat):
-        return replace(value, element=renamed(value.element, names))
-    if isinstance(value, Expression):
-        return replace(value, operands=tuple(renamed(part, names) for part in value.operands))
-    return value
+    return replace(operand, value=with_locals(operand.value, lambda name: Local(names.get(name, name))))
 
 
 def _wave(lane: Lane, writers: Sequence[_Region], meets: Mapping[str, Meet], homes: Mapping[str, int]) -> str:

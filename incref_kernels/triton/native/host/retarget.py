@@ -18,9 +18,10 @@ from incref_kernels.triton.native.host.narrow import lower_narrow
 from incref_kernels.triton.native.host.races import number_stretches, watch_shared
 from incref_kernels.triton.native.host.regions import Lane, wave_functions
 from incref_kernels.triton.native.host.schedule import gathered
-from incref_kernels.triton.native.host.segments import Copy, LaneBuilder, Mask, Site, WaveCall, stride
+from incref_kernels.triton.native.host.segments import LINE, Copy, LaneBuilder, Mask, Site, WaveCall, stride
 from incref_kernels.triton.native.host.uniform import wave_value
 from incref_kernels.triton.native.host.unwritten import watch_unwritten
+from incref_kernels.triton.native.llir.inline import inlined
 from incref_kernels.triton.native.llir.locations import source_line
 from incref_kernels.triton.native.llir.model import Block, Function, Instruction, Module
 from incref_kernels.triton.native.llir.types import IntType, PtrType, Type
@@ -38,7 +39,7 @@ from incref_kernels.triton.native.llir.values import (
 
 __all__ = ["HostKernel", "retarget"]
 
-_SHARED = 3
+_SHARED, _PRIVATE = 3, 5
 # What Triton 3.9 puts the printing of an assertion's message into.
 _ASSERT = "@__triton_assert_fail"
 
@@ -79,7 +80,8 @@ def retarget(module: Module, *, arch: str, fused: bool, checks: frozenset[Check]
     kernel = next((function for function in module.functions.values() if function.is_kernel), None)
     if kernel is None:
         raise UnsupportedError("the module holds no kernel")
-    return _Writer(module, kernel, arch=arch, fused=fused, checks=checks).write()
+    called = {name: function for name, function in module.functions.items() if name != _ASSERT}
+    return _Writer(module, inlined(kernel, called), arch=arch, fused=fused, checks=checks).write()
 
 
 class _Writer:
@@ -95,6 +97,8 @@ class _Writer:
         # The segment that each block ends in: a phi names the block, its value comes from there.
         self.ends: dict[str, str] = {}
         self.addresses: dict[Value, str] = {}
+        # Memory of the lanes' own: the address of the first lane's, and how far they are apart.
+        self.own: dict[Value, tuple[str, int]] = {}
         self.message = ""
 
     def write(self) -> HostKernel:
@@ -142,8 +146,6 @@ class _Writer:
         name = inst.callee[1:]
         if is_host_intrinsic(name) or self._is_wave_value(inst):
             return None
-        if inst.callee in self.module.functions and inst.callee != _ASSERT:
-            raise UnsupportedError(f"the kernel calls the function {name}, which was not inlined")
         return find_lowering(name, arch=self.arch, fused=self.fused)
 
     def _is_exchange(self, inst: Instruction) -> bool:
@@ -238,6 +240,8 @@ class _Writer:
             )
 
     def _instruction(self, inst: Instruction) -> None:
+        if inst.opcode == "phi" and any(operand.value in self.own for operand in inst.operands):
+            raise UnsupportedError("a choice between places of a lane's own memory is not supported")
         inst = replace(inst, operands=tuple(map(self._operand, inst.operands)))
         self._write(inst)
         if Check.NAN in self.checks and not self._stops(inst):
@@ -252,12 +256,14 @@ class _Writer:
             self.builder.meet("fence of the wave")
         elif inst.opcode == "asm":
             self._assembly(inst)
-        elif inst.opcode in {"ptrtoint", "inttoptr"} and self._is_shared(inst):
+        elif inst.opcode in {"ptrtoint", "inttoptr"} and self._touches(inst, _SHARED):
             self._shared_address(inst)
+        elif inst.opcode in {"ptrtoint", "inttoptr"} and self._touches(inst, _PRIVATE):
+            raise UnsupportedError("the address of memory of a lane's own is no number on the host")
         elif inst.opcode == "ret" and inst.operands:
             raise UnsupportedError("a kernel returns no value")
         elif inst.opcode == "alloca":
-            raise UnsupportedError("memory of a lane's own (alloca) is not supported")
+            self._own_memory(inst)
         elif not any(lower(self.builder, inst) for lower in (lower_integer, lower_narrow, lower_bfloat)):
             self._access(inst)
 
@@ -323,9 +329,22 @@ class _Writer:
             f"call void @failed(ptr %ctx, i32 {Failure.ASSERTION:d}, i32 %tid, i32 {builder.site(self.message)})"
         )
 
-    def _is_shared(self, inst: Instruction) -> bool:
+    def _own_memory(self, inst: Instruction) -> None:
+        """Memory of a lane's own lies in the wave's frame, lane after lane: it stays there while the lane waits."""
+        assert inst.source is not None
+        assert inst.result is not None
+        alignment = inst.alignment or 1
+        if inst.operands and str(inst.operands[0].value) != "1":
+            raise UnsupportedError(f"an array of a lane's own of {inst.operands[0].value} elements is not supported")
+        if inst.result not in self.at_start or alignment > LINE:
+            raise UnsupportedError("memory of a lane's own made in a branch, or so far aligned, is not supported")
+        size = -(-inst.source.size // alignment) * alignment
+        start = self.builder.before_all(f"getelementptr i8, ptr %frame, i64 {self.builder.reserve(64 * size)}")
+        self.own[Local(inst.result)] = (start, size)
+
+    def _touches(self, inst: Instruction, space: int) -> bool:
         kinds = (inst.operands[0].type, inst.type)
-        return any(isinstance(kind, PtrType) and kind.space == _SHARED for kind in kinds)
+        return any(isinstance(kind, PtrType) and kind.space == space for kind in kinds)
 
     def _shared_address(self, inst: Instruction) -> None:
         """Shared memory starts at address 0 on the GPU, and anywhere here."""
@@ -346,6 +365,10 @@ class _Writer:
         return replace(operand, value=self._value(operand.type, operand.value))
 
     def _value(self, kind: Type, value: Value) -> Value:
+        if value in self.own:
+            start, size = self.own[value]
+            distance = self.builder.value(f"mul i32 %lane, {size}")
+            return _pointer(self.builder.value(f"getelementptr i8, ptr {start}, i32 {distance}"))
         if isinstance(kind, PtrType) and kind.space == _SHARED and isinstance(value, Literal) and value.text == "null":
             raise UnsupportedError("a null pointer to shared memory has no equal on the host")
         if isinstance(value, (Aggregate, Splat)) and any(self._is_external(part) for part in walk(value)):

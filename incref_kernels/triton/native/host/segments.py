@@ -9,7 +9,10 @@ from incref_kernels.triton.native.llir.parse_instructions import parse_instructi
 from incref_kernels.triton.native.llir.types import Type
 from incref_kernels.triton.native.llir.values import Literal, Local, Typed
 
-__all__ = ["Copy", "LaneBuilder", "Mask", "Meet", "Segment", "Site", "WaveCall", "stride"]
+__all__ = ["LINE", "Copy", "LaneBuilder", "Mask", "Meet", "Segment", "Site", "WaveCall", "stride"]
+
+# Places of a wave's frame begin at multiples of so many bytes.
+LINE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +177,7 @@ class LaneBuilder:
     def reserve(self, size: int) -> int:
         """Give away a part of the wave's frame; where it starts."""
         start = self.frame_bytes
-        self.frame_bytes += -(-size // 64) * 64
+        self.frame_bytes += -(-size // LINE) * LINE
         return start
 
     def named(self, value: Typed) -> str:

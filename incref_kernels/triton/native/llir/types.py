@@ -156,6 +156,15 @@ class StructType(Type):
         inside = "{ " + ", ".join(map(str, self.elements)) + " }" if self.elements else "{}"
         return f"<{inside}>" if self.packed else inside
 
+    @property
+    def size(self) -> int:
+        """Bytes in memory, each element at a multiple of the next power of two of its size, which no host exceeds."""
+        end, widest = 0, 1
+        for element in self.elements:
+            step = 1 if self.packed else 1 << max(element.size - 1, 0).bit_length()
+            end, widest = -(-end // step) * step + element.size, max(widest, step)
+        return -(-end // widest) * widest
+
 
 @dataclass(frozen=True)
 class NamedType(Type):

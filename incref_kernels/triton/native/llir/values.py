@@ -1,10 +1,11 @@
 """The operands of LLVM IR, and how the host's module spells them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from incref_kernels.triton.native.llir.types import Type
 
-__all__ = ["Aggregate", "Expression", "Global", "Literal", "Local", "Splat", "Typed", "Value", "walk"]
+__all__ = ["Aggregate", "Expression", "Global", "Literal", "Local", "Splat", "Typed", "Value", "walk", "with_locals"]
 
 
 @dataclass(frozen=True)
@@ -109,3 +110,20 @@ def walk(value: Value) -> list[Value]:
     elif isinstance(value, Splat):
         found += walk(value.element.value)
     return found
+
+
+def with_locals(value: Value, new: Callable[[str], Value]) -> Value:
+    """Put `new(name)` in the place of each local value that `value` is made of."""
+
+    def renewed(part: Typed) -> Typed:
+        return replace(part, value=with_locals(part.value, new))
+
+    if isinstance(value, Local):
+        return new(value.name)
+    if isinstance(value, Aggregate):
+        return replace(value, elements=tuple(map(renewed, value.elements)))
+    if isinstance(value, Splat):
+        return replace(value, element=renewed(value.element))
+    if isinstance(value, Expression):
+        return replace(value, operands=tuple(map(renewed, value.operands)))
+    return value

@@ -7,6 +7,7 @@ from incref_kernels.triton.native.host.intrinsics.approximate import APPROXIMATE
 from incref_kernels.triton.native.host.intrinsics.arithmetic import ARITHMETIC, multiply_add
 from incref_kernels.triton.native.host.intrinsics.control import CONTROL
 from incref_kernels.triton.native.host.intrinsics.crosslane import CROSSLANE
+from incref_kernels.triton.native.host.intrinsics.dot import DOTS
 from incref_kernels.triton.native.host.intrinsics.fp8 import decoders
 from incref_kernels.triton.native.host.intrinsics.ids import IDS
 from incref_kernels.triton.native.host.intrinsics.libdevice import find_device_function
@@ -28,7 +29,7 @@ _HOST = re.compile(
 _NARROW_FMA = re.compile(r"llvm\.fma\.(v\d+)?b?f16")
 # Intrinsics at which the lanes of a wave, or all of them, wait for each other.
 _MEETING = {*CROSSLANE, "llvm.amdgcn.s.barrier", "llvm.amdgcn.wave.barrier"}
-_FIXED: dict[str, Lowering] = {**IDS, **CONTROL, **CROSSLANE, **ARITHMETIC, **APPROXIMATE}
+_FIXED: dict[str, Lowering] = {**IDS, **CONTROL, **CROSSLANE, **ARITHMETIC, **APPROXIMATE, **DOTS}
 
 
 def is_host_intrinsic(name: str) -> bool:

@@ -13,6 +13,7 @@ __all__ = [
     "gptq_results",
     "hpu_results",
     "minilm_results",
+    "native_language",
     "public_kernels",
     "speed_machine",
     "speed_results",
@@ -134,6 +135,38 @@ def public_kernels() -> str:
     found = json.loads((_RESULTS / "triton_public.json").read_text())
     header = ["kernel", "error", "PyTorch's", "error of gradients", "PyTorch's", "ms", "interpreter, ms"]
     return table(header, [_public_row(name, row, found["interpreter"][name]) for name, row in found["native"].items()])
+
+
+def native_language() -> str:
+    """Of every operation of Triton's language the types with right results, compiled for the CPU and interpreted."""
+    found = json.loads((_RESULTS / "triton_language.json").read_text())
+    return table(
+        ["operation", "types", "native: right", "not native", "interpreter: right", "wrong", "raises"],
+        [
+            [f"{group}: {operation}", str(len(row)), *_native_cells(row), *_interpreted_cells(interpreted)]
+            for group, rows in found["native"].items()
+            for operation, row in rows.items()
+            for interpreted in [found["interpreter"][group][operation]]
+        ],
+    )
+
+
+def _native_cells(row: dict[str, dict[str, Any]]) -> list[str]:
+    wrong = {dtype: result["wrong"] for dtype, result in row.items() if result.get("wrong")}
+    assert not wrong, f"wrong natively: {wrong}"
+    gaps = [
+        f"{', '.join(names)}: {said}"
+        for kind, said in (("refused", "Triton refuses"), ("unsupported", "an error names it"))
+        if (names := [dtype for dtype, result in row.items() if kind in result])
+    ]
+    return [str(sum("wrong" in result for result in row.values())), "; ".join(gaps)]
+
+
+def _interpreted_cells(row: dict[str, dict[str, Any]]) -> list[str]:
+    right = sum(result.get("wrong") == 0 for result in row.values())
+    wrong = [dtype for dtype, result in row.items() if result.get("wrong")]
+    others = sum("wrong" not in result for result in row.values())
+    return [str(right), ", ".join(wrong), str(others or "")]
 
 
 def _public_row(name: str, row: dict[str, Any], interpreted: dict[str, Any]) -> list[str]:

@@ -211,10 +211,10 @@ def _erf(x: np.ndarray) -> np.ndarray:
     return total * 2 / np.sqrt(np.longdouble(np.pi))
 
 
-# Units in the last place that the C library leaves (The GNU C Library, "Known Maximum Errors", which count from the rounded
-# result: half a unit more from the exact one), one for each step that Triton takes besides: exp is exp2 of a product,
-# whose rounding moves the result by 2 |x| units at most; log is log2 times a constant. rsqrt is a root and a division:
-# each is off by 2**-53 of its result, which is one unit at most.
+# Units in the last place that the C library leaves (The GNU C Library, "Known Maximum Errors", which count from the
+# rounded result: half a unit more from the exact one), one for each step that Triton takes besides: exp is exp2 of a
+# product, whose rounding moves the result by 2 |x| units at most; log is log2 times a constant. rsqrt is a root and a
+# division: each is off by 2**-53 of its result, which is one unit at most.
 _FUNCTIONS: list[tuple[str, object, tuple[float, float], Function, Function]] = [
     ("exp", functions.exp, (-80, 80), np.exp, lambda x: 2 + 2 * np.abs(x)),
     ("exp2", functions.exp2, (-120, 120), np.exp2, lambda _: 1.5),

@@ -74,12 +74,12 @@ def _in_tiles(x: Tensor, fill: float) -> Tensor:
     rows, columns = x.shape
     if missing := -rows % LANES:
         x = torch.cat([x, x.new_full((missing, columns), fill)])
-    return x.reshape(-1, LANES, columns).transpose(1, 2).contiguous()
+    return x.reshape(x.shape[0] // LANES, LANES, columns).transpose(1, 2).contiguous()
 
 
 def _out_of_tiles(tiles: Tensor, like: Tensor) -> Tensor:
     """Undo `_in_tiles`."""
-    return tiles.transpose(1, 2).reshape(-1, like.shape[1])[: like.shape[0]].contiguous()
+    return tiles.transpose(1, 2).flatten(0, 1)[: like.shape[0]].contiguous()
 
 
 def why_not(

@@ -10,7 +10,7 @@ from incref.formats import FORMATS, IntFormat, ScaleOrder, get_format
 from incref.modules.binding import Binding
 from incref.modules.linear import QuantLinear
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_block, per_group
-from incref.ops import int8_matmul, quantize_affine, quantize_float, quantize_mx, weight_only_matmul
+from incref.ops import gptq_update, int8_matmul, quantize_affine, quantize_float, quantize_mx, weight_only_matmul
 from incref.qtensor.qtensor import QTensor
 from incref.qtensor.spec import QuantSpec
 from incref.workflow.quantize import quantize
@@ -126,6 +126,16 @@ def test_layers_have_the_product_of_their_weight(
         want = x.double() @ weight.double().T + B.to(dtype).double()
         slack = 2 * torch.finfo(dtype).eps * want.abs() + 2 * BOUND
         assert ((layer(x).double() - want).abs() <= slack).all()
+
+
+@pytest.mark.parametrize("shape", [(4, 0), (0, 4), (0, 0), (17, 3)])
+def test_blocks_of_any_extent(shape: tuple[int, int]) -> None:
+    rows, columns = shape
+    w, upper = torch.randn(shape, generator=GENERATOR), torch.eye(columns) + 0.5
+    arguments = (w, upper, torch.ones(rows, min(columns, 1)), "int4")
+    for got, want in zip(gptq_update.on(BACKEND)(*arguments), gptq_update(*arguments), strict=True):
+        assert got.dtype is want.dtype
+        assert torch.equal(got, want)
 
 
 def test_says_what_it_declines() -> None:

@@ -3,6 +3,7 @@
 import re
 
 from incref.errors import UnsupportedError
+from incref_kernels.triton.native.host.elements import bits_of, overload
 from incref_kernels.triton.native.host.intrinsics.approximate import reciprocal_root
 from incref_kernels.triton.native.host.intrinsics.lowering import Simple
 from incref_kernels.triton.native.host.segments import LaneBuilder
@@ -38,6 +39,43 @@ def _high_half(bits: int, extend: str) -> Simple:
     return lower
 
 
+# Questions about one float, which C answers by macros: a comparison with Inf of its magnitude, or with NaN of itself.
+_INFINITE = "0x7FF0000000000000"
+_QUESTIONS = {"isnan": "uno", "isinf": "oeq", "isfinite": "olt"}
+
+
+def _question(predicate: str) -> Simple:
+    def lower(builder: LaneBuilder, inst: Instruction) -> str:
+        (x,) = inst.operands
+        magnitude = builder.value(f"call {x.type} @llvm.fabs.{overload(x.type)}({x})")
+        answer = builder.value(f"fcmp {predicate} {x.type} {magnitude}, {_INFINITE}")
+        return builder.value(f"zext i1 {answer} to {inst.type}")
+
+    return lower
+
+
+def _sign_bit(builder: LaneBuilder, inst: Instruction) -> str:
+    (x,) = inst.operands
+    bits = bits_of(x.type)
+    raw = builder.value(f"bitcast {x} to {bits}")
+    is_set = builder.value(f"icmp slt {bits} {raw}, 0")
+    return builder.value(f"zext i1 {is_set} to {inst.type}")
+
+
+def _counted(function: str, more: str) -> Simple:
+    def lower(builder: LaneBuilder, inst: Instruction) -> str:
+        (x,) = inst.operands
+        return builder.value(f"call {x.type} @llvm.{function}.{x.type}({x}{more})")
+
+    return lower
+
+
+_BITS: dict[str, Simple] = {
+    "__ockl_popcount_u32": _counted("ctpop", ""),
+    "__ockl_clz_u32": _counted("ctlz", ", i1 false"),
+}
+
+
 def find_device_function(name: str) -> Simple:
     """Find what answers the device function `name`.
 
@@ -46,7 +84,13 @@ def find_device_function(name: str) -> Simple:
     """
     if name in _HIGH:
         return _high_half(*_HIGH[name])
+    if name in _BITS:
+        return _BITS[name]
     match = _NAME.fullmatch(name)
+    if match is not None and match[2] != "f16" and match[1] in _QUESTIONS:
+        return _question(_QUESTIONS[match[1]])
+    if match is not None and match[2] != "f16" and match[1] == "signbit":
+        return _sign_bit
     if match is not None and match[1] == "rsqrt" and match[2] != "f16":
         return reciprocal_root
     if match is None or match[1] not in _SAME or match[2] == "f16":

@@ -1,9 +1,11 @@
 """A backend is a table of kernels, one for each operation that it implements."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+
+from incref.formats.layouts import PackLayout
 
 __all__ = ["Backend", "Kernel", "Prepared"]
 
@@ -19,11 +21,13 @@ class Prepared:
             scales and zero points of `x`, `bias` and `dtype`.
         tensors: what the kernel reads of the weight; they are moved and copied with the layer.
         why_not: takes the same arguments; the reason why `run` can't take them, or None if it can.
+        takes_order: whether `run` takes `x` as it is, though the weight holds the columns in another order.
     """
 
     run: Callable[..., Tensor]
     tensors: tuple[Tensor | None, ...]
     why_not: Callable[..., str | None]
+    takes_order: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +41,14 @@ class Kernel:
             operation that stay too; gives a `Prepared` kernel, or the reason why there is none. None for a kernel that
             reads the weight as its operation has it.
         flushes: whether factors and sums that are subnormal may count as zeros, in operations that accumulate floats.
+        layouts: how the words of weights may be packed that `prepare` is given; the first is what others become.
     """
 
     fn: Callable[..., object]
     why_not: Callable[..., str | None]
     prepare: Callable[..., Prepared | str] | None = None
     flushes: bool = False
+    layouts: Sequence[PackLayout] = (PackLayout.DENSE,)
 
 
 @dataclass(frozen=True, kw_only=True)

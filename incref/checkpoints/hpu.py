@@ -77,6 +77,7 @@ def cached_layers(
     *,
     scale_dtype: torch.dtype = torch.float32,
     variant: str = "",
+    skips: bool = False,
 ) -> dict[str, dict[str, Tensor]]:
     """Give what `pack_hpu` makes of weights of the checkpoint in `directory`, from a file if it was made before.
 
@@ -85,19 +86,25 @@ def cached_layers(
         weights: gives them with the names of their layers; called only if there is no file that fits.
         scale_dtype: of the scales.
         variant: what else they depend on beside the files of the checkpoint.
+        skips: whether weights that `pack_hpu` refuses are left out; else they are errors.
 
     Returns:
         The parts of every weight by the name of its layer; see `stamped_tensors` for the file.
     """
 
     def build() -> dict[str, Tensor]:
-        return {
-            f"{name}.{part}": tensor
-            for name, weight in weights()
-            for part, tensor in pack_hpu(name, weight, scale_dtype).items()
-        }
+        tensors: dict[str, Tensor] = {}
+        for name, weight in weights():
+            try:
+                packed = pack_hpu(name, weight, scale_dtype)
+            except CheckpointError:
+                if not skips:
+                    raise
+                continue
+            tensors |= {f"{name}.{part}": tensor for part, tensor in packed.items()}
+        return tensors
 
-    layout = f"hpu/{LAYOUT_VERSION}/{FLOAT_DTYPES[scale_dtype]}/{variant}"
+    layout = f"hpu/{LAYOUT_VERSION}/{FLOAT_DTYPES[scale_dtype]}/{variant}/{'some' if skips else 'all'}"
     layers: dict[str, dict[str, Tensor]] = {}
     for key, tensor in stamped_tensors(directory, HPU_FILE, layout, build).items():
         name, _, part = key.rpartition(".")

@@ -79,7 +79,7 @@ class Product:
         op: the operation that it computes.
         prepared: the kernel.
         activation: how the input is quantized whose codes are multiplied; None for values.
-        order: int64; where the weight holds the columns in another order than the input, the column of each; or None.
+        order: int64; where the kernel needs the columns of the input in another order, the column of each; or None.
     """
 
     backend: str
@@ -128,13 +128,13 @@ def find_product(qweight: QTensor, given: LinearInput, backend: Backend, *, same
         The first that has nothing against a call with a row of zeros, or all reasons.
     """
     reasons = []
-    columns = None if qweight.order is None else qweight.order.to(torch.int64)
     for op, weight, activation in _readings(qweight, given, same_factors=same_factors):
         prepared = prepare(op, backend, weight)
         if isinstance(prepared, str):
             reasons.append(f"{op.name}: {prepared}")
             continue
-        product = Product(backend=backend.name, op=op.name, prepared=prepared, activation=activation, order=columns)
+        order = None if prepared.takes_order else weight.order
+        product = Product(backend=backend.name, op=op.name, prepared=prepared, activation=activation, order=order)
         reason = _why_not(product, qweight, given)
         if reason is None:
             return product
@@ -193,22 +193,29 @@ def _integers(qweight: QTensor) -> Weight:
         fmt=FORMATS["int8"],
         granularity=granularity,
         shape=(w.codes.shape[0], w.codes.shape[1]),
+        order=_order(qweight),
     )
 
 
 def _weight(qweight: QTensor) -> Weight | None:
     """The weight as operations have it; None for codes that none multiplies."""
-    spec, parts, shape = qweight.spec, qweight.parts, (qweight.shape[0], qweight.shape[1])
-    fmt = spec.fmt
-    words = qweight.packed
+    spec, shape = qweight.spec, (qweight.shape[0], qweight.shape[1])
+    fmt, words = spec.fmt, qweight.packed
     if isinstance(fmt, BlockFormat):
         if spec.axis not in (-1, 1):
             return None
-        weight = Weight(words=words, scale=parts.scale, tensor_scale=parts.tensor_scale, fmt=fmt, shape=shape)
+        weight = Weight(
+            words=words,
+            scale=qweight.scale,
+            tensor_scale=qweight.tensor_scale,
+            fmt=fmt,
+            shape=shape,
+            order=_order(qweight),
+        )
         if not spec.tensor_scale_divides:
             return weight
-        assert parts.tensor_scale is not None
-        scale = decode(parts.scale, fmt.scale, dtype=torch.float32) / parts.tensor_scale
+        assert qweight.tensor_scale is not None
+        scale = decode(qweight.scale, fmt.scale, dtype=torch.float32) / qweight.tensor_scale
         group = per_group(fmt.block_size)
         return replace(weight, scale=scale, tensor_scale=None, fmt=fmt.element, granularity=group)
     if isinstance(fmt, IntFormat) and fmt.fraction_bits:
@@ -217,12 +224,18 @@ def _weight(qweight: QTensor) -> Weight | None:
         return None
     return Weight(
         words=words,
-        scale=parts.scale,
-        zero_point=parts.zero_point,
+        scale=qweight.block_scale,
+        zero_point=qweight.block_zero_point,
         fmt=fmt,
         granularity=spec.granularity,
         shape=shape,
+        order=_order(qweight),
+        layout=qweight.layout,
     )
+
+
+def _order(qweight: QTensor) -> Tensor | None:
+    return None if qweight.order is None else qweight.order.to(torch.int64)
 
 
 def _are_powers_of_two(scale: Tensor) -> bool:

@@ -1,7 +1,7 @@
 """The weight of a matrix product that stays, and kernels that are prepared with it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from incref.formats import BlockFormat, ElementFormat, Format
 from incref.formats.layouts import PackLayout
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.ops.contract import Op
-from incref.ops.pack import unpack
+from incref.ops.packed_codes import pack_codes, unpack_codes
 
 __all__ = ["Weight", "prepare"]
 
@@ -22,13 +22,15 @@ class Weight:
     """A quantized matrix.
 
     Attributes:
-        words: its codes, those of fewer than 8 bits packed along K as `PackLayout.DENSE` says, others one an element.
+        words: its codes, those of fewer than 8 bits packed as `layout` says, others one an element.
         scale: of every block, as operations take it.
         zero_point: int32, in the shape of `scale`, or None.
         tensor_scale: float32 (), of formats that have it, or None.
         fmt: of the codes.
         granularity: which elements share a scale; a block format has its own, along K.
         shape: (N, K).
+        order: int64 [K]; where codes hold the columns in another order than the input, the column of each; or None.
+        layout: DENSE along K; or HPU, words [K, N / 8] along N.
     """
 
     words: Tensor
@@ -38,6 +40,8 @@ class Weight:
     fmt: Format
     granularity: Granularity = PER_TENSOR
     shape: tuple[int, int]
+    order: Tensor | None = None
+    layout: PackLayout = PackLayout.DENSE
 
     @property
     def element(self) -> ElementFormat:
@@ -46,9 +50,14 @@ class Weight:
 
     def codes(self) -> Tensor:
         """One code in an element, [N, K]."""
-        if self.element.bits >= 8:
-            return self.words
-        return unpack(self.words, self.element, layout=PackLayout.DENSE, length=self.shape[1])
+        return unpack_codes(self.words, self.element, self.shape, self.layout)
+
+    def in_layout(self, layouts: Collection[PackLayout]) -> "Weight":
+        """The same weight in one of `layouts`, packed again if it has to be."""
+        if self.layout in layouts:
+            return self
+        layout = next(iter(layouts))
+        return replace(self, words=pack_codes(self.codes(), self.element, layout), layout=layout)
 
 
 def prepare(op: Op[..., Tensor], backend: Backend, weight: Weight) -> Prepared | str:
@@ -66,7 +75,7 @@ def prepare(op: Op[..., Tensor], backend: Backend, weight: Weight) -> Prepared |
     if kernel is None:
         return "it has no kernel for that"
     if kernel.prepare is not None:
-        return kernel.prepare(weight)
+        return kernel.prepare(weight.in_layout(kernel.layouts))
     names, options = _arguments(op, weight)
     tensors = {"scale": weight.scale, "zero_point": weight.zero_point, "tensor_scale": weight.tensor_scale}
     return Prepared(

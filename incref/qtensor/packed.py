@@ -1,14 +1,12 @@
 """How codes of a tensor lie in memory."""
 
 import torch
-from torch import Tensor
 
 from incref.formats import ElementFormat, IntFormat
 from incref.formats.layouts import LAYOUTS, PackLayout
-from incref.ops.pack import pack, unpack
 from incref.qtensor.spec import QuantSpec, word_dtype
 
-__all__ = ["STORED_LAYOUTS", "pack_codes", "packed_dtype", "packed_shape", "require_layout", "unpack_codes"]
+__all__ = ["STORED_LAYOUTS", "packed_dtype", "packed_shape", "require_layout"]
 
 STORED_LAYOUTS = (PackLayout.DENSE, PackLayout.HPU)
 """The layouts that a `QTensor` may have: DENSE along the last dimension, HPU of a transposed matrix."""
@@ -51,23 +49,3 @@ def packed_shape(
 def packed_dtype(element: ElementFormat, layout: PackLayout = PackLayout.DENSE) -> torch.dtype:
     """Dtype of those words."""
     return torch.int32 if layout is PackLayout.HPU else word_dtype(element)
-
-
-def pack_codes(codes: Tensor, element: ElementFormat, layout: PackLayout = PackLayout.DENSE) -> Tensor:
-    """Pack codes, one an element."""
-    if layout is PackLayout.HPU:
-        return pack(codes.T, element, layout=layout)
-    if element.bits >= 8:
-        return codes
-    return pack(codes.reshape(codes.shape or (1,)), element, layout=layout)
-
-
-def unpack_codes(
-    packed: Tensor, element: ElementFormat, shape: tuple[int, ...], layout: PackLayout = PackLayout.DENSE
-) -> Tensor:
-    """Undo `pack_codes` of codes in `shape`."""
-    if layout is PackLayout.HPU:
-        return unpack(packed, element, layout=layout, length=shape[0]).T.contiguous()
-    if element.bits >= 8:
-        return packed
-    return unpack(packed, element, layout=layout, length=shape[-1] if shape else 1).reshape(shape)

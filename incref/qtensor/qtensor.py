@@ -12,15 +12,9 @@ from incref.formats import BlockFormat, IntFormat
 from incref.formats.layouts import PackLayout
 from incref.numerics.codes import code_dtype
 from incref.numerics.patterns import FLOAT_DTYPES
+from incref.ops.packed_codes import pack_codes, unpack_codes
 from incref.qtensor.format_json import Json
-from incref.qtensor.packed import (
-    STORED_LAYOUTS,
-    pack_codes,
-    packed_dtype,
-    packed_shape,
-    require_layout,
-    unpack_codes,
-)
+from incref.qtensor.packed import STORED_LAYOUTS, packed_dtype, packed_shape, require_layout
 from incref.qtensor.parts import Parts, dequantize_parts, quantize_parts
 from incref.qtensor.quantized_scales import QuantizedScales, dequantize_scales
 from incref.qtensor.spec import QuantSpec
@@ -164,18 +158,37 @@ class QTensor:
     @property
     def parts(self) -> Parts:
         """Codes and scales as the operations take them, unpacked; of the columns in `order` if there is one."""
-        zero_point, shape = self.zero_point, self.spec.scale_shape(self.shape)
-        if zero_point is not None:
-            zero_point = unpack_codes(zero_point, self.spec.element, shape, self.layout).to(torch.int32)
-        scale, scales, spec = self.scale, None, self.spec.scales
-        if spec is not None:
-            assert self.scale_step is not None
-            codes = unpack_codes(self.scale, spec.fmt, shape)
-            scales = QuantizedScales(codes=codes, step=self.scale_step, low=self.scale_low)
-            scale = dequantize_scales(scales, spec)
         return Parts(
-            codes=self.codes, scale=scale, zero_point=zero_point, tensor_scale=self.tensor_scale, scales=scales
+            codes=self.codes,
+            scale=self.block_scale,
+            zero_point=self.block_zero_point,
+            tensor_scale=self.tensor_scale,
+            scales=self._scales,
         )
+
+    @property
+    def block_scale(self) -> Tensor:
+        """The scale of every block, as the operations give it."""
+        scales, spec = self._scales, self.spec.scales
+        return self.scale if scales is None or spec is None else dequantize_scales(scales, spec)
+
+    @property
+    def block_zero_point(self) -> Tensor | None:
+        """The zero point of every block, int32, or None."""
+        if self.zero_point is None:
+            return None
+        shape = self.spec.scale_shape(self.shape)
+        return unpack_codes(self.zero_point, self.spec.element, shape, self.layout).to(torch.int32)
+
+    @property
+    def _scales(self) -> QuantizedScales | None:
+        """What scales are dequantized from, where they are quantized themselves."""
+        spec = self.spec.scales
+        if spec is None:
+            return None
+        assert self.scale_step is not None
+        codes = unpack_codes(self.scale, spec.fmt, self.spec.scale_shape(self.shape))
+        return QuantizedScales(codes=codes, step=self.scale_step, low=self.scale_low)
 
     @property
     def codes(self) -> Tensor:

@@ -9,7 +9,7 @@ from incref.modules.binding import REFERENCE_ONLY, Binding
 from incref.modules.layer import QuantLayer
 from incref.modules.quant_inputs import QuantInputs
 
-__all__ = ["bind", "resolve_binding"]
+__all__ = ["bind", "is_hpu", "resolve_binding"]
 
 _HPU = "hpu"
 
@@ -37,6 +37,11 @@ def bind(model: nn.Module, binding: Binding) -> nn.Module:
     return model
 
 
+def is_hpu(device: str | torch.device | None) -> bool:
+    """Whether a device is a Gaudi, or what stands for one."""
+    return device is not None and str(device).split(":")[0] == _HPU
+
+
 def resolve_binding(
     backend: str | None, fallback: str | None, device: str | torch.device | None
 ) -> tuple[Binding, torch.device | None]:
@@ -52,12 +57,12 @@ def resolve_binding(
         UnsupportedError: if a named backend is not installed, or can't run here and nothing else may compute.
         ValueError: for another fallback.
     """
-    is_hpu = device is not None and str(device).split(":")[0] == _HPU
-    binding = Binding(backend=backend or (_HPU if is_hpu else REFERENCE_ONLY.backend), fallback=fallback)
+    for_hpu = is_hpu(device)
+    binding = Binding(backend=backend or (_HPU if for_hpu else REFERENCE_ONLY.backend), fallback=fallback)
     if binding.names_one:
         # Says why the backend can't run here, before anything is done.
         binding.backends(binding.backend)
-    if not is_hpu:
+    if not for_hpu:
         return binding, None if device is None else torch.device(device)
     hpu = find_backend(_HPU)
     reason = hpu.why_unavailable()

@@ -19,7 +19,7 @@ from incref.modules.table import QUANTIZED, QUANTIZED_INPUTS, quantized_inputs, 
 from incref.modules.transformers_attention import ATTENTION, expose_attention
 from incref.nn.inputs_only import InputsOnly
 from incref.qtensor.qtensor import QTensor
-from incref.workflow.bind import bind, resolve_binding
+from incref.workflow.bind import bind, is_hpu, resolve_binding
 from incref.workflow.load_huggingface import load_huggingface
 from incref.workflow.save import give_save, require_format
 from incref.workflow.transformers_model import CONFIG_FILE
@@ -55,7 +55,8 @@ def load(
         device: where the tensors are put; "hpu" also where a simulator stands for it.
         torch_dtype: format "huggingface" only: what parameters that are not quantized are cast to, and what weights
             dequantize to where nobody says otherwise; "auto" for what config.json says, None for what is stored.
-            Scales are never rounded.
+            Scales are never rounded but on device "hpu", where it must be bfloat16 or float32: integer weights are
+            repacked for Gaudi there, whose operator rounds scales to it; see `incref.checkpoints.hpu`.
         weights_only: format "huggingface" only: whether inputs are left alone where the checkpoint quantizes them too.
         backend: what multiplies in quantized layers; see `convert`.
         fallback: likewise.
@@ -74,7 +75,15 @@ def load(
     binding, place = resolve_binding(backend, fallback, device)
     assert place is not None
     if is_foreign:
-        loaded = load_huggingface(model_name_or_path, original_model, place, torch_dtype, weights_only=weights_only)
+        loaded = load_huggingface(
+            model_name_or_path,
+            original_model,
+            place,
+            torch_dtype,
+            weights_only=weights_only,
+            for_hpu=is_hpu(device),
+            falls_back=binding.falls_back,
+        )
         give_save(loaded)
         return bind(loaded, binding)
     if torch_dtype is not None or weights_only:

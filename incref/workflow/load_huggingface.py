@@ -40,10 +40,12 @@ def load_huggingface(
     *,
     weights_only: bool,
     for_hpu: bool = False,
+    falls_back: bool = False,
 ) -> nn.Module:
     """Read a model in a layout of `CheckpointLayout`; for the arguments see `load`.
 
-    `for_hpu` repacks integer weights for Gaudi, or takes them from the file where they are already.
+    `for_hpu` repacks integer weights for Gaudi, or takes them from the file where they are already; with `falls_back`
+    those that its operator does not take stay as they are stored.
     """
     directory = _directory(name_or_path)
     described = read_json(directory / CONFIG_FILE) if (directory / CONFIG_FILE).is_file() else {}
@@ -61,7 +63,7 @@ def load_huggingface(
     with files.opened(device) as read, files.opened("cpu" if for_hpu else device) as read_layers:
         layers = _find_layers(model, codec, list(files.files), read_layers)
         if for_hpu:
-            layers = RepackedLayers.of(layers, directory, dtype, weights_only=weights_only)
+            layers = RepackedLayers.of(layers, directory, dtype, weights_only=weights_only, falls_back=falls_back)
         placing = _Placing(list(files.files), read, torch.device(device), dtype)
         placing.place_layers(model, layers)
         placing.place_others(model)

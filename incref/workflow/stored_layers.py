@@ -78,7 +78,13 @@ class RepackedLayers(StoredLayers):
 
     @classmethod
     def of(
-        cls, stored: StoredLayers, directory: Path, dtype: torch.dtype | None, *, weights_only: bool
+        cls,
+        stored: StoredLayers,
+        directory: Path,
+        dtype: torch.dtype | None,
+        *,
+        weights_only: bool,
+        falls_back: bool,
     ) -> "RepackedLayers":
         """Repack the layers of the checkpoint in `directory`, or read what was made of it before.
 
@@ -87,9 +93,10 @@ class RepackedLayers(StoredLayers):
             directory: of the checkpoint.
             dtype: of the weights: what the operator rounds scales to before it multiplies, so they are rounded here.
             weights_only: whether inputs are left alone, whatever the checkpoint says.
+            falls_back: whether a weight that the operator does not take stays as it is stored.
 
         Raises:
-            CheckpointError: if the operator does not take a weight; the message names its layer.
+            CheckpointError: if the operator does not take a weight, and it must; the message names its layer.
             ValueError: if it does not make weights of that dtype.
         """
         if dtype not in _OPERATOR_DTYPES:
@@ -110,7 +117,7 @@ class RepackedLayers(StoredLayers):
             parts_of=stored.parts_of,
             shapes=stored.shapes,
             read=stored.read,
-            repacked=cached_layers(directory, weights, scale_dtype=dtype, variant=variant),
+            repacked=cached_layers(directory, weights, scale_dtype=dtype, variant=variant, skips=falls_back),
             dtype=dtype,
         )
 

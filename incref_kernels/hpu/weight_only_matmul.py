@@ -53,12 +53,18 @@ def _pack(
     codes: Tensor, scale: Tensor, zero_point: Tensor | None, granularity: Granularity, g_idx: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Bring a weight [N, K] to the layout of the operators: words [K, N / 8], scales and zero points [groups, N]."""
-    if g_idx is None:
-        scale = require_scale("scale", scale, codes.shape, granularity)
-        zero_point = None if zero_point is None else require_scale("zero_point", zero_point, codes.shape, granularity)
-    rows = codes.shape[0]
-    zeros = None if zero_point is None else _words(zero_point.expand(rows, -1))
-    return _words(codes), scale.expand(rows, -1).T.contiguous(), zeros
+    return _words(codes), *_pack_scales(scale, zero_point, codes.shape, granularity if g_idx is None else None)
+
+
+def _pack_scales(
+    scale: Tensor, zero_point: Tensor | None, shape: torch.Size, granularity: Granularity | None
+) -> tuple[Tensor, Tensor | None]:
+    """Scales and zero points [groups, N] of a weight [N, K]; without a granularity they are of groups already."""
+    if granularity is not None:
+        scale = require_scale("scale", scale, shape, granularity)
+        zero_point = None if zero_point is None else require_scale("zero_point", zero_point, shape, granularity)
+    zeros = None if zero_point is None else _words(zero_point.expand(shape[0], -1))
+    return scale.expand(shape[0], -1).T.contiguous(), zeros
 
 
 def _words(codes: Tensor) -> Tensor:
@@ -80,17 +86,16 @@ def _run(
 ) -> Tensor:
     """Dequantize, and multiply.
 
-    The operator multiplies in the dtype of its result, to which it rounds scales. Those that have it already are not
-    rounded; for others the product is in float32, and rounded then.
+    The operator multiplies in the dtype of its result, to which it rounds scales. Those that are numbers of that dtype
+    are not rounded; for others the product is in float32, and rounded then.
     """
     wanted = weight_dtype or x.dtype
-    work = wanted if scales.dtype is wanted else torch.float32
+    work = wanted if scales.dtype in (wanted, torch.bfloat16) else torch.float32
     convert = torch.ops.hpu.convert_from_uint4 if fmt == "uint4" else torch.ops.hpu.convert_from_int4
     if g_idx is not None and not has_group_index():
         order = g_idx.argsort(stable=True)
         words, x, g_idx = words.index_select(0, order), x.index_select(-1, order), None
-    scales = scales if work is wanted else float_scale(scales)
-    arguments = (words, scales, zeros, work)
+    arguments = (words, float_scale(scales) if work is torch.float32 else scales, zeros, work)
     weight: Tensor = convert(*arguments) if g_idx is None else convert(*arguments, g_idx)
     return _multiply(weight.to(wanted), x, bias=bias, dtype=dtype)
 
@@ -184,7 +189,7 @@ def why_not(
 
 
 def prepare(weight: Weight) -> Prepared | str:
-    """Pack the weight once."""
+    """Pack the weight once; words that are packed already are taken as they are."""
     fmt = weight.fmt
     if weight.tensor_scale is not None:
         return f"{fmt.name} with a scale of the tensor is not there"
@@ -198,12 +203,30 @@ def prepare(weight: Weight) -> Prepared | str:
             tensors=(weight.codes(), weight.scale),
             why_not=_why_not_prepared,
         )
-    words, scales, zeros = _pack(weight.codes(), weight.scale, weight.zero_point, weight.granularity, None)
-    return Prepared(run=partial(_run_packed, fmt.name), tensors=(words, scales, zeros), why_not=_why_not_prepared)
+    words = weight.words if weight.layout is PackLayout.HPU else _words(weight.codes())
+    scales, zeros = _pack_scales(weight.scale, weight.zero_point, shape, weight.granularity)
+    groups = None
+    if weight.order is not None and scales.shape[0] > 1 and has_group_index():
+        words = torch.empty_like(words).index_copy_(0, weight.order, words)
+        places = torch.arange(shape[1], dtype=torch.int32, device=words.device) // (shape[1] // scales.shape[0])
+        groups = torch.empty_like(places).index_copy_(0, weight.order, places)
+    return Prepared(
+        run=partial(_run_packed, fmt.name),
+        tensors=(words, _narrow(float_scale(scales)), zeros, groups),
+        why_not=_why_not_prepared,
+        takes_order=groups is not None,
+    )
 
 
-def _run_packed(fmt: str, words: Tensor, scales: Tensor, zeros: Tensor | None, x: Tensor, **rest: object) -> Tensor:
-    return _run(fmt, words, scales, zeros, x, **rest)  # type: ignore[arg-type]  # the operation's own arguments
+def _narrow(scales: Tensor) -> Tensor:
+    """Keep scales as bfloat16 if all of them are such numbers: operators then need not multiply in float32."""
+    narrow = scales.to(torch.bfloat16)
+    return narrow if torch.equal(narrow.to(scales.dtype), scales) else scales
+
+
+def _run_packed(fmt: str, *tensors: Tensor | None, **rest: object) -> Tensor:
+    words, scales, zeros, groups, x = tensors
+    return _run(fmt, words, scales, zeros, x, g_idx=groups, **rest)  # type: ignore[arg-type]  # the operation's own arguments
 
 
 def _run_float8(
@@ -232,4 +255,4 @@ def _why_not_prepared(
     return _why_not_values(x, weight_dtype, dtype) or why_not_device(bias=bias)
 
 
-KERNEL = Kernel(fn=weight_only_matmul, why_not=why_not, prepare=prepare)
+KERNEL = Kernel(fn=weight_only_matmul, why_not=why_not, prepare=prepare, layouts=(PackLayout.DENSE, PackLayout.HPU))

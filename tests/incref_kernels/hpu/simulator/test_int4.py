@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from incref.conformance.oracle_answers import ORACLE_ANSWERS
 from incref_kernels.hpu.simulator.options import Int4ToFloat8
 from incref_kernels.hpu.simulator.simulate import simulate
 
@@ -48,8 +49,9 @@ def test_8_bit_results_are_rounded_once_or_by_the_scale() -> None:
     found = {}
     for how in Int4ToFloat8:
         with simulate("gaudi2", int4_to_float8=how):
-            found[how] = torch.ops.hpu.convert_from_uint4(HIGH, scale, None, torch.float8_e4m3fn).float()
+            values = torch.ops.hpu.convert_from_uint4(HIGH, scale, None, torch.float8_e4m3fn)
+            found[how] = values.view(torch.uint8)[0]
     exact = torch.arange(8.0, 16.0) * 1.0546875
-    assert torch.equal(found[Int4ToFloat8.ONCE], exact.to(torch.float8_e4m3fn).float()[None])
-    twice = exact.bfloat16().to(torch.float8_e4m3fn).float()[None]
-    assert torch.equal(found[Int4ToFloat8.BY_SCALE], twice)
+    assert torch.equal(found[Int4ToFloat8.ONCE], ORACLE_ANSWERS["encode"](exact, "float8_e4m3"))
+    assert torch.equal(found[Int4ToFloat8.BY_SCALE], ORACLE_ANSWERS["encode"](exact.bfloat16(), "float8_e4m3"))
+    assert not torch.equal(*found.values())

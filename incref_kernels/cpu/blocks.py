@@ -12,6 +12,8 @@ from incref_kernels.cpu.jit.ports import Kind, Port, TileShape
 
 __all__ = ["run_blocks"]
 
+# Elements that a step takes along blocks: the arithmetic of several scales shares vectors.
+_ALONG = 128
 # Vectors of a processor with 32 bytes in a register; those with 64 take two rows of a tile at once.
 _COLUMNS = 8
 
@@ -38,7 +40,7 @@ def run_blocks(
     shape = inputs[0][1].shape
     length, inner = shape[axis], math.prod(shape[axis + 1 :])
     is_along = inner == 1
-    tile = TileShape(rows=0, lanes=fmt.block_size) if is_along else TileShape(rows=fmt.block_size, lanes=_COLUMNS)
+    tile = _along(fmt.block_size) if is_along else TileShape(rows=fmt.block_size, lanes=_COLUMNS)
     kernel = TileKernel(
         body=partial(body, dim=-1 if is_along else 0),
         inputs=tuple(Port(kind=kind, dtype=tensor.dtype) for kind, tensor in inputs),
@@ -54,3 +56,7 @@ def run_blocks(
     else:
         over = Matrices(matrices=outer, length=1, inner=length)
     return kernel.launch([tensor for _, tensor in (*inputs, *outputs)], over)
+
+
+def _along(size: int) -> TileShape:
+    return TileShape(rows=0, lanes=size, pieces=min(max(_ALONG // size, 1), size))

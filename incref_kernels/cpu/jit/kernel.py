@@ -38,10 +38,6 @@ class Matrices:
     row_extent: int = 1
 
 
-# Columns that one thread takes at least, where rows are longer.
-_SEGMENT = 1 << 14
-
-
 @dataclass(frozen=True, kw_only=True)
 class TileKernel:
     """A kernel: `body` applied to every tile.
@@ -68,13 +64,12 @@ class TileKernel:
         Raises:
             FlushDenormalError: if a thread flushes subnormals.
         """
-        lanes, height = self.shape.lanes, max(self.shape.rows, 1)
+        height, segment = max(self.shape.rows, 1), self.shape.segment
         extent = over.inner if over.extent is None else over.extent
         row_blocks = -(-over.length // height)
         elements = over.matrices * over.length * over.inner
         if not elements:
             return False
-        segment = max(_SEGMENT // height // lanes, 1) * lanes
         per_block, blocks = -(-extent // segment), -(-over.inner // extent)
         units = over.matrices * row_blocks * blocks * per_block
         values = {

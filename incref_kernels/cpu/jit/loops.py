@@ -5,8 +5,9 @@ from itertools import starmap
 
 from torch import Tensor
 
+from incref_kernels.cpu.jit.beside import FETCH, fetch, place_beside, put
 from incref_kernels.cpu.jit.entry import ENTRY
-from incref_kernels.cpu.jit.lower import Lanes, Writer, element_type, vector_type
+from incref_kernels.cpu.jit.lower import Lanes, Writer, element_type
 from incref_kernels.cpu.jit.ports import Kind, Port, TileShape
 from incref_kernels.cpu.jit.trace import trace
 
@@ -49,11 +50,7 @@ def module_text(
     """
     body, lost = _tile(function, inputs, outputs, shape)
     ports = [*inputs, *outputs]
-    scratch = [
-        f"  %s{i} = alloca {vector_type(port.dtype, shape.lanes)}, i64 {max(shape.rows, 1)}, align 64"
-        for i, port in enumerate(ports)
-        if _is_wide(port, shape)
-    ]
+    scratch = [_memory(i, port, shape) for i, port in enumerate(ports) if _is_wide(port, shape)]
     pointers = [
         f"  %p{i}.at = getelementptr ptr, ptr %arguments, i64 {i}\n  %p{i} = load ptr, ptr %p{i}.at"
         for i in range(len(ports))
@@ -63,8 +60,13 @@ def module_text(
         for i, name in enumerate(SIZES)
     ]
     height = max(shape.rows, 1)
-    places, stage, unstage, moves = [], [], [], []
+    places, stage, unstage, moves, fetches, puts = [], [], [], [], [], []
     for i, port in enumerate(ports):
+        if shape.is_beside(port.kind):
+            fetches.append(fetch(i, port, shape, is_input=i < len(inputs)))
+            puts += [put(i, port, shape)] if i >= len(inputs) else []
+            places.append(place_beside(i, port, shape))
+            continue
         places.append(_place(i, port, shape))
         if _is_wide(port, shape):
             is_output = i >= len(inputs)
@@ -72,7 +74,7 @@ def module_text(
             unstage += [_copies(i, port, shape, is_output=True, is_input=False)] if is_output else []
             moves.append(
                 f"  %a{i} = phi ptr [ %d{i}, %tile ], [ %s{i}, %stage ]\n"
-                f"  %t{i} = phi i64 [ {_stride(port)}, %tile ], [ {shape.lanes}, %stage ]"
+                f"  %t{i} = phi i64 [ {_stride(port, shape)}, %tile ], [ {shape.lanes}, %stage ]"
             )
     new_line = "\n"
     return f"""
@@ -128,6 +130,8 @@ unit:
   %scale.at0 = mul i64 %scale.row, %blocks
   %scale.at = add i64 %scale.at0, %g
   %column.at = mul i64 %scale.row, %inner
+  %wide = sub i64 %hi, %lo
+{new_line.join(fetches)}
   br label %tiles.loop
 tiles.loop:
   %col = phi i64 [ %lo, %unit ], [ %col.next, %next ]
@@ -136,13 +140,11 @@ tiles.loop:
   br i1 %in.row, label %tile, label %unit.end
 tile:
   %left = sub i64 %hi, %col
-  %nc = call i64 @llvm.umin.i64(i64 %left, i64 {shape.lanes})
+  %nc = call i64 @llvm.umin.i64(i64 %left, i64 {shape.width})
   %in.block = sub i64 %col, %block.lo
   %tile.in = udiv i64 %in.block, {shape.lanes}
 {new_line.join(places)}
-  %cols.full = icmp eq i64 %nc, {shape.lanes}
-  %rows.full = icmp eq i64 %nr, {height}
-  %full = and i1 %cols.full, %rows.full
+  %full = icmp eq i64 %nc, {shape.width}
   br i1 %full, label %compute, label %stage, !prof !0
 stage:
 {new_line.join(stage)}
@@ -156,9 +158,10 @@ unstage:
 {new_line.join(unstage)}
   br label %next
 next:
-  %col.next = add i64 %col, {shape.lanes}
+  %col.next = add i64 %col, {shape.width}
   br label %tiles.loop
 unit.end:
+{new_line.join(puts)}
   %u.next = add i64 %u, 1
 {_next("part", "u", "per_block")}
 {_next("g", "part", "blocks")}
@@ -171,6 +174,7 @@ done:
 }}
 
 {ENTRY}
+{FETCH}
 {_HELPERS}
 """
 
@@ -233,8 +237,17 @@ def _is_wide(port: Port, shape: TileShape) -> bool:
     return shape.of(port.kind) != (1,)
 
 
-def _stride(port: Port) -> str:
-    return "%inner" if port.kind is Kind.ELEMENT else "0"
+def _stride(port: Port, shape: TileShape) -> str:
+    """From one register's elements to the next one's."""
+    if port.kind is not Kind.ELEMENT:
+        return "0"
+    return f"{shape.lanes}"
+
+
+def _memory(i: int, port: Port, shape: TileShape) -> str:
+    """Memory beside a tensor, for a tile or for a unit."""
+    count = shape.rows * shape.segment if shape.is_beside(port.kind) else shape.width
+    return f"  %s{i} = alloca {element_type(port.dtype)}, i64 {count}, align 64"
 
 
 def _place(i: int, port: Port, shape: TileShape) -> str:
@@ -259,23 +272,24 @@ def _place(i: int, port: Port, shape: TileShape) -> str:
 def _copies(i: int, port: Port, shape: TileShape, *, is_output: bool, is_input: bool) -> str:
     """Copy the part of an incomplete tile; the rest of the memory beside is 0, or a positive scale."""
     size = port.dtype.itemsize
-    height = max(shape.rows, 1) if port.kind is Kind.ELEMENT else 1
-    rows = "%nr" if port.kind is Kind.ELEMENT else "1"
     tag = f"{i}.{'out' if is_output else 'in'}"
-    step = f"  %b{tag} = mul i64 %nc, {size}\n  %w{tag} = mul i64 {_stride(port)}, {size}\n"
-    beside, tensor = f"ptr %s{i}, i64 {shape.lanes * size}", f"ptr %d{i}, i64 %w{tag}"
+    count = f"  %n{tag} = add i64 %nc, 0"
+    if port.kind is Kind.TILE and shape.pieces > 1:
+        count = f"  %n{tag}.up = add i64 %nc, {shape.lanes - 1}\n  %n{tag} = udiv i64 %n{tag}.up, {shape.lanes}"
+    step = f"{count}\n  %b{tag} = mul i64 %n{tag}, {size}\n  %w{tag} = mul i64 {_stride(port, shape)}, {size}\n"
+    beside, tensor = f"ptr %s{i}, i64 {shape.width * size}", f"ptr %d{i}, i64 %w{tag}"
     if is_output:
-        return f"{step}  call void @move({tensor}, {beside}, i64 {rows}, i64 %b{tag})"
+        return f"{step}  call void @move({tensor}, {beside}, i64 1, i64 %b{tag})"
     # A scale that is missing must not make NaN of a zero that is: this byte makes a positive number in every dtype.
     fill = 0x3F if port.kind is Kind.COLUMN else 0
-    clear = f"  call void @llvm.memset.p0.i64(ptr %s{i}, i8 {fill}, i64 {height * shape.lanes * size}, i1 false)"
-    return f"{step}{clear}\n  call void @move({beside}, {tensor}, i64 {rows}, i64 %b{tag})" if is_input else clear
+    clear = f"  call void @llvm.memset.p0.i64(ptr %s{i}, i8 {fill}, i64 {shape.width * size}, i1 false)"
+    return f"{step}{clear}\n  call void @move({beside}, {tensor}, i64 1, i64 %b{tag})" if is_input else clear
 
 
 def _addresses(writer: Writer, i: int, port: Port, shape: TileShape) -> list[str]:
     if not _is_wide(port, shape):
         return [f"%d{i}"]
-    rows = shape.rows if port.kind is Kind.ELEMENT and shape.rows else 1
+    rows = max(shape.rows, shape.pieces) if port.kind is Kind.ELEMENT else 1
     found = []
     for r in range(rows):
         offset = writer.new(f"mul i64 %t{i}, {r}")
@@ -285,10 +299,9 @@ def _addresses(writer: Writer, i: int, port: Port, shape: TileShape) -> list[str
 
 def _load(writer: Writer, i: int, port: Port, shape: TileShape) -> Lanes:
     part = shape.of(port.kind)
-    kind = vector_type(port.dtype, part[-1])
-    registers = tuple(
-        writer.new(f"load {kind}, ptr {at}, align {port.dtype.itemsize}") for at in _addresses(writer, i, port, shape)
-    )
+    addresses = _addresses(writer, i, port, shape)
+    kind = Lanes(dtype=port.dtype, shape=part, registers=()).type
+    registers = tuple(writer.new(f"load {kind}, ptr {at}, align {port.dtype.itemsize}") for at in addresses)
     return Lanes(dtype=port.dtype, shape=part, registers=registers)
 
 

@@ -35,6 +35,8 @@ def vector_type(dtype: torch.dtype, lanes: int) -> str:
 class Lanes:
     """A tensor in registers: its last dimension lies in a vector, and there are as many as the others have places.
 
+    Of a tensor [n, 1], what belongs to the rows of another, the first dimension lies in a vector.
+
     Attributes:
         dtype: of the elements.
         shape: of the tensor.
@@ -48,12 +50,23 @@ class Lanes:
     @property
     def width(self) -> int:
         """How many elements are in a register."""
-        return self.shape[-1] if self.shape else 1
+        return _layout(self.shape)[0]
 
     @property
     def type(self) -> str:
         """LLVM's type of a register."""
         return vector_type(self.dtype, self.width)
+
+
+def _layout(shape: tuple[int, ...]) -> tuple[int, int]:
+    """How many elements a register has, and how many registers there are."""
+    if _is_column(shape):
+        return shape[0], 1
+    return (shape[-1], math.prod(shape[:-1])) if shape else (1, 1)
+
+
+def _is_column(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 and shape[1] == 1 and shape[0] > 1
 
 
 class Writer:
@@ -103,8 +116,7 @@ class Writer:
             given = given.to(dtype).item()
         if not isinstance(given, Lanes):
             assert isinstance(given, bool | int | float)
-            width = shape[-1] if shape else 1
-            count = math.prod(shape[:-1])
+            width, count = _layout(shape)
             return Lanes(dtype=dtype, shape=shape, registers=(_constant(given, dtype, width),) * count)
         return self._spread(self.convert(given, dtype), shape)
 
@@ -139,10 +151,15 @@ class Writer:
     def _spread(self, x: Lanes, shape: tuple[int, ...]) -> Lanes:
         if x.shape == shape:
             return x
-        width = shape[-1] if shape else 1
+        width, _ = _layout(shape)
         registers = x.registers
+        if _is_column(x.shape):
+            spread = tuple(self._splat(registers[0], x, width, at=row) for row in range(shape[0]))
+            return Lanes(dtype=x.dtype, shape=shape, registers=spread)
         if x.width != width:
             registers = tuple(self._splat(register, x, width) for register in registers)
+        if _is_column(shape):
+            return Lanes(dtype=x.dtype, shape=shape, registers=registers)
         # Which register is repeated where: leading dimensions of extent 1 are.
         lead = (1,) * (len(shape) - len(x.shape)) + x.shape[:-1] if shape else ()
         lead = lead[: len(shape) - 1]
@@ -154,8 +171,12 @@ class Writer:
             chosen.append(registers[at])
         return Lanes(dtype=x.dtype, shape=shape, registers=tuple(chosen))
 
-    def _splat(self, register: str, x: Lanes, width: int) -> str:
+    def _splat(self, register: str, x: Lanes, width: int, *, at: int = 0) -> str:
+        """Repeat one element of a register."""
         wide = vector_type(x.dtype, width)
+        if x.width > 1:
+            mask = f"<{width} x i32> splat (i32 {at})"
+            return self.new(f"shufflevector {x.type} {register}, {x.type} poison, {mask}")
         first = self.new(f"insertelement {wide} poison, {x.type} {register}, i32 0")
         return self.new(f"shufflevector {wide} {first}, {wide} poison, <{width} x i32> zeroinitializer")
 
@@ -361,7 +382,7 @@ def _view(writer: Writer, args: list[object], step: Step) -> Lanes:
     (x, *_) = args
     assert isinstance(x, Lanes)
     out = step.out
-    if math.prod(out.shape[:-1]) != len(x.registers) or (out.shape[-1] if out.shape else 1) != x.width:
+    if _layout(out.shape) != (x.width, len(x.registers)):
         raise UnsupportedError(f"a tile must not be viewed as {out.shape}, from {x.shape}")
     return Lanes(dtype=x.dtype, shape=out.shape, registers=x.registers)
 
@@ -391,10 +412,14 @@ def _reduce(name: str) -> _Lower:
         dims = [dims] if isinstance(dims, int) else list(dims)  # type: ignore[call-overload]  # a list of dimensions
         dims = sorted(d % len(x.shape) for d in dims) if x.shape else []
         registers = list(x.registers)
-        if 0 in dims and len(x.shape) > 1:
+        if _is_column(x.shape) and dims == [1]:
+            return Lanes(dtype=step.out.dtype, shape=step.out.shape, registers=x.registers)
+        if dims == [1] and x.shape[0] > 1:
+            return Lanes(dtype=step.out.dtype, shape=step.out.shape, registers=(_across(writer, x, name),))
+        if 0 in dims and len(x.shape) > 1 and not _is_column(x.shape):
             assert len(x.shape) == 2
             registers = [_tree(writer, registers, x.type, name)]
-        if len(x.shape) - 1 in dims and x.width > 1:
+        if x.width > 1 and (len(x.shape) - 1 in dims or _is_column(x.shape)):
             function = "smax" if name == "smax" else "or"
             kind = element_type(x.dtype)
             registers = [
@@ -404,6 +429,37 @@ def _reduce(name: str) -> _Lower:
         return Lanes(dtype=step.out.dtype, shape=step.out.shape, registers=tuple(registers))
 
     return lower
+
+
+def _across(writer: Writer, x: Lanes, name: str) -> str:
+    """Reduce every register to one element of the register that is returned."""
+    rows, width = x.shape
+    assert width % rows == 0
+    registers = list(x.registers)
+    while width > rows:
+        width //= 2
+        halves = (range(width), range(width, 2 * width))
+        registers = [_fold(writer, (r, r), halves, name, vector_type(x.dtype, 2 * width)) for r in registers]
+    # Two registers become one, a half for each.
+    places = (range(0, 2 * width, 2), range(1, 2 * width, 2))
+    while len(registers) > 1:
+        pairs = zip(registers[::2], registers[1::2], strict=True)
+        registers = [_fold(writer, pair, places, name, vector_type(x.dtype, width)) for pair in pairs]
+    return registers[0]
+
+
+def _fold(writer: Writer, pair: tuple[str, str], places: tuple[range, range], name: str, kind: str) -> str:
+    """Combine two choices from the elements of two registers."""
+    first, second = pair
+    count = len(places[0])
+    a, b = (
+        writer.new(
+            f"shufflevector {kind} {first}, {kind} {second}, "
+            f"<{count} x i32> <{', '.join(f'i32 {at}' for at in chosen)}>"
+        )
+        for chosen in places
+    )
+    return _combine(writer, a, b, f"<{count} x {kind.rsplit(' ', 1)[1]}", name)
 
 
 def _tree(writer: Writer, registers: list[str], kind: str, name: str) -> str:

@@ -8,6 +8,12 @@ import torch
 __all__ = ["Kind", "Port", "TileShape"]
 
 
+# Elements of a row that one thread takes at least, where rows are longer.
+_SEGMENT = 1 << 14
+# Of rows that are copied: more than a few lines of the cache in one go, and the copies fit the second cache.
+_PANEL = 256
+
+
 class Kind(Enum):
     """Which part of a tensor belongs to a tile."""
 
@@ -38,21 +44,44 @@ class Port:
 
 @dataclass(frozen=True, kw_only=True)
 class TileShape:
-    """What one step of a kernel takes: `rows` by `lanes` elements of a tensor [matrices, length, inner].
+    """What one step of a kernel takes of a tensor [matrices, length, inner].
 
     Attributes:
         rows: along `length`; 0 where the tile is a piece of a row, and `length` is 1.
         lanes: along `inner`, which lie side by side.
+        pieces: of a row: so many times `lanes` elements, each with one element of what belongs to a tile. 1 for tiles
+            with rows.
     """
 
     rows: int
     lanes: int
+    pieces: int = 1
+
+    @property
+    def width(self) -> int:
+        """Elements of a row that a step takes."""
+        return self.lanes * self.pieces
+
+    @property
+    def segment(self) -> int:
+        """Elements of a row that a unit takes at most."""
+        return _PANEL if self.rows else max(_SEGMENT // self.width, 1) * self.width
+
+    def is_beside(self, kind: Kind) -> bool:
+        """Whether a unit copies its part of a tensor to memory beside, where rows are `segment` elements apart.
+
+        Rows that lie a large power of two apart push each other out of the caches.
+        """
+        return self.rows > 0 and kind is Kind.ELEMENT
 
     def of(self, kind: Kind) -> tuple[int, ...]:
         """Shape of the part of a tensor that belongs to a tile."""
+        lead = self.rows or self.pieces
         if kind is Kind.ELEMENT:
-            return (self.rows, self.lanes) if self.rows else (self.lanes,)
+            return (lead, self.lanes) if lead > 1 or self.rows else (self.lanes,)
         if kind is Kind.COLUMN:
             return (self.lanes,)
+        if kind is Kind.TILE and self.pieces > 1:
+            return (self.pieces, 1)
         # A tensor without dimensions would give way to others in PyTorch's choice of a dtype.
         return (1, self.lanes) if kind is Kind.TILE and self.rows else (1,)

@@ -25,7 +25,7 @@ _LANES = 32
 
 
 def pack(codes: Tensor, fmt: str | Format, *, layout: PackLayout, axis: int = -1) -> Tensor:
-    """Run `incref.ops.pack` in a kernel."""
+    """Run `incref.ops.pack` in a kernel; codes that do not lie side by side are copied first."""
     target = get_packed_format(fmt, layout)
     if codes.dtype is not code_dtype(target):
         raise TypeError(f"codes of {target.name} must be {code_dtype(target)}, got {codes.dtype}")
@@ -35,6 +35,9 @@ def pack(codes: Tensor, fmt: str | Format, *, layout: PackLayout, axis: int = -1
     words = word_dtype(facts)
     shape = (*codes.shape[:axis], facts.num_words(target.bits, codes.shape[axis]), *codes.shape[axis + 1 :])
     packed = torch.empty(shape, dtype=words)
+    codes = codes.contiguous()
+    if codes.storage_offset() % count:
+        codes = codes.clone()
     inner = codes.shape[axis + 1 :].numel()
     if inner == 1:
         body = partial(pack_along_tile, fmt=target, layout=facts, words=words)
@@ -62,7 +65,7 @@ def unpack(packed: Tensor, fmt: str | Format, *, layout: PackLayout, axis: int =
     count, _ = facts.unit(target.bits)
     codes = torch.empty((*packed.shape[:axis], length, *packed.shape[axis + 1 :]), dtype=code_dtype(target))
     body = partial(unpack_along_tile, fmt=target, layout=facts, codes=_INTEGERS[count])
-    run_elementwise(body, (packed.view(-1),), codes.view(-1).view(_INTEGERS[count]))
+    run_elementwise(body, (packed.contiguous().view(-1),), codes.view(-1).view(_INTEGERS[count]))
     return codes
 
 
@@ -72,14 +75,11 @@ def why_not_pack(codes: Tensor, fmt: str | Format, *, layout: PackLayout, axis: 
     reason = why_not_tensors({"codes": codes}) or _why_not_words(target, facts)
     if reason or codes.ndim == 0 or codes.numel() == 0:
         return reason or "it takes tensors with elements and dimensions"
-    if not codes.is_contiguous():
-        return "it takes contiguous codes"
     axis = require_dimension(codes, axis)
     count, _ = facts.unit(target.bits)
-    is_ragged = codes.shape[axis] % count != 0
-    if codes.shape[axis + 1 :].numel() > 1:
-        return f"it takes whole words, got {codes.shape[axis]} codes" if is_ragged and facts.offset else None
-    return _why_not_bytes(codes, codes.shape[axis], count)
+    # Rows of zeros that are missing are codes where nothing is added to them.
+    is_across = codes.shape[axis + 1 :].numel() > 1 and not facts.offset
+    return None if is_across else _why_not_length(codes.shape[axis], count)
 
 
 def why_not_unpack(packed: Tensor, fmt: str | Format, *, layout: PackLayout, axis: int = -1, length: int) -> str | None:
@@ -89,10 +89,9 @@ def why_not_unpack(packed: Tensor, fmt: str | Format, *, layout: PackLayout, axi
     if reason or packed.ndim == 0 or packed.numel() == 0:
         return reason or "it takes tensors with elements and dimensions"
     axis = require_dimension(packed, axis)
-    if not packed.is_contiguous() or packed.shape[axis + 1 :].numel() > 1:
-        return "it takes contiguous words along the last dimension"
-    count, _ = facts.unit(target.bits)
-    return f"it takes whole words of {count} codes, got {length} codes" if length % count else None
+    if packed.shape[axis + 1 :].numel() > 1:
+        return "it takes words along the last dimension"
+    return _why_not_length(length, facts.unit(target.bits)[0])
 
 
 def _why_not_words(fmt: ElementFormat, layout: WordLayout) -> str | None:
@@ -104,10 +103,8 @@ def _why_not_words(fmt: ElementFormat, layout: WordLayout) -> str | None:
     )
 
 
-def _why_not_bytes(codes: Tensor, length: int, count: int) -> str | None:
-    if length % count:
-        return f"it takes whole words of {count} codes, got {length} codes"
-    return f"it takes codes that begin at a multiple of {count} bytes" if codes.storage_offset() % count else None
+def _why_not_length(length: int, count: int) -> str | None:
+    return f"it takes whole words of {count} codes, got {length} codes" if length % count else None
 
 
 PACK = Kernel(fn=pack, why_not=why_not_pack)

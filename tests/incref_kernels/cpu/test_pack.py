@@ -41,7 +41,7 @@ def test_words_are_those_of_the_reference(fmt: str, layout: PackLayout, axis: in
 @pytest.mark.parametrize(("fmt", "layout"), CASES)
 def test_codes_come_back(fmt: str, layout: PackLayout) -> None:
     codes = codes_of(fmt, 5, 48)
-    words = pack(codes, fmt, layout=layout)
+    words = pack(codes, fmt, layout=layout).repeat_interleave(2, 0)[::2]
     assert torch.equal(unpack.on(BACKEND)(words, fmt, layout=layout, length=48), codes)
 
 
@@ -49,6 +49,14 @@ def test_rows_that_end_within_a_word_are_filled_up_with_zeros() -> None:
     codes = codes_of("int4", 13, 37)
     want = pack(codes, "int4", layout=PackLayout.INT32, axis=0)
     assert torch.equal(pack.on(BACKEND)(codes, "int4", layout=PackLayout.INT32, axis=0), want)
+
+
+def test_codes_may_lie_anywhere() -> None:
+    codes = codes_of("int4", 64, 33)
+    for one in (codes.mT, codes.view(-1)[1:2049].view(64, 32), codes[:, ::2][:, :16]):
+        for axis in (0, 1):
+            want = pack(one, "int4", layout=PackLayout.INT32, axis=axis)
+            assert torch.equal(pack.on(BACKEND)(one, "int4", layout=PackLayout.INT32, axis=axis), want)
 
 
 @pytest.mark.parametrize("axis", [0, 1])

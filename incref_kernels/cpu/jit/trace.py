@@ -133,10 +133,12 @@ def trace(
         UnsupportedError: if it changes a tensor in place, or decides by values.
     """
     recorder = _Recorder()
-    tensors = [torch.ones(shape, dtype=dtype) for dtype, shape in inputs]
-    values = tuple(recorder.add(tensor) for tensor in tensors)
-    with torch.no_grad(), recorder:
-        found = function(*tensors)
+    # In inference mode, and of tensors made there, PyTorch would not break operations down to those that are known.
+    with torch.inference_mode(mode=False), torch.no_grad():
+        tensors = [torch.ones(shape, dtype=dtype) for dtype, shape in inputs]
+        values = tuple(recorder.add(tensor) for tensor in tensors)
+        with recorder:
+            found = function(*tensors)
     results = found if isinstance(found, tuple) else (found,)
     return Program(
         inputs=values,

@@ -193,8 +193,11 @@ class _SearchingColumns(ColumnQuantizer):
 class _AffineColumns(_SearchingColumns):
     """Integers: `codes = clamp(round(w / scale) + zero_point)`; all of it exact in float32 but the quotient."""
 
-    def __init__(self, spec: QuantSpec, block: tuple[int, int], fmt: IntFormat, *, use_mse_search: bool) -> None:
+    def __init__(
+        self, spec: QuantSpec, block: tuple[int, int], fmt: IntFormat, device: torch.device, *, use_mse_search: bool
+    ) -> None:
         super().__init__(spec, block, use_mse_search=use_mse_search)
+        self._kernel = find_kernel(gptq_update.name, device.type)
         is_restricted = fmt.is_signed and spec.int_range is IntRange.RESTRICTED
         self._least, self._most = -fmt.max_code if is_restricted else fmt.min_code, fmt.max_code
         self._fmt, self._dtype = fmt, code_dtype(fmt)
@@ -213,15 +216,17 @@ class _AffineColumns(_SearchingColumns):
 
     def quantize_in_turn(self, columns: Tensor, upper: Tensor, scales: Scales) -> tuple[Tensor, Tensor, Tensor] | None:
         """Quantize columns by a kernel of a backend that is fast on their device."""
+        kernel = self._kernel
+        if kernel is None or columns.dtype is not torch.float32:
+            return None
         # It takes a divisor for each row, which decoded elements are multiplied with.
-        if not self._divides or scales.factor.shape != columns.shape[1:] or columns.dtype is not torch.float32:
+        if not self._divides or scales.factor.shape != columns.shape[1:]:
             return None
         if scales.factor is not scales.step and not torch.equal(scales.factor, scales.step):
             return None
         w, scale = columns.T, scales.step.view(-1, 1)
         zero = None if scales.offset is None else scales.offset.to(torch.int32).view(-1, 1)
-        kernel = find_kernel(gptq_update.name, columns.device.type)
-        if kernel is None or kernel.why_not(w, upper, scale, self._fmt, zero) is not None:
+        if kernel.why_not(w, upper, scale, self._fmt, zero) is not None:
             return None
         try:
             found = kernel.fn(w, upper, scale, self._fmt, zero, int_range=self.spec.int_range)
@@ -344,5 +349,5 @@ def column_quantizer(weight: Tensor, spec: QuantSpec, *, use_mse_search: bool = 
     if isinstance(fmt, IntFormat):
         if spec.rounding is not Rounding.NEAREST_EVEN:
             raise UnsupportedError(f"columns of integers are rounded to nearest even, got {spec.rounding}")
-        return _AffineColumns(spec, block, fmt, use_mse_search=use_mse_search)
+        return _AffineColumns(spec, block, fmt, weight.device, use_mse_search=use_mse_search)
     return _FloatColumns(spec, block, weight.device, use_mse_search=use_mse_search)

@@ -202,8 +202,8 @@ class _Run:
                 self._codes.append(codes)
                 values[j] = value
                 error = torch.sub(column, value, out=errors[j]).div_(pivots[j])
-                if j + 1 < high:
-                    current[j + 1 : high].addr_(inverse[j, j + 1 : high], error, alpha=-1)
+                # Two roundings, as `gptq_update` has, whether there is a kernel of it or not.
+                current[j + 1 : high].sub_(torch.outer(inverse[j, j + 1 : high], error))
             if high < size:
                 current[high:].addmm_(inverse[low:high, high:].T, errors[low:high], alpha=-1)
         self._w[start : start + size].sub_(values)

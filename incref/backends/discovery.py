@@ -46,13 +46,8 @@ def backends_for(device_type: str) -> list[Backend]:
 
 def find_kernel(op: str, device_type: str) -> Kernel | None:
     """The kernel for an operation of the first backend that can run here, is fast on such devices and has one."""
-    found = (backend.kernels.get(op) for backend in _fast_backends(device_type))
+    found = (backend.kernels.get(op) for backend in backends_for(device_type))
     return next((kernel for kernel in found if kernel is not None), None)
-
-
-@cache
-def _fast_backends(device_type: str) -> list[Backend]:
-    return backends_for(device_type)
 
 
 def _names() -> list[str]:

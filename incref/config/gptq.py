@@ -58,7 +58,7 @@ class GPTQConfig(BaseConfig):
         scale_dtype: what scales are rounded to before codes are chosen: "float16" or "bfloat16" for checkpoints that
             hold them so; "float32" leaves them as they are.
         refine_sweeps: how often coordinate descent visits every column again, once codes are found: one sweep takes
-            about the time of GPTQ itself, and the error that calibration data sees falls.
+            two to three times the time of GPTQ itself, and the error that calibration data sees falls.
 
     Raises:
         TypeError: for a field of the wrong type, or one that there isn't.

@@ -125,7 +125,7 @@ def test_refuses_what_it_cannot_do() -> None:
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_columns_in_turn_are_those_of_gptq_update(symmetric: bool) -> None:
     if find_kernel("gptq_update", "cpu") is None:
-        pytest.skip("no backend has it")
+        pytest.skip("no installed backend has gptq_update")
     w = torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
     upper = torch.randn(8, 8, generator=torch.Generator().manual_seed(1)).triu() + 3 * torch.eye(8)
     fmt = "int4" if symmetric else "uint4"

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from incref.algorithms import columns
 from incref.algorithms.gptq import gptq
 from incref.algorithms.gptq_reference import gptq_reference
 from incref.algorithms.rtn import rtn
+from incref.backends.discovery import find_kernel
 from incref.config.method import GPTQ, ColumnOrder, DeadColumns, GroupScales
 from incref.errors import UnsupportedError
 from incref.formats import FORMATS, SymmetricScale
@@ -77,6 +79,19 @@ def test_equals_the_equations_of_the_paper(spec: QuantSpec, method: GPTQ) -> Non
     quick = gptq(w, h, spec, method).qweight
     assert float((quick.codes != result.qweight.codes).sum()) <= 1
     assert output_error(w, want, h) < output_error(w, rtn(w, spec).dequantize(), h)
+
+
+@pytest.mark.skipif(find_kernel("gptq_update", "cpu") is None, reason="no installed backend has gptq_update")
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("name", ["int4_g32", "uint4_g20", "int2_per_row", "uint3_along_0"])
+def test_kernels_change_no_bit(name: str, method: GPTQ, monkeypatch: pytest.MonkeyPatch) -> None:
+    w, h = data()
+    fast = gptq(w, h, SPECS[name], method)
+    monkeypatch.setattr(columns, "find_kernel", lambda *_: None)
+    plain = gptq(w, h, SPECS[name], method)
+    assert torch.equal(fast.qweight.codes, plain.qweight.codes)
+    assert torch.equal(fast.qweight.scale, plain.qweight.scale)
+    assert fast.loss == plain.loss
 
 
 @pytest.mark.parametrize("sweeps", [0, 2])

@@ -7,7 +7,7 @@ from torch import Tensor
 from benchmarks.triton_native.language import product_kernels as kernels
 from benchmarks.triton_native.language.row import Launch, Row
 from benchmarks.triton_native.language.values import BITS8, DTYPES, array, differ, empty, integers
-from incref.ops import decode
+from incref.ops import decode, encode
 
 __all__ = ["ROWS"]
 
@@ -64,7 +64,7 @@ def _scales(kind: str, seed: int) -> tuple[Tensor, Tensor, int]:
     values = torch.exp2(powers.double())
     if kind == "e8m0":
         return (powers + 127).to(torch.uint8), values, group
-    return values.to(torch.float32).to(torch.float8_e4m3fn), values, group
+    return encode(values, "e4m3fn").view(torch.float8_e4m3fn), values, group
 
 
 def _dot_scaled(left: str, right: str, kind: str, *, title: str) -> Row:

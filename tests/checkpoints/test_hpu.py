@@ -11,18 +11,7 @@ from incref.errors import CheckpointError
 from incref.formats.layouts import PackLayout
 from incref.qtensor.qtensor import QTensor
 
-from .weights import draw_weight
-
-
-def convert_from_uint4(words: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
-    """What the operator computes, a nibble at a time: the difference with its sign, times the scale, [K, N]."""
-    group = words.shape[0] // scales.shape[0]
-    rows = []
-    for k, row in enumerate(words.tolist()):
-        codes = [(word >> (4 * j)) & 15 for word in row for j in range(8)]
-        zero = [(word >> (4 * j)) & 15 for word in zeros[k // group].tolist() for j in range(8)]
-        rows.append((torch.tensor(codes) - torch.tensor(zero)) * scales[k // group])
-    return torch.stack(rows)
+from .weights import convert_from_uint4, draw_weight
 
 
 @pytest.mark.parametrize("symmetric", [True, False])

@@ -41,3 +41,14 @@ def stream(words: Tensor, bits: int, count: int) -> list[int]:
     """The codes of a stream of bits in words of 32, by an integer of as many bits as it takes."""
     number = sum((word % (1 << 32)) << (32 * i) for i, word in enumerate(words.tolist()))
     return [(number >> (bits * i)) % (1 << bits) for i in range(count)]
+
+
+def convert_from_uint4(words: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
+    """What Gaudi's operator computes, a nibble at a time: the difference with its sign, times the scale, [K, N]."""
+    group = words.shape[0] // scales.shape[0]
+    rows = []
+    for k, row in enumerate(words.tolist()):
+        codes = [(word >> (4 * j)) & 15 for word in row for j in range(8)]
+        zero = [(word >> (4 * j)) & 15 for word in zeros[k // group].tolist() for j in range(8)]
+        rows.append((torch.tensor(codes) - torch.tensor(zero)) * scales[k // group])
+    return torch.stack(rows)

@@ -1,4 +1,4 @@
-"""`compute_scale`: a look through all blocks by kernels, then the reference on what they found."""
+"""`compute_scale` in a kernel where a tile holds a block; else magnitudes by kernels, then scales by the reference."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,10 +16,12 @@ from incref.numerics.scales import float_scale
 from incref.ops.compute_scale import scale_of_amax
 from incref.ops.encode import get_element_format
 from incref_kernels.blocks import Blocks, blocks_of
+from incref_kernels.cpu.found import empty_scales, fits_tile, run_found
 from incref_kernels.cpu.jit.kernel import Matrices, TileKernel
 from incref_kernels.cpu.jit.ports import Kind, Port, TileShape
 from incref_kernels.cpu.launch import element, why_not_tensors
 from incref_kernels.cpu.scaled import matrices_of, why_not_blocks
+from incref_kernels.cpu.tiles.found import Finding, find_scale_tile
 
 __all__ = ["KERNEL", "compute_scale", "tensor_scale"]
 
@@ -42,6 +44,11 @@ def compute_scale(
     """Run `incref.ops.compute_scale` with kernels; a tensor that is not contiguous is read as the reference does."""
     target = get_element_format(fmt)
     float_format_of(x.dtype)
+    if fits_tile(granularity, x):
+        find = Finding(fmt=target, rule=rule, symmetric=symmetric, symmetric_scale=symmetric_scale)
+        scales = empty_scales(x, granularity, find)
+        run_found(partial(find_scale_tile, find=find), granularity, [x], scales=scales)
+        return scales[0] if symmetric else (scales[0], scales[1])
     return scale_of_amax(
         lambda select: _amax(x, granularity, select).view(granularity.scale_shape(x.shape)),
         target,

@@ -27,18 +27,18 @@ def dequantize_mx(
     tensor_scale: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Run `incref.ops.dequantize_mx` in a kernel; tensors that are not contiguous are copied first."""
+    """Run `incref.ops.dequantize_mx` in a kernel; tensors that are not contiguous are copied piece by piece."""
     source = get_block_format(fmt)
     require_axis(codes, axis)
     float_format_of(dtype)
     axis = axis % codes.ndim
     require_blocks(codes, scale, source, axis, tensor_scale)
     values = torch.empty(codes.shape, dtype=dtype)
-    inputs = [(Kind.ELEMENT, codes.contiguous()), (Kind.TILE, scale.contiguous())]
+    inputs = [(Kind.ELEMENT, codes), (Kind.TILE, scale)]
     if tensor_scale is not None:
         inputs.append((Kind.WHOLE, tensor_scale.contiguous()))
     body = partial(dequantize_tile, fmt=source, dtype=dtype)
-    run_blocks(body, source, axis, inputs, [(Kind.ELEMENT, values)])
+    run_blocks(body, source.block_size, axis, inputs, [(Kind.ELEMENT, values)])
     return values
 
 

@@ -11,10 +11,12 @@ from incref.numerics.rounding import require_random_bits
 from incref.ops.quantize_float import get_float_format
 from incref.ops.result import require_out
 from incref_kernels.cpu.compute_scale import compute_scale
+from incref_kernels.cpu.found import fits_tile, run_found
 from incref_kernels.cpu.launch import raise_if_lost
 from incref_kernels.cpu.quantize_float import KERNEL as QUANTIZE
 from incref_kernels.cpu.quantize_float import float_encoding
 from incref_kernels.cpu.scaled import run_scaled
+from incref_kernels.cpu.tiles.found import Finding, fake_quantize_found_tile
 from incref_kernels.cpu.tiles.scaled import fake_quantize_scaled_tile
 from incref_kernels.scales import float_scale
 
@@ -42,8 +44,12 @@ def fake_quantize_float(
     target = get_float_format(fmt)
     require_random_bits(x, rounding, random_bits)
     values = require_out(out, x)
-    scale = float_scale(compute_scale, x, target, scale, granularity, rule=rule)
     how = float_encoding(target, arithmetic=arithmetic, rounding=rounding, overflow=overflow, nan=nan)
+    if scale is None and fits_tile(granularity, x, random_bits, values):
+        found = partial(fake_quantize_found_tile, how=how, find=Finding(fmt=target, rule=rule))
+        raise_if_lost(run_found(found, granularity, [x, random_bits], values), target)
+        return values
+    scale = float_scale(compute_scale, x, target, scale, granularity, rule=rule)
     body = partial(fake_quantize_scaled_tile, how=how)
     raise_if_lost(run_scaled(body, x, (scale,), values, granularity, random_bits=random_bits), target)
     return values

@@ -1,11 +1,9 @@
 """`fake_quantize_mx` in one pass over memory; NVFP4 without a given tensor scale takes one more to find it."""
 
-import torch
 from torch import Tensor
 
 from incref.backends.backend import Kernel
 from incref.formats import BlockRule, Format, IntRange, NanRule, Overflow, Rounding, ScaleArithmetic, ScaleRule
-from incref.numerics.chunks import STRETCH_BYTES, chunk_slices
 from incref.numerics.encode import Encoding
 from incref.numerics.mx import BlockSpecials
 from incref.numerics.patterns import float_format_of
@@ -16,7 +14,7 @@ from incref_kernels.block_options import require_tensor_scale, scale_rule
 from incref_kernels.cpu.blocks import run_blocks
 from incref_kernels.cpu.compute_scale import tensor_scale as find_tensor_scale
 from incref_kernels.cpu.jit.ports import Kind
-from incref_kernels.cpu.launch import are_contiguous, raise_if_lost, why_not_tensors
+from incref_kernels.cpu.launch import raise_if_lost, why_not_tensors
 from incref_kernels.cpu.quantize_mx import block_tile
 from incref_kernels.cpu.tiles.blocks import fake_quantize_mx_tile, fake_quantize_nvfp4_tile
 
@@ -59,24 +57,12 @@ def fake_quantize_mx(
         specials=BlockSpecials(nan=nan_block, inf=inf_block),
     )
 
-    def run(x: Tensor, random_bits: Tensor | None, values: Tensor) -> bool:
-        inputs = [(Kind.ELEMENT, x)]
-        if whole is not None:
-            inputs.append((Kind.WHOLE, whole))
-        if random_bits is not None:
-            inputs.append((Kind.ELEMENT, random_bits))
-        return run_blocks(body, target, axis, inputs, [(Kind.ELEMENT, values)])
-
-    if are_contiguous([x, random_bits, values]):
-        lost = run(x, random_bits, values)
-    else:
-        lost = False
-        unit = tuple(target.block_size if d == axis else 1 for d in range(x.ndim))
-        for part in chunk_slices(x.shape, unit, max(x.itemsize, 4), limit=STRETCH_BYTES):
-            piece = x[part].contiguous()
-            made = torch.empty_like(piece)
-            lost |= run(piece, None if random_bits is None else random_bits[part].contiguous(), made)
-            values[part] = made
+    inputs = [(Kind.ELEMENT, x)]
+    if whole is not None:
+        inputs.append((Kind.WHOLE, whole))
+    if random_bits is not None:
+        inputs.append((Kind.ELEMENT, random_bits))
+    lost = run_blocks(body, target.block_size, axis, inputs, [(Kind.ELEMENT, values)])
     raise_if_lost(lost, target.element)
     return values
 

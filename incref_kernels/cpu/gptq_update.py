@@ -43,7 +43,7 @@ def gptq_update(
     require_zero_point(zero_point, w, granularity)
     how = affine_encoding(
         target,
-        zero_point,
+        has_zero_point=zero_point is not None,
         int_range=int_range,
         arithmetic=arithmetic,
         rounding=Rounding.NEAREST_EVEN,

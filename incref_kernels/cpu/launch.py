@@ -7,11 +7,12 @@ from torch import Tensor
 
 from incref.errors import NanError
 from incref.formats import CodebookFormat, ElementFormat
-from incref.numerics.chunks import STRETCH_BYTES, Slices, chunk_slices
+from incref.numerics.chunks import Slices, chunk_slices
 from incref_kernels.cpu.jit.ports import Kind, Port, TileShape
 
 __all__ = [
     "ELEMENTS",
+    "PIECE_BYTES",
     "WIDEST_CODE",
     "are_contiguous",
     "element",
@@ -24,6 +25,9 @@ __all__ = [
 
 ELEMENTS = TileShape(rows=0, lanes=32)
 """Of kernels that do the same to every element: enough for a processor to work on several vectors at once."""
+
+PIECE_BYTES = 1 << 22
+"""Of a piece of a tensor that is copied: far below the 64 MiB that a kernel may take, with all that is made of it."""
 
 WIDEST_CODE = 16
 """Codes that are kept in float32's integers, with room for a sign and a carry."""
@@ -41,7 +45,7 @@ def are_contiguous(tensors: Sequence[Tensor | None]) -> bool:
 
 def pieces(x: Tensor, unit: Sequence[int]) -> Iterator[Slices]:
     """Cover a tensor that can't be read where it lies with pieces that are copied one at a time."""
-    return chunk_slices(x.shape, unit, max(x.itemsize, 4), limit=STRETCH_BYTES)
+    return chunk_slices(x.shape, unit, max(x.itemsize, 4), limit=PIECE_BYTES)
 
 
 def why_not_tensors(tensors: Mapping[str, Tensor | None]) -> str | None:

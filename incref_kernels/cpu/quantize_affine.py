@@ -22,10 +22,12 @@ from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.rounding import require_random_bits
-from incref.ops.quantize_affine import get_int_format
+from incref.ops.quantize_affine import get_int_format, require_found_scale
 from incref_kernels.cpu.compute_scale import compute_scale
+from incref_kernels.cpu.found import empty_scales, fits_tile, run_found
 from incref_kernels.cpu.launch import raise_if_lost, why_not_tensors
 from incref_kernels.cpu.scaled import run_scaled, why_not_blocks
+from incref_kernels.cpu.tiles.found import Finding, quantize_found_tile
 from incref_kernels.cpu.tiles.scaled import ScaledEncoding, quantize_scaled_tile
 from incref_kernels.scales import affine_scale
 
@@ -51,6 +53,15 @@ def quantize_affine(
     """Run `incref.ops.quantize_affine` in kernels."""
     target = get_int_format(fmt)
     require_random_bits(x, rounding, random_bits)
+    encoding = partial(affine_encoding, target, int_range=int_range, arithmetic=arithmetic, rounding=rounding, nan=nan)
+    if scale is None and fits_tile(granularity, x, random_bits):
+        require_found_scale(zero_point, symmetric=symmetric, symmetric_scale=symmetric_scale, int_range=int_range)
+        find = Finding(fmt=target, rule=rule, symmetric=symmetric, symmetric_scale=symmetric_scale)
+        scales = empty_scales(x, granularity, find)
+        codes = torch.empty(x.shape, dtype=code_dtype(target))
+        found = partial(quantize_found_tile, how=encoding(has_zero_point=not symmetric), find=find)
+        raise_if_lost(run_found(found, granularity, [x, random_bits], codes, scales), target)
+        return (codes, scales[0]) if symmetric else (codes, scales[0], scales[1])
     scale, zero_point = affine_scale(
         compute_scale,
         x,
@@ -63,7 +74,7 @@ def quantize_affine(
         symmetric_scale=symmetric_scale,
         int_range=int_range,
     )
-    how = affine_encoding(target, zero_point, int_range=int_range, arithmetic=arithmetic, rounding=rounding, nan=nan)
+    how = encoding(has_zero_point=zero_point is not None)
     codes = torch.empty(x.shape, dtype=code_dtype(target))
     body = partial(quantize_scaled_tile, how=how)
     lost = run_scaled(body, x, (scale, zero_point), codes, granularity, random_bits=random_bits)
@@ -73,8 +84,8 @@ def quantize_affine(
 
 def affine_encoding(
     target: IntFormat,
-    zero_point: Tensor | None,
     *,
+    has_zero_point: bool,
     int_range: IntRange,
     arithmetic: ScaleArithmetic,
     rounding: Rounding,
@@ -82,10 +93,10 @@ def affine_encoding(
 ) -> ScaledEncoding:
     """How quotients become integers."""
     # With a zero point the rounded quotient may pass the range of the codes before the sum is limited to it.
-    wide = target if zero_point is None else FORMATS["int16"]
+    wide = FORMATS["int16"] if has_zero_point else target
     to = Encoding(fmt=wide, rounding=rounding, overflow=Overflow.SATURATE, nan=nan, int_range=int_range)  # type: ignore[arg-type]  # int16 is an element format
     return ScaledEncoding(
-        target=target, to=to, int_range=int_range, arithmetic=arithmetic, has_zero_point=zero_point is not None
+        target=target, to=to, int_range=int_range, arithmetic=arithmetic, has_zero_point=has_zero_point
     )
 
 

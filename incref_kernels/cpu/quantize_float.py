@@ -23,8 +23,10 @@ from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.rounding import require_random_bits
 from incref.ops.quantize_float import get_float_format
 from incref_kernels.cpu.compute_scale import compute_scale
+from incref_kernels.cpu.found import empty_scales, fits_tile, run_found
 from incref_kernels.cpu.launch import raise_if_lost, why_not_format, why_not_tensors
 from incref_kernels.cpu.scaled import run_scaled, why_not_blocks
+from incref_kernels.cpu.tiles.found import Finding, quantize_found_tile
 from incref_kernels.cpu.tiles.scaled import ScaledEncoding, quantize_scaled_tile
 from incref_kernels.scales import float_scale, why_not_quotient
 
@@ -48,9 +50,15 @@ def quantize_float(
     """Run `incref.ops.quantize_float` in kernels."""
     target = get_float_format(fmt)
     require_random_bits(x, rounding, random_bits)
-    scale = float_scale(compute_scale, x, target, scale, granularity, rule=rule)
     how = float_encoding(target, arithmetic=arithmetic, rounding=rounding, overflow=overflow, nan=nan)
     codes = torch.empty(x.shape, dtype=code_dtype(target))
+    if scale is None and fits_tile(granularity, x, random_bits):
+        find = Finding(fmt=target, rule=rule)
+        (scale,) = empty_scales(x, granularity, find)
+        found = partial(quantize_found_tile, how=how, find=find)
+        raise_if_lost(run_found(found, granularity, [x, random_bits], codes, [scale]), target)
+        return codes, scale
+    scale = float_scale(compute_scale, x, target, scale, granularity, rule=rule)
     lost = run_scaled(partial(quantize_scaled_tile, how=how), x, (scale,), codes, granularity, random_bits=random_bits)
     raise_if_lost(lost, target)
     return codes, scale

@@ -53,13 +53,12 @@ def quantize_mx(
     tensor_scale: Tensor | None = None,
     random_bits: Tensor | None = None,
 ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
-    """Run `incref.ops.quantize_mx` in a kernel; a tensor that is not contiguous is copied first."""
+    """Run `incref.ops.quantize_mx` in a kernel; a tensor that is not contiguous is copied piece by piece."""
     target = get_block_format(fmt)
     require_axis(x, axis)
     float_format_of(x.dtype)
     require_random_bits(x, rounding, random_bits)
     axis = axis % x.ndim
-    x = x.contiguous()
     rule = scale_rule(target, rule)
     whole = require_tensor_scale(x, target, tensor_scale, find_tensor_scale)
     to = Encoding(fmt=target.element, rounding=rounding, overflow=overflow, nan=nan, int_range=int_range)
@@ -74,8 +73,8 @@ def quantize_mx(
     if whole is not None:
         inputs.append((Kind.WHOLE, whole))
     if random_bits is not None:
-        inputs.append((Kind.ELEMENT, random_bits.contiguous()))
-    lost = run_blocks(body, target, axis, inputs, [(Kind.ELEMENT, codes), (Kind.TILE, scale)])
+        inputs.append((Kind.ELEMENT, random_bits))
+    lost = run_blocks(body, target.block_size, axis, inputs, [(Kind.ELEMENT, codes), (Kind.TILE, scale)])
     raise_if_lost(lost, target.element)
     return (codes, scale) if whole is None else (codes, scale, whole)
 

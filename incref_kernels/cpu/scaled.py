@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from incref.numerics.amax import block_parts
-from incref.numerics.chunks import STRETCH_BYTES
 from incref.numerics.granularity import Granularity
 from incref_kernels.blocks import Blocks, blocks_of
 from incref_kernels.cpu.jit.kernel import Matrices, TileKernel
 from incref_kernels.cpu.jit.ports import Kind, Port
-from incref_kernels.cpu.launch import ELEMENTS, are_contiguous, element
+from incref_kernels.cpu.launch import ELEMENTS, PIECE_BYTES, are_contiguous, element
 
 __all__ = ["run_scaled", "why_not_blocks"]
 
@@ -44,7 +43,7 @@ def run_scaled(
         return _run(body, x, given, out, granularity, random_bits=random_bits)
     lost = False
     extents = granularity.block_shape(x.shape)
-    for part, rows, inner in block_parts(tuple(x.shape), extents, max(x.itemsize, 4), limit=STRETCH_BYTES):
+    for part, rows, inner in block_parts(tuple(x.shape), extents, max(x.itemsize, 4), limit=PIECE_BYTES):
         piece = x[part].contiguous()
         made = torch.empty(piece.shape, dtype=out.dtype)
         random = None if random_bits is None else random_bits[part].contiguous()

@@ -143,6 +143,9 @@ class Writer:
                     else f"{zero} {x.type} {r}, {_constant(0, x.dtype, 1)}"
                 ),
             )
+        if x.dtype in _FLOATS and dtype is torch.int32:
+            # What an int32 has no number for is the processor's choice in PyTorch, and poison in a plain conversion.
+            return self._map(wanted, lambda r: self.new(_saturating(x, wanted, r)))
         name = _conversion(x.dtype, dtype)
         if name is None:
             return wanted
@@ -206,6 +209,11 @@ def _constant(value: float, dtype: torch.dtype, width: int) -> str:
     else:
         text = str(int(value))
     return text if width == 1 else f"splat ({element_type(dtype)} {text})"
+
+
+def _saturating(x: Lanes, wanted: Lanes, register: str) -> str:
+    kinds = [f"{f'v{x.width}' if x.width > 1 else ''}{kind}" for kind in ("i32", f"f{8 * x.dtype.itemsize}")]
+    return f"call {wanted.type} @llvm.fptosi.sat.{kinds[0]}.{kinds[1]}({x.type} {register})"
 
 
 def _conversion(source: torch.dtype, target: torch.dtype) -> str | None:

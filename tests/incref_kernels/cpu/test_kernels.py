@@ -8,7 +8,7 @@ from torch import Tensor
 
 from incref import ops
 from incref.errors import FlushDenormalError, NanError, UnsupportedError
-from incref.formats import NanRule, QuotientDtype, Rounding
+from incref.formats import NanRule, QuotientDtype, Rounding, ScaleRule
 from incref.numerics.granularity import PER_TOKEN, Granularity, per_block, per_channel, per_group
 from incref.ops.contract import Op
 from incref_kernels.cpu import BACKEND
@@ -61,7 +61,9 @@ def test_blocks_have_the_bits_of_the_reference(fmt: str, shape: tuple[int, ...],
     assert_same_bits(ops.dequantize_mx.on(BACKEND)(*parts[:2], fmt, axis=axis, tensor_scale=whole), back)
 
 
-@pytest.mark.parametrize("granularity", [PER_TOKEN, per_channel(1), per_group(7), per_block((3, 16))], ids=str)
+@pytest.mark.parametrize(
+    "granularity", [PER_TOKEN, per_channel(1), per_group(7), per_group(16), per_group(32), per_block((3, 16))], ids=str
+)
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_scaled_integers_have_the_bits_of_the_reference(granularity: Granularity, symmetric: bool) -> None:
     x = torch.randn(11, 50, generator=torch.Generator().manual_seed(1))
@@ -74,6 +76,18 @@ def test_scaled_integers_have_the_bits_of_the_reference(granularity: Granularity
     assert_same_bits(ops.dequantize_affine.on(BACKEND)(*want, granularity=granularity), back)
     fused = ops.fake_quantize_affine.on(BACKEND)(x, fmt, granularity=granularity, symmetric=symmetric)
     assert_same_bits(fused, back)
+
+
+@pytest.mark.parametrize("rule", [ScaleRule.DIVIDE, ScaleRule.RCEIL])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_scales_that_a_tile_finds_are_those_of_the_reference(rule: ScaleRule, dtype: torch.dtype) -> None:
+    x, groups = values(7, 3, 72).to(dtype), per_group(32)
+    want = ops.quantize_float(x, "e4m3fn", granularity=groups, rule=rule)
+    for got, one in zip(ops.quantize_float.on(BACKEND)(x, "e4m3fn", granularity=groups, rule=rule), want, strict=True):
+        assert_same_bits(got, one)
+    assert_same_bits(ops.compute_scale.on(BACKEND)(x, "e4m3fn", groups, rule=rule), want[1])
+    back = ops.fake_quantize_float(x, "e4m3fn", granularity=groups, rule=rule)
+    assert_same_bits(ops.fake_quantize_float.on(BACKEND)(x, "e4m3fn", granularity=groups, rule=rule), back)
 
 
 FUSED = [(ops.cast, "e5m2"), (ops.fake_quantize_mx, "mxfp8_e4m3"), (ops.fake_quantize_float, "e4m3fn")]

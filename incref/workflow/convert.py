@@ -170,7 +170,7 @@ def _convert(
         for name in list(replacer.left):
             replacer.replace(name)
     if lender is not None:
-        lender.keep()
+        lender.keep(model)
     replace_inputs(model, plan.inputs, amax)
     disable_fast_paths(model)
     give_save(model)

@@ -107,10 +107,13 @@ class Lender:
         finally:
             self.detach()
 
-    def keep(self) -> None:
-        """Give the model all values that it lacks, for good; they stay in the files until they are looked at."""
+    def keep(self, model: nn.Module) -> None:
+        """Give `model` all values that it lacks, for good; those of its own dtype stay in the files until looked at.
+
+        Layers that others have taken the place of get none.
+        """
         found: dict[Tensor, Tensor] = {}
-        for slot in self._slots:
+        for slot in self._slots_in(model):
             if slot.is_empty:
                 if slot.empty not in found:
                     found[slot.empty] = self._read(slot, copy=False)

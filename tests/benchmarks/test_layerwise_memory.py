@@ -6,9 +6,10 @@ import pytest
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-def test_one_block_is_in_memory_at_a_time() -> None:
+@pytest.mark.parametrize("option", ["--small", "--rtn"])
+def test_one_block_is_in_memory_at_a_time(option: str) -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.layerwise_memory", "--small"],  # this program
+        [sys.executable, "-m", "benchmarks.layerwise_memory", option],  # this program
         capture_output=True,
         text=True,
         check=False,

@@ -124,6 +124,14 @@ def test_only_one_block_has_values_at_a_time(files: Path) -> None:
     assert most == [1] * 9
 
 
+def test_layers_that_were_replaced_have_no_values(files: Path) -> None:
+    model = empty()
+    layers = [module for module in model.modules() if type(module) is nn.Linear and module is not model.lm_head]
+    convert(model, RTNConfig(group_size=8, model_path=str(files)))
+    assert len(layers) == 7
+    assert all(layer.weight.is_meta for layer in layers)
+
+
 def test_dtypes_are_those_of_the_model(files: Path) -> None:
     model = convert(empty().to(torch.bfloat16), RTNConfig(group_size=8, model_path=str(files)))
     want = convert(real().to(torch.bfloat16), RTNConfig(group_size=8))

@@ -63,7 +63,7 @@ class BaseConfig(ABC):
             if kind is not None and not is_described:
                 object.__setattr__(self, f.name, check_value(f.name, kind, value))
         if not (self.white_list is None or self.white_list == EVERYTHING):
-            if isinstance(self.white_list, str):
+            if isinstance(self.white_list, str) or not isinstance(self.white_list, Sequence):
                 raise ValueError(f'white_list must be "{EVERYTHING}", a list or None, got {self.white_list!r}')
             object.__setattr__(self, "white_list", tuple(as_rule(target) for target in self.white_list))
         if self.choices:

@@ -3,10 +3,10 @@
 from typing import Protocol
 
 from incref.config.weight_format import weight_format
-from incref.formats import BlockFormat, Format, IntFormat
+from incref.formats import BlockFormat, IntFormat
 from incref.qtensor.scale_spec import ScaleRun, ScaleSpec
 
-__all__ = ["DoubleQuant", "double_quant"]
+__all__ = ["DoubleQuant", "double_quant", "refuse_double_quant"]
 
 
 class DoubleQuant(Protocol):
@@ -33,19 +33,28 @@ class DoubleQuant(Protocol):
         """How many share a step."""
 
 
-def double_quant(config: DoubleQuant, fmt: Format, run: ScaleRun) -> ScaleSpec | None:
-    """Say how `config` quantizes the scales of weights in `fmt`; None if it doesn't.
+def double_quant(config: DoubleQuant, run: ScaleRun) -> ScaleSpec | None:
+    """Say how `config` quantizes scales; None if it doesn't.
 
     Raises:
-        ValueError: for a format that scales can't have, or a block format, whose scales are codes already.
+        ValueError: for a format that scales can't have, or a group that is not positive, whether they are used or not.
     """
+    use_sym, group_size = config.double_quant_use_sym, config.double_quant_group_size
+    fmt = weight_format(config.double_quant_dtype, config.double_quant_bits, use_sym=use_sym, prefix="double_quant_")
+    if not isinstance(fmt, IntFormat):
+        raise ValueError(f'double_quant_dtype must be "int" or "int1" to "int8", got {config.double_quant_dtype!r}')  # noqa: TRY004  # a value of the wrong kind
+    if group_size < 1:
+        raise ValueError(f"double_quant_group_size must be positive, got {group_size}")
     if not config.use_double_quant:
         return None
-    if isinstance(fmt, BlockFormat):
-        raise ValueError(f"scales of {fmt.name} are codes already; set use_double_quant=False")  # noqa: TRY004  # a value of the wrong kind
-    scale_fmt = weight_format(config.double_quant_dtype, config.double_quant_bits, use_sym=config.double_quant_use_sym)
-    if not isinstance(scale_fmt, IntFormat):
-        raise ValueError(f'double_quant_dtype must be "int" or "int1" to "int8", got {config.double_quant_dtype!r}')  # noqa: TRY004  # likewise
-    return ScaleSpec(
-        fmt=scale_fmt, symmetric=config.double_quant_use_sym, group_size=config.double_quant_group_size, run=run
-    )
+    return ScaleSpec(fmt=fmt, symmetric=use_sym, group_size=group_size, run=run)
+
+
+def refuse_double_quant(scales: ScaleSpec | None, fmt: BlockFormat) -> None:
+    """Check that the scales of a block format, which are codes already, are not quantized again.
+
+    Raises:
+        ValueError: if they are.
+    """
+    if scales is not None:
+        raise ValueError(f"scales of {fmt.name} are codes already; set use_double_quant=False")

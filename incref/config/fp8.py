@@ -111,7 +111,10 @@ class FP8Config(BaseConfig):
             lists = getattr(self, name)
             if not isinstance(lists, dict) or not set(lists) <= set(_KEYS):
                 raise ValueError(f'{name} is a dict with the keys "names" and "types", got {lists!r}')
-            object.__setattr__(self, name, {key: list(lists.get(key, ())) for key in _KEYS})
+            object.__setattr__(self, name, {key: _names(f"{name}[{key!r}]", lists.get(key, ())) for key in _KEYS})
+        for name in ("scale_params", "mod_dict"):
+            if not isinstance(getattr(self, name), dict):
+                raise TypeError(f"{name} must be a dict, got {getattr(self, name)!r}")
         super().__post_init__()
 
     @property
@@ -235,15 +238,18 @@ class FP8Config(BaseConfig):
         _one_of("mode", self.mode, _MODES)
         if self.observer not in _OBSERVERS:
             raise UnsupportedError(f"observer must be one of {', '.join(_OBSERVERS)}, got {self.observer!r}")
-        for name, value in (
-            ("mod_dict", self.mod_dict),
-            ("fake_quant", self.fake_quant),
-        ):
+        for name, value in (("mod_dict", self.mod_dict), ("fake_quant", self.fake_quant)):
             if value:
                 raise UnsupportedError(f"{name} is not there; leave it out, got {value!r}")
         for name, lists in (("blocklist", self.blocklist), ("allowlist", self.allowlist)):
             for pattern in lists["names"]:
                 _check_expression(name, pattern)
+
+
+def _names(name: str, given: object) -> list[str]:
+    if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):
+        raise ValueError(f"{name} is a list of strings, got {given!r}")
+    return list(given)
 
 
 def _check_expression(name: str, pattern: str) -> None:

@@ -7,7 +7,7 @@ from torch import nn
 from typing_extensions import Self
 
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
-from incref.config.double_quant import double_quant
+from incref.config.double_quant import double_quant, refuse_double_quant
 from incref.config.method import GPTQ, ColumnOrder, DeadColumns, GroupScales
 from incref.config.rules import LINEAR, Layer
 from incref.config.scheme import LayerScheme
@@ -139,22 +139,25 @@ class GPTQConfig(BaseConfig):
             raise UnsupportedError('GPTQ quantizes to one format; set fp8_aware=False, or dtype="fp8_e4m3fn"')
         if not 1 <= self.bits <= 8:
             raise ValueError(f"bits must be 1 to 8, got {self.bits}")
+        granularity = group_granularity(self.group_size)
+        scales = double_quant(self, ScaleRun.COLUMNS)
+        scale_dtype = scale_dtype_of(self.scale_dtype)
+        method = self._method()
         if self.dtype in SKIP:
             return None
         fmt = weight_format(self.dtype, self.bits, use_sym=self.use_sym)
-        scales = double_quant(self, fmt, ScaleRun.COLUMNS)
-        method = self._method()
         if isinstance(fmt, BlockFormat):
+            refuse_double_quant(scales, fmt)
             if self.use_mse_search:
                 raise ValueError(f"use_mse_search needs scales that are floats, and those of {fmt.name} are not")
-            return LayerScheme(weight=QuantSpec(fmt=fmt, scale_dtype=scale_dtype_of(self.scale_dtype)), method=method)
+            return LayerScheme(weight=QuantSpec(fmt=fmt, scale_dtype=scale_dtype), method=method)
         weight = QuantSpec(
             fmt=fmt,
-            granularity=group_granularity(self.group_size),
+            granularity=granularity,
             symmetric=self.use_sym,
             symmetric_scale=SymmetricScale.SPAN,
             scales=scales,
-            scale_dtype=scale_dtype_of(self.scale_dtype),
+            scale_dtype=scale_dtype,
         )
         return LayerScheme(weight=weight, method=method)
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 from typing_extensions import Self
 
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
-from incref.config.double_quant import double_quant
+from incref.config.double_quant import double_quant, refuse_double_quant
 from incref.config.method import RTN
 from incref.config.scheme import LayerScheme
 from incref.config.weight_format import SKIP, group_granularity, scale_dtype_of, weight_format
@@ -83,25 +83,27 @@ class RTNConfig(BaseConfig):
         self.require_one()
         if not 1 <= self.bits <= 8:
             raise ValueError(f"bits must be 1 to 8, got {self.bits}")
+        axis = self._axis()
+        granularity = group_granularity(self.group_size, axis)
+        scales = double_quant(self, ScaleRun.ROWS)
+        scale_dtype = scale_dtype_of(self.scale_dtype)
         if self.dtype in SKIP:
             return None
         fmt = weight_format(self.dtype, self.bits, use_sym=self.use_sym)
-        scales = double_quant(self, fmt, ScaleRun.ROWS)
         if isinstance(fmt, BlockFormat):
+            refuse_double_quant(scales, fmt)
             if self.use_mse_search:
                 raise ValueError(f"use_mse_search needs scales that are floats, and those of {fmt.name} are not")
-            return LayerScheme(
-                weight=QuantSpec(fmt=fmt, axis=self._axis(), scale_dtype=scale_dtype_of(self.scale_dtype))
-            )
+            return LayerScheme(weight=QuantSpec(fmt=fmt, axis=axis, scale_dtype=scale_dtype))
         if self.use_full_range and not (isinstance(fmt, IntFormat) and self.use_sym):
             raise ValueError(f"use_full_range needs symmetric integers, got {fmt.name} with use_sym={self.use_sym}")
         weight = QuantSpec(
             fmt=fmt,
-            granularity=group_granularity(self.group_size, self._axis()),
+            granularity=granularity,
             symmetric=self.use_sym,
             symmetric_scale=SymmetricScale.EXTREME if self.use_full_range else SymmetricScale.QMAX,
             scales=scales,
-            scale_dtype=scale_dtype_of(self.scale_dtype),
+            scale_dtype=scale_dtype,
         )
         return LayerScheme(weight=weight, method=RTN(use_mse_search=self.use_mse_search))
 

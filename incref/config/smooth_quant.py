@@ -69,6 +69,14 @@ class SmoothQuantConfig(Int8Fields):
     white_list: WhiteList = EVERYTHING
     act_percentile: float = 99.99
 
+    def __post_init__(self) -> None:
+        """Check every field."""
+        if isinstance(self.alpha, list):
+            if not self.alpha:
+                raise ValueError("alpha must have a value to choose, got an empty list")
+            object.__setattr__(self, "alpha", list(self.alpha))
+        super().__post_init__()
+
     @property
     def choices(self) -> Choices:
         """The fields that hold a list of values, `alpha` too."""
@@ -91,15 +99,15 @@ class SmoothQuantConfig(Int8Fields):
     def _smoothing(self) -> Smoothing:
         given: dict[str, object] = {name: getattr(self, name) for name in _AUTO_FIELDS}
         if self.auto_alpha_args is not None:
-            if not set(self.auto_alpha_args) <= set(given):
+            if not isinstance(self.auto_alpha_args, dict) or not set(self.auto_alpha_args) <= set(given):
                 raise ValueError(f"auto_alpha_args is a dict of {', '.join(given)}, got {self.auto_alpha_args!r}")
             given |= self.auto_alpha_args
         if given["do_blockwise"]:
             raise UnsupportedError("alpha is chosen by the output of each layer; set do_blockwise=False")
         least, most, step, preferred = (
-            _number(name, given[name]) for name in ("alpha_min", "alpha_max", "alpha_step", "init_alpha")
+            _share(name, given[name]) for name in ("alpha_min", "alpha_max", "alpha_step", "init_alpha")
         )
-        if step <= 0 or least > most:
+        if step == 0 or least > most:
             raise ValueError(f"alpha goes from alpha_min up to alpha_max, got {least} to {most} by {step}")
         criterion = str(given["shared_criterion"])
         one_of("shared_criterion", criterion, [one.value for one in SharedAlpha])
@@ -107,7 +115,7 @@ class SmoothQuantConfig(Int8Fields):
             steps = int((most - least) / step)
             alphas = tuple(float(least + n * step) for n in range(steps + 1))
         else:
-            alphas = (float(_number("alpha", self.alpha)),)
+            alphas = (float(_share("alpha", self.alpha)),)
         return Smoothing(
             alphas=alphas,
             preferred=float(preferred),
@@ -117,11 +125,13 @@ class SmoothQuantConfig(Int8Fields):
         )
 
 
-def _number(name: str, value: object) -> Decimal:
+def _share(name: str, value: object) -> Decimal:
     """The number as it was written: 0.1 is a tenth."""
     if isinstance(value, bool) or not isinstance(value, float | int):
         auto = ' or "auto"' if name == "alpha" else ""
         raise TypeError(f"{name} must be a number{auto}, got {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, got {value!r}")
     return Decimal(repr(value))
 
 

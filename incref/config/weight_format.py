@@ -18,13 +18,14 @@ _INT = re.compile(r"int(\d*)")
 _ALIASES = {"fp4": "float4_e2m1fn"}
 
 
-def weight_format(dtype: str, bits: int, *, use_sym: bool) -> Format:
+def weight_format(dtype: str, bits: int, *, use_sym: bool, prefix: str = "") -> Format:
     """Find the format that `dtype` names.
 
     Args:
         dtype: "int" with `bits`, "int1" to "int8", or a float or block format by name.
         bits: width of the codes where `dtype` is "int".
         use_sym: whether integers are symmetric, and so signed.
+        prefix: what the names of the fields begin with that hold these values; errors name them.
 
     Raises:
         ValueError: if there is no such format, or it can't be asymmetric.
@@ -33,13 +34,19 @@ def weight_format(dtype: str, bits: int, *, use_sym: bool) -> Format:
     if integer is not None:
         width = int(integer[1]) if integer[1] else bits
         if not 1 + use_sym <= width <= 8:
-            raise ValueError(f"integers have {1 + use_sym} to 8 bits if use_sym={use_sym}, got {width}")
+            field = f"{prefix}{'dtype' if integer[1] else 'bits'}"
+            raise ValueError(
+                f"{field}: integers have {1 + use_sym} to 8 bits if {prefix}use_sym={use_sym}, got {width}"
+            )
         return FORMATS[f"{'int' if use_sym else 'uint'}{width}"]
-    fmt = get_format(_ALIASES.get(dtype, dtype))
+    try:
+        fmt = get_format(_ALIASES.get(dtype, dtype))
+    except ValueError as error:
+        raise ValueError(f"{prefix}dtype: {error}") from None
     if isinstance(fmt, IntFormat) or (isinstance(fmt, FloatFormat) and fmt.bits > 8):
-        raise ValueError(f'dtype must be "int", "int1" to "int8", or a float or block format, got {dtype!r}')
+        raise ValueError(f'{prefix}dtype must be "int", "int1" to "int8", or a float or block format, got {dtype!r}')
     if not use_sym:
-        raise ValueError(f"only integers have zero points; {fmt.name} needs use_sym=True")
+        raise ValueError(f"only integers have zero points; {fmt.name} needs {prefix}use_sym=True")
     return fmt
 
 

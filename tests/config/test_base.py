@@ -79,8 +79,9 @@ def test_white_list() -> None:
         "block.up": "int8",
         "block.down": "int4",
     }
-    with pytest.raises(ValueError, match=r'white_list must be "\*", a list or None, got \'fc1\''):
-        RTNConfig(white_list="fc1")
+    for wrong in ("fc1", 3):
+        with pytest.raises(ValueError, match=rf'white_list must be "\*", a list or None, got {wrong!r}'):
+            RTNConfig(white_list=wrong)  # type: ignore[arg-type]  # that is the point
 
 
 def test_a_rule_must_match_something() -> None:

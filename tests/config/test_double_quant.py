@@ -50,13 +50,26 @@ def test_fields() -> None:
     [
         ({"dtype": "mxfp4"}, "scales of mxfp4 are codes already"),
         ({"double_quant_dtype": "nf4", "double_quant_use_sym": True}, 'double_quant_dtype must be "int"'),
-        ({"double_quant_bits": 9}, "1 to 8 bits"),
-        ({"double_quant_group_size": 0}, "group_size of 0"),
+        ({"double_quant_dtype": "foo"}, "double_quant_dtype: no format is called 'foo'"),
+        ({"double_quant_bits": 9}, "double_quant_bits: integers have 1 to 8 bits if double_quant_use_sym=False, got 9"),
+        ({"double_quant_dtype": "int9"}, "double_quant_dtype: integers have 1 to 8 bits"),
+        ({"double_quant_group_size": 0}, "double_quant_group_size must be positive, got 0"),
     ],
 )
 def test_contradictions(cls: type[BaseConfig], fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cls(use_double_quant=True, **fields)
+
+
+@pytest.mark.parametrize("cls", [RTNConfig, GPTQConfig])
+@pytest.mark.parametrize("unused", [{}, {"dtype": "fp32"}])
+def test_fields_are_checked_that_have_no_effect(cls: type[BaseConfig], unused: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="double_quant_bits: integers have 1 to 8 bits"):
+        cls(double_quant_bits=0, **unused)
+    with pytest.raises(ValueError, match="group_size must be positive"):
+        cls(group_size=0, **unused)
+    with pytest.raises(ValueError, match="scale_dtype must be one of"):
+        cls(scale_dtype="fp8", **unused)
 
 
 @pytest.mark.parametrize(

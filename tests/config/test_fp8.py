@@ -158,6 +158,8 @@ def test_convolutions_have_scales_of_channels_and_tensors() -> None:
         ({"hp_dtype": "bfloat16"}, "hp_dtype must be one of bf16"),
         ({"blocklist": {"name": []}}, 'the keys "names" and "types"'),
         ({"allowlist": {"names": ["("]}}, "allowlist names layers by regular expressions"),
+        ({"blocklist": {"names": "fc1"}}, r"blocklist\['names'\] is a list of strings, got 'fc1'"),
+        ({"blocklist": {"types": [nn.Linear]}}, r"blocklist\['types'\] is a list of strings, got \[<class"),
         ({"scale_params": {"input_scale": 1.0}}, "scale_params has the keys weight_scales, got 'input_scale'"),
         ({"scale_params": {"weight_scales": [1.0]}}, "are for methods that search the scales of weights"),
         ({"scale_method": {"nodes": {}}}, 'scale_method must have a "default"'),
@@ -166,6 +168,12 @@ def test_convolutions_have_scales_of_channels_and_tensors() -> None:
 def test_wrong_values(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FP8Config(**fields)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize("name", ["scale_params", "mod_dict"])
+def test_wrong_types(name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a dict, got 3"):
+        FP8Config(**{name: 3})  # type: ignore[arg-type]  # that is the point
 
 
 @pytest.mark.parametrize(

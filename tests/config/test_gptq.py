@@ -94,6 +94,7 @@ def test_float_layers() -> None:
         ({"group_scales": "original"}, '"block" or "current"'),
         ({"dead_columns": "drop"}, '"zero" or "keep"'),
         ({"dtype": "mxfp4", "use_mse_search": True}, "those of mxfp4 are not"),
+        ({"dtype": "fp32", "percdamp": -1.0}, "percdamp must be finite and not negative"),
         ({"dtype": "nf4", "use_sym": False}, "only integers have zero points"),
     ],
 )

@@ -154,10 +154,18 @@ def test_smooth_quant_refuses() -> None:
         SmoothQuantConfig(alpha=1.5)
     with pytest.raises(ValueError, match=r"alpha goes from alpha_min up to alpha_max, got 0\.5 to 0\.25 by 0\.1"):
         SmoothQuantConfig(alpha_min=0.5, alpha_max=0.25)
+    for name in ("alpha", "init_alpha", "alpha_min", "alpha_max", "alpha_step"):
+        for value in (-0.5, 1.5, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match=f"{name} must be from 0 to 1, got {value}"):
+                SmoothQuantConfig(**{name: value})  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(ValueError, match="alpha must have a value to choose, got an empty list"):
+        SmoothQuantConfig(alpha=[])
     with pytest.raises(ValueError, match="shared_criterion must be one of max, min, mean"):
         SmoothQuantConfig(shared_criterion="least")
     with pytest.raises(ValueError, match="auto_alpha_args is a dict of"):
         SmoothQuantConfig(auto_alpha_args={"alpha": 0.5})
+    with pytest.raises(ValueError, match=r"auto_alpha_args is a dict of .*, got 3"):
+        SmoothQuantConfig(auto_alpha_args=3)  # type: ignore[arg-type]  # that is the point
     with pytest.raises(UnsupportedError, match="set do_blockwise=False"):
         SmoothQuantConfig(do_blockwise=True)
 

@@ -98,10 +98,11 @@ class SmoothQuantConfig(Int8Fields):
 
     def _smoothing(self) -> Smoothing:
         given: dict[str, object] = {name: getattr(self, name) for name in _AUTO_FIELDS}
-        if self.auto_alpha_args is not None:
-            if not isinstance(self.auto_alpha_args, dict) or not set(self.auto_alpha_args) <= set(given):
-                raise ValueError(f"auto_alpha_args is a dict of {', '.join(given)}, got {self.auto_alpha_args!r}")
-            given |= self.auto_alpha_args
+        more: object = self.auto_alpha_args
+        if more is not None:
+            if not isinstance(more, dict) or not set(more) <= set(given):
+                raise ValueError(f"auto_alpha_args is a dict of {', '.join(given)}, got {more!r}")
+            given |= more
         if given["do_blockwise"]:
             raise UnsupportedError("alpha is chosen by the output of each layer; set do_blockwise=False")
         least, most, step, preferred = (

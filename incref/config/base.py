@@ -131,6 +131,13 @@ class BaseConfig(ABC):
         """What happens to the inputs of `module`, called `name`, under this configuration; None to leave it alone."""
         return None
 
+    def require_found(self, model: nn.Module) -> None:  # noqa: B027  # most of them name nothing else
+        """Check that `model` has all that the fields name beside `white_list` and local rules.
+
+        Raises:
+            ValueError: if it lacks something.
+        """
+
     @abstractmethod
     def scheme(self) -> LayerScheme | None:
         """What a layer becomes under this configuration; None to leave it alone.
@@ -255,6 +262,8 @@ class BaseConfig(ABC):
         listed = [] if isinstance(self.white_list, str) or self.white_list is None else list(self.white_list)
         rules: list[tuple[Rule, BaseConfig]] = [*((as_rule(target), self) for target in listed), *self.local_rules]
         inputs = find_inputs(model)
+        for config in (self, *(local for _, local in self.local_rules)):
+            config.require_found(model)
         require_matches([rule for rule, _ in rules], {**layers, **inputs})
         # Names are more particular than classes; among equals the later one wins.
         ranked = sorted(rules, key=lambda entry: isinstance(entry[0], NameRule))

@@ -1,5 +1,6 @@
 """`FP8Config`: weights and inputs in FP8."""
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,6 @@ from torch import nn
 from typing_extensions import Self
 
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
-from incref.config.decision import Plan
 from incref.config.fp8_described import ScaleMethods, read_scale_methods, with_choices
 from incref.config.fp8_methods import SCALE_METHODS, TARGETS, ScaleMethod, Sharing
 from incref.config.rules import LINEAR, Layer
@@ -33,8 +33,12 @@ NameLists = Mapping[str, list[str] | tuple[str, ...]]
 """Which layers: `{"names": [expression, ...], "types": [class name, ...]}`."""
 
 
+_EVERYTHING = ("Linear", "Conv1D", "Conv2d", "EmbeddingBag", "Matmul", "KVCache")
+"""The classes that are quantized if nothing else is said."""
+
+
 def _everything() -> NameLists:
-    return {"names": [], "types": ["Linear", "Conv1D", "Conv2d", "EmbeddingBag", "Matmul", "KVCache"]}
+    return {"names": [], "types": list(_EVERYTHING)}
 
 
 def _nothing() -> NameLists:
@@ -57,7 +61,8 @@ class FP8Config(BaseConfig):
         fp8_config: "E4M3" (that of the target) or "E5M2".
         hp_dtype: accepted and without effect: results have the dtype of the input.
         blocklist: layers that are left alone: expressions that are found in their names, and names of their classes.
-        allowlist: layers that are not; all, if both lists are empty. An `nn.Embedding` has to be listed.
+        allowlist: layers that are not; if both lists are empty, those of the default list. An `nn.Embedding` has to be
+            named, or its class. What the model has nothing of is a `ValueError`, here and in `blocklist`.
         mode: "AUTO": calls of the prepared model calibrate it. "MEASURE": likewise, and `convert` is not for it.
             "QUANTIZE": what was measured is read from the file. "NONE": no layer changes.
         scale_method: a name of `SCALE_METHODS`; or a dict of what scales are, for all layers and for some: see
@@ -175,19 +180,29 @@ class FP8Config(BaseConfig):
         """Make the search space that is tried when nothing else is asked for: both formats of FP8."""
         return cls(fp8_config=["E4M3", "E5M2"])  # type: ignore[arg-type]  # a list of what a field holds is a search space
 
-    def plan(self, model: nn.Module) -> Plan:
-        """Say what becomes of every layer of `model`, and why; nothing is changed.
+    def require_found(self, model: nn.Module) -> None:
+        """Check that `model` has the nodes of `scale_method`, and modules for every entry of the lists.
+
+        Classes of the default list need not be there.
 
         Raises:
-            ValueError: if a rule, or a node of `scale_method`, matches no layer.
-            LayerError: if a layer can't be quantized.
+            ValueError: if it lacks one.
         """
-        found = super().plan(model)
-        names = [one.name for one in found.decisions]
+        modules = {name: module for name, module in model.named_modules() if name}
+        layers = [name for name, module in modules.items() if isinstance(module, Layer | InputsOnly)]
         for node in self._methods().nodes:
-            if node not in names:
+            if node not in layers:
                 raise ValueError(f"a node of scale_method is the name of a layer, and there is no {node!r}")
-        return found
+        types = {*_EVERYTHING, *(type(module).__name__ for module in modules.values())}
+        for field_name, lists in (("blocklist", self.blocklist), ("allowlist", self.allowlist)):
+            for pattern in lists["names"]:
+                if not any(re.search(pattern, name) for name in modules):
+                    raise ValueError(f"{field_name}: {pattern!r} is found in no name of the model; leave it out")
+            for kind in lists["types"]:
+                if kind not in types:
+                    near = difflib.get_close_matches(kind, types, n=3)
+                    nearest = f"; nearest: {', '.join(near)}" if near else ""
+                    raise ValueError(f"{field_name}: no module of the model is of the class {kind!r}{nearest}")
 
     def _methods(self) -> ScaleMethods:
         given = self.scale_method
@@ -219,10 +234,12 @@ class FP8Config(BaseConfig):
         )
 
     def _is_chosen(self, name: str, kind: str) -> bool:
-        if kind in self.blocklist.get("types", ()) or _is_found(self.blocklist.get("names", ()), name):
+        if kind in self.blocklist["types"] or _is_found(self.blocklist["names"], name):
             return False
-        names, types = self.allowlist.get("names", ()), self.allowlist.get("types", ())
-        return not (names or types) or kind in types or _is_found(names, name)
+        names, types = self.allowlist["names"], self.allowlist["types"]
+        if not (names or types):
+            return kind in _EVERYTHING
+        return kind in types or _is_found(names, name)
 
     def _check(self) -> None:
         _one_of("fp8_config", self.fp8_config, ("E4M3", "E5M2"))

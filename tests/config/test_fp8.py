@@ -7,6 +7,7 @@ from torch import nn
 from incref.config.fp8 import FP8Config, get_default_fp8_config, get_default_fp8_config_set
 from incref.config.fp8_methods import SCALE_METHODS, TARGETS
 from incref.config.maxabs import MaxAbsScale, ScaleValue
+from incref.config.rtn import RTNConfig
 from incref.config.scheme import LayerScheme
 from incref.config.table import config_from_dict
 from incref.errors import UnsupportedError
@@ -139,6 +140,25 @@ def test_lists() -> None:
     assert list(FP8Config(allowlist={"names": ["bl.ck"], "types": []}).resolve(model)) == ["block.0"]
     assert list(FP8Config(allowlist={"names": [], "types": []}).resolve(model)) == ["conv", "fc1", "block.0", "lm_head"]
     assert FP8Config(mode="NONE").resolve(model) == {}
+
+
+def test_empty_lists_mean_the_default_ones() -> None:
+    model = nn.Sequential(nn.Embedding(8, 8), nn.EmbeddingBag(8, 8), nn.Linear(8, 8))
+    assert list(FP8Config(allowlist={}).resolve(model)) == list(FP8Config().resolve(model)) == ["1", "2"]
+    assert list(FP8Config(allowlist={"types": ["Embedding"]}).resolve(model)) == ["0"]
+
+
+@pytest.mark.parametrize("field", ["blocklist", "allowlist"])
+def test_what_a_list_names_is_there(field: str) -> None:
+    typo = FP8Config(**{field: {"names": ["fc2"]}})  # type: ignore[arg-type]  # given by name
+    with pytest.raises(ValueError, match=f"{field}: 'fc2' is found in no name of the model"):
+        typo.plan(Model())
+    with pytest.raises(ValueError, match=f"{field}: 'fc2' is found in no name of the model"):
+        RTNConfig().set_local("fc1", typo).plan(Model())
+    with pytest.raises(ValueError, match=f"{field}: no module of the model is of the class 'linear'; nearest: Linear"):
+        FP8Config(**{field: {"types": ["linear"]}}).plan(Model())  # type: ignore[arg-type]  # likewise
+    # What stays as it is may be named, and classes of the default list need not be there.
+    FP8Config(blocklist={"names": ["block.1"], "types": ["ReLU", "EmbeddingBag"]}).plan(Model())
 
 
 def test_convolutions_have_scales_of_channels_and_tensors() -> None:

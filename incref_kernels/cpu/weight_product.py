@@ -117,12 +117,17 @@ _Tiles = Iterator[tuple[slice, Tensor]]
 
 
 def _by_tiles(x: Tensor, tiles: _Tiles, columns: int, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    out = torch.empty(len(x), columns, dtype=dtype)
+    out = torch.empty(len(x), columns, dtype=x.dtype)
+    is_narrow = x.dtype is not torch.float32
     for rows, weight in tiles:
-        part = None if bias is None else bias[rows].to(x.dtype)
-        # A sum that is zero is +0.
-        out[:, rows] = F.linear(x, weight, part) + 0.0
-    return out
+        if is_narrow:
+            # Here the bias is added before the sum is rounded.
+            out[:, rows] = F.linear(x, weight, None if bias is None else bias[rows].to(x.dtype))
+        else:
+            # Where its columns of the result lie: it would take as long again to make a tensor and copy it there.
+            torch.mm(x, weight.T, out=out[:, rows])
+    # A sum that is zero is +0, whatever is added.
+    return out.add_(0.0 if bias is None or is_narrow else bias.to(x.dtype) + 0.0).to(dtype)
 
 
 def _stored_tiles(reading: StoredWeight, weight: Sequence[Tensor], rounded: torch.dtype, dtype: torch.dtype) -> _Tiles:

@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from incref.config.base import EVERYTHING, BaseConfig, WhiteList
 from incref.config.fp8_described import ScaleMethods, read_scale_methods, with_choices
+from incref.config.fp8_files import read_fields
 from incref.config.fp8_methods import SCALE_METHODS, TARGETS, ScaleMethod, Sharing
 from incref.config.rules import LINEAR, Layer
 from incref.config.scheme import InputScheme, LayerScheme
@@ -21,6 +22,7 @@ from incref.formats import FORMATS, FloatFormat, ScaleArithmetic
 from incref.nn.inputs_only import InputsOnly
 from incref.nn.kv_cache import KVCache
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN
+from incref.qtensor.format_json import Json
 from incref.qtensor.spec import QuantSpec
 
 __all__ = ["FP8Config", "get_default_fp8_config", "get_default_fp8_config_set"]
@@ -174,6 +176,17 @@ class FP8Config(BaseConfig):
             # A cache grows, so what is kept can't share a scale with what comes later.
             activation = replace(activation, granularity=PER_TOKEN)
         return InputScheme(activation=activation, input_scale=scheme.input_scale, is_static=scheme.is_static)
+
+    @classmethod
+    def from_dict(cls, described: dict[str, Json]) -> Self:
+        """Make a configuration of what `to_dict` gives, or of what files for Neural Compressor hold: see `read_fields`.
+
+        Raises:
+            TypeError: for a field that there isn't, or one of the wrong type.
+            ValueError: for a value that is not listed.
+            UnsupportedError: for what is not there.
+        """
+        return super().from_dict(read_fields(described))
 
     @classmethod
     def get_config_set_for_tuning(cls) -> Self:

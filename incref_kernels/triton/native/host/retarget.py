@@ -224,7 +224,7 @@ class _Writer:
             elif isinstance(lowering, WaveOperation):
                 assert inst.result is not None
                 result = inst.result
-                names = [builder.named(operand) for operand in inst.operands[: lowering.count]]
+                names = [builder.named(inst.operands[index]) for index in lowering.shown]
                 calls += [
                     WaveCall(function=f, operands=ops) for f, ops in lowering.prepare(builder, inst, names, result)
                 ]

@@ -22,7 +22,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(name="run_lanes")
 def fixture_run_lanes() -> Callable[..., Tensor]:
-    """Run LLVM IR of the GPU: each lane reads its `i32 %x`, the body computes `%y`, the lane writes it."""
+    """Run LLVM IR of the GPU: each lane reads its `i32 %x`, the body computes `%y`, the lane writes it.
+
+    With `words` of more than one `%y` is a vector of so many i32.
+    """
     return run_lanes
 
 
@@ -34,6 +37,7 @@ def run_lanes(
     declare: str = "",
     arch: str = "gfx942",
     shared: bool = False,
+    words: int = 1,
 ) -> Tensor:
     from incref_kernels.llvm import engine
     from incref_kernels.triton.native.compiled import CompiledKernel
@@ -43,6 +47,7 @@ def run_lanes(
     from incref_kernels.triton.native.llir.parse_module import parse_module
     from incref_kernels.triton.native.worker import Layout
 
+    kind = "i32" if words == 1 else f"<{words} x i32>"
     text = f"""
 @shared = external addrspace(3) global [0 x i8], align 16
 declare i32 @llvm.amdgcn.workitem.id.x()
@@ -52,8 +57,8 @@ define amdgpu_kernel void @kernel(ptr addrspace(1) %in, ptr addrspace(1) %out) {
   %in.at = getelementptr i32, ptr addrspace(1) %in, i32 %tid
   %x = load i32, ptr addrspace(1) %in.at
 {body}
-  %out.at = getelementptr i32, ptr addrspace(1) %out, i32 %tid
-  store i32 %y, ptr addrspace(1) %out.at
+  %out.at = getelementptr {kind}, ptr addrspace(1) %out, i32 %tid
+  store {kind} %y, ptr addrspace(1) %out.at, align 4
   ret void
 }}
 """
@@ -67,7 +72,7 @@ define amdgpu_kernel void @kernel(ptr addrspace(1) %in, ptr addrspace(1) %out) {
         loaded=engine.load(engine.build(host_module(host, waves=waves))),
     )
     given = torch.as_tensor(values, dtype=torch.int32)
-    result = torch.full((64 * waves,), -1, dtype=torch.int32)
+    result = torch.full((64 * waves * words,), -1, dtype=torch.int32)
     kernel.launch((1,), {"in": given, "out": result}, threads=1, seed=None)
     return result
 

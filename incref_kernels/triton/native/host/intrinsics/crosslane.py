@@ -187,7 +187,7 @@ def _push(
 
 
 CROSSLANE: dict[str, Exchange | WaveOperation] = {
-    "llvm.amdgcn.ds.permute": WaveOperation(count=2, prepare=_push),
+    "llvm.amdgcn.ds.permute": WaveOperation(shown=(0, 1), prepare=_push),
     "llvm.amdgcn.update.dpp": Exchange(show=_operand(1), read=_read_dpp),
     "llvm.amdgcn.ds.bpermute": Exchange(show=_operand(1), read=_read_bpermute),
     "llvm.amdgcn.readlane": Exchange(show=_operand(0), read=_read_lane, of_all=True),

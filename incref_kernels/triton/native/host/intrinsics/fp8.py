@@ -1,4 +1,4 @@
-"""Conversions of 8-bit floats, by a table of all 256 values.
+"""Conversions of narrow floats, by a table of all their values.
 
 Source: AMD Instinct MI300 ISA: V_CVT_F32_FP8, V_CVT_PK_F32_FP8 and their BF8 twins; `fnuz` formats before gfx950.
 """
@@ -11,7 +11,7 @@ from incref_kernels.triton.native.host.intrinsics.lowering import Simple, consta
 from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
 
-__all__ = ["decoders", "value_table"]
+__all__ = ["decoders", "table_of", "value_table"]
 
 
 def value_table(builder: LaneBuilder, kind: str, arch: str) -> str:
@@ -23,9 +23,15 @@ def value_table(builder: LaneBuilder, kind: str, arch: str) -> str:
     }[kind]
     fmt = FORMATS[format_name]
     assert isinstance(fmt, FloatFormat)
-    words = ", ".join(f"i32 {int.from_bytes(struct.pack('<f', value), 'little')}" for value in fmt.values)
-    name = f"@values.{format_name}"
-    return builder.helper(name, f"{name} = private unnamed_addr constant [256 x i32] [{words}]")
+    return table_of(builder, fmt)
+
+
+def table_of(builder: LaneBuilder, fmt: FloatFormat) -> str:
+    """Make the values of a format, by code, a constant of the module; its name."""
+    values = [struct.pack("<f", value) for value in fmt.values]
+    words = ", ".join(f"i32 {int.from_bytes(value, 'little')}" for value in values)
+    name = f"@values.{fmt.name}"
+    return builder.helper(name, f"{name} = private unnamed_addr constant [{len(values)} x i32] [{words}]")
 
 
 def _decoded(builder: LaneBuilder, table: str, word: str, shift: int) -> str:

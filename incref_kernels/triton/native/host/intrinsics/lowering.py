@@ -34,12 +34,12 @@ class WaveOperation:
     """A function computes the results of all lanes of a wave.
 
     Attributes:
-        count: how many operands, from the first on, the lanes show.
-        prepare: makes the functions part of the module; which to call, given the names of the operands and of the
+        shown: which operands the lanes show.
+        prepare: makes the functions part of the module; which to call, given the names of these operands and of the
             result. Calls that are the same for two operations are made once.
     """
 
-    count: int
+    shown: tuple[int, ...]
     prepare: Callable[[LaneBuilder, Instruction, Sequence[str], str], Sequence[tuple[str, tuple[str | int, ...]]]]
 
 

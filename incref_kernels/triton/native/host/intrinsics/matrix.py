@@ -8,6 +8,10 @@ N = 32 or 16, and G = 64 / N groups of lanes: lane l is in group g = l div N and
 The order of summation is not published. Here it is: acc = C; for k ascending: acc = fma(A[i, k], B[k, j], acc), rounded
 to nearest even in the type of D, subnormals kept. The products of 16-bit and 8-bit formats are exact in it. Integer
 products are summed exactly and added to C modulo 2**32.
+
+XF32 instructions take float32 and drop the lowest 13 bits of its mantissa, as gfx942 was seen to do (pull requests 9176
+of ROCm/rocm-libraries and 11783 of triton-lang/triton; the manual speaks of rounding too). A NaN of which only dropped
+bits were set becomes Inf.
 """
 
 import re
@@ -20,7 +24,7 @@ from incref_kernels.triton.native.host.intrinsics.lowering import WaveOperation,
 from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
 
-__all__ = ["Shape", "mfma", "parse_shape"]
+__all__ = ["PLACE_A", "PLACE_B", "Shape", "mfma", "parse_shape", "product"]
 
 _NAME = re.compile(r"llvm\.amdgcn\.mfma\.(f32|f64|i32)\.(\d+)x\d+x(\d+)\.?(.+)")
 
@@ -33,8 +37,9 @@ class Shape:
         n: rows of A and columns of B.
         k: columns of A and rows of B.
         result: `f32`, `f64` or `i32`.
-        left: type of A's elements (`f16`, `bf16`, `f32`, `f64`, `i8`, `fp8`, `bf8`).
+        left: type of A's elements (`f16`, `bf16`, `f32`, `xf32`, `f64`, `i8`, `fp8`, `bf8`), or the name of a format.
         right: type of B's elements.
+        is_scaled: whether the elements are scaled: then what is multiplied is held as double.
     """
 
     n: int
@@ -42,14 +47,21 @@ class Shape:
     result: str
     left: str
     right: str
+    is_scaled: bool = False
 
     @property
     def name(self) -> str:
         """A name for the function."""
-        return f"mfma.{self.result}.{self.n}x{self.n}x{self.k}.{self.left}.{self.right}"
+        kind = "mfma.scale" if self.is_scaled else "mfma"
+        return f"{kind}.{self.result}.{self.n}x{self.n}x{self.k}.{self.left}.{self.right}"
+
+    @property
+    def work(self) -> str:
+        """The type that products are made in."""
+        return "double" if self.result == "f64" or self.is_scaled else "float"
 
 
-_BITS = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64, "i8": 8, "fp8": 8, "bf8": 8}
+_BITS = {"f16": 16, "bf16": 16, "f32": 32, "xf32": 32, "f64": 64, "i8": 8, "fp8": 8, "bf8": 8}
 
 
 def parse_shape(callee: str, operand_bytes: int, result_elements: int) -> Shape:
@@ -64,7 +76,7 @@ def parse_shape(callee: str, operand_bytes: int, result_elements: int) -> Shape:
         UnsupportedError: for a name that isn't understood, or an instruction that multiplies several blocks.
     """
     match = _NAME.fullmatch(callee)
-    kind = match[4].removesuffix(".1k").replace("xf32", "f32") if match else ""
+    kind = match[4].removesuffix(".1k") if match else ""
     left, _, right = kind.partition(".")
     if match is None or left not in _BITS or (right or left) not in _BITS:
         raise UnsupportedError(f"the matrix instruction {callee} is not known")
@@ -90,10 +102,10 @@ def mfma(arch: str) -> WaveOperation:
             _unpacked(builder, shape, names[0], arch, is_left=True),
             _unpacked(builder, shape, names[1], arch, is_left=False),
         )
-        function = builder.helper(f"@{shape.name}", _product(shape))
+        function = builder.helper(f"@{shape.name}", product(shape))
         return [left, right, (function, (left[1][1], right[1][1], names[2], result))]
 
-    return WaveOperation(count=3, prepare=prepare)
+    return WaveOperation(shown=(0, 1, 2), prepare=prepare)
 
 
 def _unpacked(
@@ -101,7 +113,7 @@ def _unpacked(
 ) -> tuple[str, tuple[str, int]]:
     """The call that unpacks an operand, and where to; the same place for the same operand."""
     kind = shape.left if is_left else shape.right
-    function = f"@unpack.{'a' if is_left else 'b'}.{shape.n}.{shape.k}.{kind}.{_work(shape)}"
+    function = f"@unpack.{'a' if is_left else 'b'}.{shape.n}.{shape.k}.{kind}.{shape.work}"
     key = f"{function}({name})"
     if key not in builder.places:
         builder.places[key] = builder.reserve(shape.n * shape.k * (8 if shape.result == "f64" else 4))
@@ -109,17 +121,13 @@ def _unpacked(
     return function, (name, builder.places[key])
 
 
-def _work(shape: Shape) -> str:
-    return "double" if shape.result == "f64" else "float"
-
-
 def _unpack(builder: LaneBuilder, shape: Shape, kind: str, arch: str, function: str, *, is_left: bool) -> str:
     """Write the function that spreads an operand out: A as [group, k, r], B as [column, k]."""
     stored, decode = _decoder(builder, kind, arch)
     groups, elements = 64 // shape.n, shape.n * shape.n // 64
-    values = {"n": shape.n, "k": shape.k, "groups": groups, "r": elements, "work": _work(shape)}
-    place_left = _PLACE_A_F64 if shape.result == "f64" else _PLACE_A
-    place = place_left if is_left else _PLACE_B
+    values = {"n": shape.n, "k": shape.k, "groups": groups, "r": elements, "work": shape.work}
+    place_left = _PLACE_A_F64 if shape.result == "f64" else PLACE_A
+    place = place_left if is_left else PLACE_B
     return _UNPACK.format(
         name=function,
         e=shape.k * shape.n // 64,
@@ -130,9 +138,13 @@ def _unpack(builder: LaneBuilder, shape: Shape, kind: str, arch: str, function: 
     )
 
 
-def _product(shape: Shape) -> str:
-    """Write the multiplication of one wave; arguments: A and B spread out, the lanes' C and D one after the other."""
-    work, elements = _work(shape), shape.n * shape.n // 64
+def product(shape: Shape) -> str:
+    """Write the multiplication of one wave, named as the shape is.
+
+    Its arguments: A and B spread out (see `PLACE_A`, `PLACE_B`), and the lanes' C and D one after the other.
+    """
+    work, elements = shape.work, shape.n * shape.n // 64
+    way = "scaled" if shape.is_scaled else shape.result
     row = f"<{elements} x {work}>"
     held = {"f32": "float", "f64": "double", "i32": "i32"}[shape.result]
     values = {
@@ -148,12 +160,10 @@ def _product(shape: Shape) -> str:
     }
     columns = range(4)
     parts = {
-        "loads": "\n".join(_LOAD_C.format(q=q, **values) + _START[shape.result].format(q=q, **values) for q in columns),
+        "loads": "\n".join(_LOAD_C.format(q=q, **values) + _START[way].format(q=q, **values) for q in columns),
         "phis": "\n".join(_PHI.format(q=q, **values) for q in columns),
-        "steps": "\n".join(_STEP.format(q=q, **values) for q in columns),
-        "stores": "\n".join(
-            _FINISH[shape.result].format(q=q, **values) + _STORE_D.format(q=q, **values) for q in columns
-        ),
+        "steps": "\n".join((_STEP + _SUM[way]).format(q=q, **values) for q in columns),
+        "stores": "\n".join(_FINISH[way].format(q=q, **values) + _STORE_D.format(q=q, **values) for q in columns),
     }
     return _PRODUCT.format(**values, **parts)
 
@@ -166,6 +176,8 @@ def _decoder(builder: LaneBuilder, kind: str, arch: str) -> tuple[str, _Decode]:
     if kind in {"f32", "f64"}:
         stored = "float" if kind == "f32" else "double"
         return stored, lambda raw, value: f"{value} = select i1 true, {stored} {raw}, {stored} zeroinitializer"
+    if kind == "xf32":
+        return "i32", _cut_mantissa
     if kind == "f16":
         return "half", lambda raw, value: f"{value} = fpext half {raw} to float"
     if kind == "bf16":
@@ -184,6 +196,11 @@ def _decoder(builder: LaneBuilder, kind: str, arch: str) -> tuple[str, _Decode]:
     return "i8", look_up
 
 
+def _cut_mantissa(raw: str, value: str) -> str:
+    # Of float32's 23 bits of mantissa 10 stay.
+    return f"{value}.bits = and i32 {raw}, {-1 << 13}\n  {value} = bitcast i32 {value}.bits to float"
+
+
 def _widen_bfloat(raw: str, value: str) -> str:
     return (
         f"{value}.bits = zext i16 {raw} to i32\n"
@@ -193,7 +210,7 @@ def _widen_bfloat(raw: str, value: str) -> str:
 
 
 # Row i of A belongs to the lane group and register that hold row i of D.
-_PLACE_A = """  %fours = lshr i32 %column, 2
+PLACE_A = """  %fours = lshr i32 %column, 2
   %group_of = urem i32 %fours, {groups}
   %high = udiv i32 %fours, {groups}
   %high_four = shl i32 %high, 2
@@ -209,7 +226,7 @@ _PLACE_A_F64 = """  %group_of = urem i32 %column, {groups}
   %row = add i32 %row_start, %kk
   %row_place = mul i32 %row, {r}
   %place = add i32 %row_place, %register"""
-_PLACE_B = """  %column_start = mul i32 %column, {k}
+PLACE_B = """  %column_start = mul i32 %column, {k}
   %place = add i32 %column_start, %kk"""
 
 _UNPACK = """
@@ -254,6 +271,7 @@ _START = {
     "f32": _SAME,
     "f64": _SAME,
     "i32": "  %start{q} = select i1 true, {row} zeroinitializer, {row} zeroinitializer",
+    "scaled": "  %start{q} = fpext {held_row} %held{q} to {row}",
 }
 _PHI = "  %acc{q} = phi {row} [%start{q}, %columns], [%sum{q}, %step]"
 _STEP = """  %column{q} = add i32 %column, {q}
@@ -263,11 +281,22 @@ _STEP = """  %column{q} = add i32 %column, {q}
   %y{q} = load {work}, ptr %b_at{q}
   %y_one{q} = insertelement {row} poison, {work} %y{q}, i32 0
   %y_all{q} = shufflevector {row} %y_one{q}, {row} poison, <{r} x i32> zeroinitializer
-  %sum{q} = call {row} {fma}({row} %x, {row} %y_all{q}, {row} %acc{q})"""
+"""
+_ROUNDED = "  %sum{q} = call {row} {fma}({row} %x, {row} %y_all{q}, {row} %acc{q})"
+_SUM = {
+    "f32": _ROUNDED,
+    "f64": _ROUNDED,
+    "i32": _ROUNDED,
+    # Rounded once as a whole: see `host.intrinsics.matrix_scaled`.
+    "scaled": """  %wide{q} = call {row} {fma}({row} %x, {row} %y_all{q}, {row} %acc{q})
+  %single{q} = fptrunc {row} %wide{q} to {held_row}
+  %sum{q} = fpext {held_row} %single{q} to {row}""",
+}
 _DONE = "  %out{q} = select i1 true, {row} %sum{q}, {row} zeroinitializer\n"
 _FINISH = {
     "f32": _DONE,
     "f64": _DONE,
+    "scaled": "  %out{q} = fptrunc {row} %sum{q} to {held_row}\n",
     "i32": "  %whole{q} = fptosi {row} %sum{q} to <{r} x i32>\n  %out{q} = add <{r} x i32> %held{q}, %whole{q}\n",
 }
 _STORE_D = """  %d_at{q} = getelementptr {held_row}, ptr %d, i32 %lane{q}

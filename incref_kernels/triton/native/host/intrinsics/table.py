@@ -13,6 +13,7 @@ from incref_kernels.triton.native.host.intrinsics.ids import IDS
 from incref_kernels.triton.native.host.intrinsics.libdevice import find_device_function
 from incref_kernels.triton.native.host.intrinsics.lowering import Lowering
 from incref_kernels.triton.native.host.intrinsics.matrix import mfma
+from incref_kernels.triton.native.host.intrinsics.matrix_scaled import MFMA_SCALED
 from incref_kernels.triton.native.host.intrinsics.printing import PRINTING
 from incref_kernels.triton.native.host.narrow import fused as fused_narrow
 
@@ -77,5 +78,5 @@ def find_lowering(name: str, *, arch: str, fused: bool) -> Lowering:
     if name.startswith("llvm.fmuladd."):
         return lambda builder, inst: multiply_add(builder, inst, fused=fused)
     if name.startswith("llvm.amdgcn.mfma."):
-        return mfma(arch)
+        return MFMA_SCALED if name.startswith("llvm.amdgcn.mfma.scale.") else mfma(arch)
     raise UnsupportedError(f"the function {name} of {arch} is not known on the host")

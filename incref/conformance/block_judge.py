@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from incref.conformance.judge import LAYOUTS, data_of, encode_tensor, random_data, values_of
+from incref.conformance.quotients import round_to_integer, rounded_product, rounded_quotient
 from incref.formats import (
     FORMATS,
     BlockFormat,
@@ -16,6 +17,7 @@ from incref.formats import (
     FloatFormat,
     IntFormat,
     NanRule,
+    Overflow,
     QuotientDtype,
     ScaleArithmetic,
     ScaleRule,
@@ -30,6 +32,7 @@ from incref.oracle.blocks import amax_of, exponent_of_block, filler_code, quanti
 from incref.oracle.datum import Datum, number
 from incref.oracle.elements import ElementRules
 from incref.oracle.encode import round_to
+from incref.oracle.ladder import ladder
 from incref.oracle.scaled import dequantize, quantize_scaled
 from incref.oracle.scales import LEAST_EXPONENT, shared_exponent
 from incref.oracle.values import decode
@@ -122,11 +125,14 @@ def affine_codes(
     random_bits: Tensor | None = None,
 ) -> Tensor:
     """Quantize to integers; int64 codes in the shape of `x`."""
+    zeros = torch.zeros_like(scale, dtype=torch.int64) if zero_point is None else zero_point.to(torch.int64)
+    if random_bits is None and x.dtype is not torch.float64:
+        quotients = _quotients(x, _spread(scale, x.shape, granularity), arithmetic)
+        return _affine_of_quotients(quotients, fmt, _spread(zeros, x.shape, granularity), rules)
     data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
-    zeros = [0] * scale.numel() if zero_point is None else zero_point.flatten().tolist()
     codes = torch.empty(x.numel(), dtype=torch.int64)
     blocks = block_places(x.shape, granularity)
-    for places, s, zero in zip(blocks, _scale_data(scale), zeros, strict=True):
+    for places, s, zero in zip(blocks, _scale_data(scale), zeros.flatten().tolist(), strict=True):
         found = quantize_affine(
             [data[i] for i in places],
             fmt,
@@ -143,6 +149,44 @@ def affine_codes(
     return codes.view(x.shape)
 
 
+def _affine_of_quotients(quotients: Tensor, fmt: IntFormat, zeros: Tensor, rules: ElementRules) -> Tensor:
+    """`clamp(round(quotient) + zero_point)`; what is not finite by the segments of the format."""
+    codes = ladder(fmt, is_negative=False, int_range=rules.int_range).codes
+    stand_ins = torch.where(quotients.isfinite(), 0.0, quotients)
+    special = encode_tensor(stand_ins, fmt, nan=rules.nan, int_range=rules.int_range)
+    if rules.nan is NanRule.ZERO:
+        special = torch.where(quotients.isnan(), zeros, special)
+    # No sum with a zero point of 32 bits that is further out is in the range, and float64 holds halves of all these.
+    whole = (
+        round_to_integer(quotients.nan_to_num(0.0).clamp(-(2.0**40), 2.0**40), rules.rounding).to(torch.int64) + zeros
+    )
+    return torch.where(quotients.isfinite(), whole, special).clamp(codes[0], codes[-1])
+
+
+def _quotients(
+    x: Tensor, by: Tensor, arithmetic: ScaleArithmetic, quotient: QuotientDtype = QuotientDtype.COMPUTE
+) -> Tensor:
+    """Divide by scales as the oracle's `divide_by_scale` does, from values of at most 24 bits; float64."""
+    wide, working = x.to(torch.float64), LAYOUTS[torch.float32]
+    narrow = LAYOUTS[x.dtype] if quotient is QuotientDtype.INPUT else None
+    one, is_division = torch.ones((), dtype=torch.float64), arithmetic is ScaleArithmetic.DIVIDE
+    if not is_division:
+        by = rounded_quotient(one, by, working)
+    if narrow is not None:
+        by = rounded_product(by, one, narrow)
+    return (rounded_quotient if is_division else rounded_product)(wide, by, narrow or working)
+
+
+def _spread(scale: Tensor, shape: Sequence[int], granularity: Granularity) -> Tensor:
+    """The scale, or the zero point, of every element; scales as exact float64."""
+    numbers = values_of(_scale_data(scale), torch.float64) if scale.dtype is torch.uint8 else scale.flatten()
+    numbers = numbers.to(torch.float64) if numbers.is_floating_point() else numbers
+    spread = torch.empty(torch.Size(shape).numel(), dtype=numbers.dtype)
+    for places, number_of_block in zip(block_places(shape, granularity), numbers, strict=True):
+        spread[places] = number_of_block
+    return spread.view(torch.Size(shape))
+
+
 def float_codes(
     x: Tensor,
     fmt: ElementFormat,
@@ -155,6 +199,12 @@ def float_codes(
     quotient: QuotientDtype = QuotientDtype.COMPUTE,
 ) -> Tensor:
     """Quantize to scaled floats; int64 codes in the shape of `x`."""
+    if random_bits is None and x.dtype is not torch.float64:
+        quotients = _quotients(x, _spread(scale, x.shape, granularity), arithmetic, quotient)
+        if rules.overflow is Overflow.SATURATE_FINITE:
+            largest = torch.finfo(x.dtype if quotient is QuotientDtype.INPUT else torch.float32).max
+            quotients = torch.where(x.isfinite() & quotients.isinf(), largest * quotients.sign(), quotients)
+        return _look_up(quotients, fmt, rules)
     data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
     codes = torch.empty(x.numel(), dtype=torch.int64)
     narrow = LAYOUTS[x.dtype] if quotient is QuotientDtype.INPUT else None
@@ -173,15 +223,22 @@ def float_codes(
     return codes.view(x.shape)
 
 
+def _look_up(x: Tensor, fmt: ElementFormat, rules: ElementRules) -> Tensor:
+    return encode_tensor(
+        x, fmt, rounding=rules.rounding, overflow=rules.overflow, nan=rules.nan, int_range=rules.int_range
+    )
+
+
 def _dequantize(
     values: Sequence[Datum], shape: Sequence[int], scale: Tensor, granularity: Granularity, dtype: torch.dtype
 ) -> Tensor:
     found: list[Datum] = [number(0)] * len(values)
     working = working_format(scale.dtype, dtype)
     for places, s in zip(block_places(shape, granularity), _scale_data(scale), strict=True):
-        results = dequantize([values[i] for i in places], s, working, LAYOUTS[dtype])
-        for place, value in zip(places, results, strict=True):
-            found[place] = value
+        different = list({values[i]: None for i in places})
+        results = dict(zip(different, dequantize(different, s, working, LAYOUTS[dtype]), strict=True))
+        for place in places:
+            found[place] = results[values[place]]
     return values_of(found, dtype).view(torch.Size(shape))
 
 
@@ -223,7 +280,7 @@ def mx_codes(
     """Quantize to an MX format; int64 codes in the shape of `x`, and scale codes in row-major order."""
     data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
     blocks = list(_along(x, axis, fmt))
-    if bits is None and rules.nan is not NanRule.ERROR:
+    if bits is None:
         exponents = [
             exponent_of_block([data[i] for i in places], fmt, rule=rule, nan_block=specials[0], inf_block=specials[1])
             for places in blocks
@@ -260,9 +317,7 @@ def _mx_elements(
     is_exact = (torch.ldexp(scaled, exponent) == wide) | ~wide.isfinite()
     if not bool(is_exact.all()):
         return None
-    codes = encode_tensor(
-        scaled, fmt.element, rounding=rules.rounding, overflow=rules.overflow, nan=rules.nan, int_range=rules.int_range
-    )
+    codes = _look_up(torch.where(is_nan, 0.0, scaled), fmt.element, rules)
     return torch.where(is_nan, filler_code(fmt.element), codes).view(x.shape)
 
 
@@ -280,6 +335,16 @@ def nvfp4_codes(
     """Quantize to NVFP4; int64 codes in the shape of `x`, scale codes in row-major order, and the tensor scale."""
     data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
     tensor = nvfp4.tensor_scale(data, fmt) if tensor_scale is None else data_of(tensor_scale)[0]
+    if bits is None and x.dtype is not torch.float64:
+        blocks = list(_along(x, axis, fmt))
+        scale_codes = [
+            nvfp4.scale_code_of_block(
+                [data[i] for i in places], fmt, tensor, nan_block=specials[0], inf_block=specials[1]
+            )
+            for places in blocks
+        ]
+        codes = _nvfp4_elements(x, fmt, blocks, scale_codes, tensor, arithmetic, rules)
+        return codes, torch.tensor(scale_codes, dtype=torch.uint8), values_of([tensor], torch.float32).view(())
     codes, scale_codes = torch.empty(x.numel(), dtype=torch.int64), []
     for places in _along(x, axis, fmt):
         found, scale_code = nvfp4.quantize_scaled_block(
@@ -299,6 +364,33 @@ def nvfp4_codes(
         torch.tensor(scale_codes, dtype=torch.uint8),
         values_of([tensor], torch.float32).view(()),
     )
+
+
+def _nvfp4_elements(  # noqa: PLR0917  # what a code depends on
+    x: Tensor,
+    fmt: BlockFormat,
+    blocks: Sequence[list[int]],
+    scale_codes: Sequence[int],
+    tensor: Datum,
+    arithmetic: ScaleArithmetic,
+    rules: ElementRules,
+) -> Tensor:
+    """Codes of all elements, from quotients that are rounded for the whole tensor, looked up among segments."""
+    is_division = arithmetic is ScaleArithmetic.DIVIDE
+    by, kind = torch.ones(x.numel(), dtype=torch.float64), torch.zeros(x.numel(), dtype=torch.int8)
+    for places, scale_code in zip(blocks, scale_codes, strict=True):
+        scale = decode(scale_code, fmt.scale)
+        if scale.is_nan:
+            kind[places] = 2
+        elif scale.magnitude == 0:
+            kind[places] = 1
+        else:
+            by[places] = values_of([nvfp4.operand(scale, tensor, arithmetic)], torch.float64)
+    wide = torch.where(kind == 2, 0.0, x.to(torch.float64).flatten())
+    scaled = (rounded_quotient if is_division else rounded_product)(wide, by, LAYOUTS[torch.float32])
+    scaled = torch.where(kind == 1, torch.zeros_like(wide).copysign(wide), scaled)
+    codes = _look_up(scaled, fmt.element, rules)
+    return torch.where(kind == 2, filler_code(fmt.element), codes).view(x.shape)
 
 
 def mx_values(

@@ -6,6 +6,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from incref.errors import NanError
 from incref.formats import FORMATS, ElementFormat, FloatFormat, IntRange, NanRule, Overflow, Rounding
 from incref.oracle.datum import Datum, datum_of
 from incref.oracle.elements import ElementRules, encode_elements
@@ -34,6 +35,9 @@ LAYOUTS: dict[torch.dtype, FloatFormat] = {
     if isinstance(fmt := FORMATS[name], FloatFormat)
 }
 """The format whose codes are the bit patterns of a dtype."""
+
+_REFUSED = -(1 << 62)
+"""Stands for the code of what `NanRule.ERROR` refuses."""
 
 _INTEGERS = {8: torch.int8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
 
@@ -99,10 +103,17 @@ def encode_tensor(
     nan: NanRule = NanRule.MAX,
     int_range: IntRange = IntRange.FULL,
 ) -> Tensor:
-    """Encode the elements of `x` by looking their patterns up among the oracle's segments; int64 codes."""
+    """Encode the elements of `x` by looking their patterns up among the oracle's segments; int64 codes.
+
+    Raises:
+        NanError: as for the oracle's `encode`.
+    """
     first, code = _steps(LAYOUTS[x.dtype], fmt, rounding=rounding, overflow=overflow, nan=nan, int_range=int_range)
     found = torch.searchsorted(first, bits_of(x).contiguous(), right=True, out_int32=True) - 1
-    return code.index_select(0, found.flatten()).view(x.shape)
+    codes = code.index_select(0, found.flatten()).view(x.shape)
+    if nan is NanRule.ERROR and bool((codes == _REFUSED).any()):
+        raise NanError(f"{fmt.name} has no NaN, got a value which is or becomes one; choose another NanRule")
+    return codes
 
 
 @lru_cache(maxsize=1 << 13)
@@ -124,5 +135,5 @@ def _steps(
         # With the sign bit set, patterns are negative integers, and they too grow with the magnitude.
         base = 1 << layout.bits if is_negative else 0
         first += [segment.first - base for segment in segments]
-        codes += [segment.code for segment in segments]
+        codes += [_REFUSED if segment.code is None else segment.code for segment in segments]
     return torch.tensor(first, dtype=_INTEGERS[layout.bits]), torch.tensor(codes, dtype=torch.int64)

@@ -16,7 +16,7 @@ from incref.oracle.ladder import greatest
 from incref.oracle.specials import greatest_number, nan_code
 from incref.oracle.values import decode
 
-__all__ = ["quantize_scaled_block", "tensor_scale"]
+__all__ = ["operand", "quantize_scaled_block", "scale_code_of_block", "tensor_scale"]
 
 
 def tensor_scale(xs: Sequence[Datum], fmt: BlockFormat) -> Datum:
@@ -72,28 +72,42 @@ def quantize_scaled_block(
 
     Source: NVIDIA, arXiv 2509.25149; `ScaleArithmetic` names the two orders in use.
     """
+    scale_code = scale_code_of_block(xs, fmt, tensor, nan_block=nan_block, inf_block=inf_block)
+    scale = decode(scale_code, fmt.scale)
+    if scale.is_nan:
+        return [filler_code(fmt.element)] * len(xs), scale_code
+    if scale.magnitude == 0:
+        scaled = [Datum(is_negative=x.is_negative) for x in xs]
+    else:
+        operation, by = (
+            (divide if arithmetic is ScaleArithmetic.DIVIDE else multiply),
+            operand(scale, tensor, arithmetic),
+        )
+        scaled = [_rn32(operation(x, by)) for x in xs]
+    return encode_elements(scaled, fmt.element, elements, random_bits), scale_code
+
+
+def scale_code_of_block(
+    xs: Sequence[Datum], fmt: BlockFormat, tensor: Datum, *, nan_block: BlockRule, inf_block: BlockRule
+) -> int:
+    """Code of a block's scale, as for `quantize_scaled_block`."""
     fate = fate_of_block(xs, nan_block, inf_block)
     if fate is BlockRule.NAN_BLOCK:
         scale_nan = nan_code(fmt.scale, is_negative=False)
         assert scale_nan is not None
-        return [filler_code(fmt.element)] * len(xs), scale_nan
+        return scale_nan
     if fate is BlockRule.SATURATE:
-        scale_code = greatest_number(fmt.scale)
-    else:
-        share = _rn32(number(amax_of(xs) / greatest(fmt.element)))
-        scale_code = encode(_rn32(divide(share, tensor)), fmt.scale, overflow=Overflow.SATURATE)
-    scale = decode(scale_code, fmt.scale)
-    if scale.magnitude == 0:
-        scaled = [Datum(is_negative=x.is_negative) for x in xs]
-    elif arithmetic is ScaleArithmetic.DIVIDE:
-        step = _rn32(multiply(scale, tensor))
-        scaled = [_rn32(divide(x, step)) for x in xs]
-    else:
-        inverse = _rn32(divide(_rn32(divide(number(1), tensor)), scale))
-        if not inverse.is_finite:
-            inverse = number(greatest(_float32()))
-        scaled = [_rn32(multiply(x, inverse)) for x in xs]
-    return encode_elements(scaled, fmt.element, elements, random_bits), scale_code
+        return greatest_number(fmt.scale)
+    share = _rn32(number(amax_of(xs) / greatest(fmt.element)))
+    return encode(_rn32(divide(share, tensor)), fmt.scale, overflow=Overflow.SATURATE)
+
+
+def operand(scale: Datum, tensor: Datum, arithmetic: ScaleArithmetic) -> Datum:
+    """What the elements of a block are divided by, or for RECIPROCAL multiplied with; `scale` is not zero."""
+    if arithmetic is ScaleArithmetic.DIVIDE:
+        return _rn32(multiply(scale, tensor))
+    inverse = _rn32(divide(_rn32(divide(number(1), tensor)), scale))
+    return inverse if inverse.is_finite else number(greatest(_float32()))
 
 
 def _rn32(x: Datum) -> Datum:

@@ -1,6 +1,7 @@
 """The oracle's answers for tensors whose elements share scales, block by block."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import product
 
@@ -29,7 +30,7 @@ from incref.oracle.affine import quantize_affine
 from incref.oracle.affine_scale import asymmetric_scale, symmetric_scale
 from incref.oracle.arithmetic import multiply
 from incref.oracle.blocks import amax_of, exponent_of_block, filler_code, quantize_block
-from incref.oracle.datum import Datum, number
+from incref.oracle.datum import Datum, datum_of, number
 from incref.oracle.elements import ElementRules
 from incref.oracle.encode import round_to
 from incref.oracle.ladder import ladder
@@ -43,6 +44,7 @@ __all__ = [
     "affine_values",
     "affine_zero_points",
     "block_places",
+    "extremes",
     "float_codes",
     "float_values",
     "mx_codes",
@@ -77,12 +79,24 @@ def block_places(shape: Sequence[int], granularity: Granularity) -> Iterator[lis
         yield places[block].flatten().tolist()
 
 
+def extremes(x: Tensor, blocks: Iterable[Sequence[int]]) -> Iterator[list[Datum]]:
+    """Take what a scale can depend on from every block: its least and greatest finite elements, an Inf and a NaN."""
+    numbers = x.to(torch.float64).flatten().tolist()
+    for places in blocks:
+        block = [numbers[i] for i in places]
+        finite = [one for one in block if math.isfinite(one)]
+        found = [min(finite), max(finite)] if finite else []
+        if len(finite) < len(block):
+            found += [next(filter(math.isinf, block), None), next(filter(math.isnan, block), None)]
+        yield [datum_of(one) for one in found if one is not None]
+
+
 def scales(
     x: Tensor, fmt: ElementFormat, granularity: Granularity, rule: ScaleRule, kind: SymmetricScale = SymmetricScale.QMAX
 ) -> Tensor:
     """Compute the symmetric scale of every block, in row-major order."""
-    data, working = data_of(x), working_format(x.dtype)
-    blocks = [[data[i] for i in places] for places in block_places(x.shape, granularity)]
+    working = working_format(x.dtype)
+    blocks = list(extremes(x, block_places(x.shape, granularity)))
     if not rule.is_power_of_two:
         found = [symmetric_scale(xs, fmt, working, rule=rule, kind=kind) for xs in blocks]
         return values_of(found, torch.float64 if x.dtype is torch.float64 else torch.float32)
@@ -96,11 +110,8 @@ def scales(
 
 def affine_zero_points(x: Tensor, fmt: IntFormat, granularity: Granularity, rule: ScaleRule) -> tuple[Tensor, Tensor]:
     """Compute the asymmetric scale and the zero point of every block, in row-major order."""
-    data, working = data_of(x), working_format(x.dtype)
-    found = [
-        asymmetric_scale([data[i] for i in places], fmt, working, rule=rule)
-        for places in block_places(x.shape, granularity)
-    ]
+    working = working_format(x.dtype)
+    found = [asymmetric_scale(xs, fmt, working, rule=rule) for xs in extremes(x, block_places(x.shape, granularity))]
     dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
     return values_of([scale for scale, _ in found], dtype), torch.tensor([z for _, z in found], dtype=torch.int32)
 
@@ -278,17 +289,17 @@ def mx_codes(
     random_bits: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Quantize to an MX format; int64 codes in the shape of `x`, and scale codes in row-major order."""
-    data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
     blocks = list(_along(x, axis, fmt))
-    if bits is None:
+    if random_bits is None:
         exponents = [
-            exponent_of_block([data[i] for i in places], fmt, rule=rule, nan_block=specials[0], inf_block=specials[1])
-            for places in blocks
+            exponent_of_block(xs, fmt, rule=rule, nan_block=specials[0], inf_block=specials[1])
+            for xs in extremes(x, blocks)
         ]
         looked_up = _mx_elements(x, fmt, blocks, exponents, rules)
         if looked_up is not None:
             scale_codes = [_NAN_SCALE if one is None else one - LEAST_EXPONENT for one in exponents]
             return looked_up, torch.tensor(scale_codes, dtype=torch.uint8)
+    data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
     codes, scale_codes = torch.empty(x.numel(), dtype=torch.int64), []
     for places in blocks:
         found, scale_code = quantize_block(
@@ -333,18 +344,17 @@ def nvfp4_codes(
     random_bits: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Quantize to NVFP4; int64 codes in the shape of `x`, scale codes in row-major order, and the tensor scale."""
-    data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
-    tensor = nvfp4.tensor_scale(data, fmt) if tensor_scale is None else data_of(tensor_scale)[0]
-    if bits is None and x.dtype is not torch.float64:
+    (whole,) = extremes(x, [range(x.numel())])
+    tensor = nvfp4.tensor_scale(whole, fmt) if tensor_scale is None else data_of(tensor_scale)[0]
+    if random_bits is None and x.dtype is not torch.float64:
         blocks = list(_along(x, axis, fmt))
         scale_codes = [
-            nvfp4.scale_code_of_block(
-                [data[i] for i in places], fmt, tensor, nan_block=specials[0], inf_block=specials[1]
-            )
-            for places in blocks
+            nvfp4.scale_code_of_block(xs, fmt, tensor, nan_block=specials[0], inf_block=specials[1])
+            for xs in extremes(x, blocks)
         ]
         codes = _nvfp4_elements(x, fmt, blocks, scale_codes, tensor, arithmetic, rules)
         return codes, torch.tensor(scale_codes, dtype=torch.uint8), values_of([tensor], torch.float32).view(())
+    data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
     codes, scale_codes = torch.empty(x.numel(), dtype=torch.int64), []
     for places in _along(x, axis, fmt):
         found, scale_code = nvfp4.quantize_scaled_block(

@@ -57,6 +57,7 @@ class Mismatch:
         want_bits: likewise.
         steps: for each of the places, how many values of the dtype lie between; for a bound, beyond its end.
         shares: for a bound, the error at each of the places as a multiple of what is allowed there; Inf if nothing is.
+        also: what is wrong with the next result that is wrong too, such as the scales that codes belong to.
     """
 
     result: int
@@ -71,6 +72,7 @@ class Mismatch:
     want_bits: str
     steps: tuple[int, ...]
     shares: tuple[float, ...] = ()
+    also: "Mismatch | None" = None
 
 
 def as_results(found: object) -> tuple[Tensor, ...]:
@@ -98,6 +100,7 @@ def compare_bits(got: Sequence[Tensor], want: Sequence[Tensor]) -> Mismatch | st
         raise ValueError("there are no right results to compare with")
     if len(got) != len(want):
         return f"{len(want)} results are right, got {len(got)}"
+    found: list[Mismatch] = []
     for number, (one, right) in enumerate(zip(got, want, strict=True)):
         if one.dtype is not right.dtype or one.shape != right.shape:
             return f"result {number} must be {right.dtype} {tuple(right.shape)}, got {one.dtype} {tuple(one.shape)}"
@@ -105,8 +108,8 @@ def compare_bits(got: Sequence[Tensor], want: Sequence[Tensor]) -> Mismatch | st
         if one.is_floating_point():
             differs &= ~(one.isnan() & right.isnan())
         if bool(differs.any()):
-            return _describe(number, one, right, differs)
-    return None
+            found.append(_describe(number, one, right, differs))
+    return replace(found[0], also=found[1] if len(found) > 1 else None) if found else None
 
 
 def compare_bound(got: Sequence[Tensor], want: Tensor, allowed: Interval) -> Mismatch | str | None:

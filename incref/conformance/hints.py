@@ -15,10 +15,24 @@ def find_hint(mismatch: Mismatch) -> str:
     Args:
         mismatch: with at least two wrong places, unless there is one element.
     """
-    said = [text for text in (_kinds(mismatch), *map(_axis, _axes(mismatch))) if text]
+    said = [text for text in (_also(mismatch.also), _kinds(mismatch), *map(_axis, _axes(mismatch))) if text]
     if mismatch.count == mismatch.total:
         said.insert(0, "every element is wrong")
     return "; ".join(said)
+
+
+def _also(other: Mismatch | None) -> str:
+    """Point to a second result that is wrong: codes follow from scales, not scales from codes."""
+    if other is None:
+        return ""
+    how = f", first at {other.places[0]}: got {other.got}, want {other.want}"
+    steps = set(other.steps)
+    if len(steps) == 1:
+        step = steps.pop()
+        how = (
+            f", {'each' if other.count > 1 else 'it'} {abs(step)} {'above' if step > 0 else 'below'} the right one{how}"
+        )
+    return f"result {other.result} is wrong too ({other.count} of {other.total}{how}): look there first"
 
 
 def _kinds(mismatch: Mismatch) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor
 from incref.conformance.answers import Answers
 from incref.conformance.case import Arguments, Case
 from incref.conformance.implementation import Candidate
+from incref.conformance.judge import bits_of
 from incref.conformance.result import Result, Status
 from incref.conformance.run import run_case
 
@@ -59,9 +60,10 @@ def shrink(candidate: Candidate, case: Case, answers: Answers) -> Shrunk:
 
 
 def _nonzero(case: Case, name: str) -> Tensor:
+    """Where the elements are something else than +0."""
     x = case.arguments[name]
     assert isinstance(x, Tensor)
-    return (x.reshape(-1) != 0).nonzero().flatten()
+    return (bits_of(x.reshape(-1)) != 0).nonzero().flatten()
 
 
 def _without(case: Case, name: str, places: Tensor, number: int) -> Case:

@@ -44,3 +44,24 @@ def test_nothing_in_common_says_nothing() -> None:
     wrong = places(10)
     wrong[0], wrong[3], wrong[9] = True, True, True
     assert not hint_of(wrong)
+
+
+def test_scales_are_looked_at_before_codes() -> None:
+    codes, scales = torch.arange(8, dtype=torch.uint8), torch.tensor([3, 4, 5], dtype=torch.uint8)
+    found = compare_bits((codes + 1, scales + torch.tensor([0, 1, 1], dtype=torch.uint8)), (codes, scales))
+    assert isinstance(found, Mismatch)
+    assert find_hint(found).startswith(
+        "every element is wrong; "
+        "result 1 is wrong too (2 of 3, each 1 above the right one, first at (1,): got 5, want 4): look there first"
+    )
+    found = compare_bits((codes + 1, scales - torch.tensor([0, 1, 2], dtype=torch.uint8)), (codes, scales))
+    assert isinstance(found, Mismatch)
+    assert "result 1 is wrong too (2 of 3, first at (1,): got 3, want 4): look there first" in find_hint(found)
+
+
+def test_right_scales_are_not_spoken_of() -> None:
+    codes, scales = torch.arange(8, dtype=torch.uint8), torch.tensor([3, 4, 5], dtype=torch.uint8)
+    found = compare_bits((codes + 1, scales), (codes, scales))
+    assert isinstance(found, Mismatch)
+    assert found.also is None
+    assert "result" not in find_hint(found)

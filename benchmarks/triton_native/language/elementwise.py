@@ -1,11 +1,13 @@
 """Operations element by element."""
 
+import math
 from collections.abc import Callable
 
 import ml_dtypes
 import numpy as np
 
 from benchmarks.triton_native.language import function_kernels as functions
+from benchmarks.triton_native.language.c_library import largest_error
 from benchmarks.triton_native.language.kernels import binary_kernel, ternary_kernel, unary_kernel
 from benchmarks.triton_native.language.row import Launch, Row
 from benchmarks.triton_native.language.values import (
@@ -196,8 +198,8 @@ def _inexact(
         x = reals(dtype, *bounds, seed=4)
         got = empty(dtype, len(x))
         launch(unary_kernel, len(x) // _BLOCK, x, got, N=_BLOCK, FN=kernel)
-        wide = array(x).astype(np.longdouble)
-        return farther(got, want(wide), ulps(wide))
+        narrow = array(x)
+        return farther(got, want(narrow.astype(np.longdouble)), ulps(narrow))
 
     return Row(group="functions", operation=name, dtype=dtype, wrong=wrong)
 
@@ -211,18 +213,34 @@ def _erf(x: np.ndarray) -> np.ndarray:
     return total * 2 / np.sqrt(np.longdouble(np.pi))
 
 
-# Units in the last place that the C library leaves (The GNU C Library, "Known Maximum Errors", which count from the
-# rounded result: half a unit more from the exact one), one for each step that Triton takes besides: exp is exp2 of a
-# product, whose rounding moves the result by 2 |x| units at most; log is log2 times a constant. rsqrt is a root and a
-# division: each is off by 2**-53 of its result, which is one unit at most.
+def _of_c(name: str) -> Function:
+    return lambda x: np.asarray(largest_error(name, DTYPES[x.dtype.name]))
+
+
+def _of_exp2(x: np.ndarray) -> np.ndarray:
+    """Add to exp2's error what exp, which is exp2 of a product, has of its rounding and the constant's: 2 |x| units."""
+    return largest_error("exp2", DTYPES[x.dtype.name]) + 2 * np.abs(x)
+
+
+def _of_log2(x: np.ndarray) -> np.ndarray:
+    """Take log2's error into log, which is log2 times ln 2.
+
+    The unit of the product is that of log2 or half of it: log2's error becomes 2 ln 2 times as many units. Half a unit
+    is the product's rounding, and half a unit of the constant's last place moves it by one unit at most.
+    """
+    return np.asarray(2 * math.log(2) * largest_error("log2", DTYPES[x.dtype.name]) + 0.5 + 1)
+
+
+# How many units in the last place a result may be off, given the arguments. rsqrt is a root and a division in double:
+# each is off by 2**-53 of its result, which is one unit at most; of a float it is rounded once more.
 _FUNCTIONS: list[tuple[str, object, tuple[float, float], Function, Function]] = [
-    ("exp", functions.exp, (-80, 80), np.exp, lambda x: 2 + 2 * np.abs(x)),
-    ("exp2", functions.exp2, (-120, 120), np.exp2, lambda _: 1.5),
-    ("log", functions.log, (1e-3, 1e3), np.log, lambda _: 3.0),
-    ("log2", functions.log2, (1e-3, 1e3), np.log2, lambda _: 2.0),
-    ("sin", functions.sin, (-100, 100), np.sin, lambda _: 1.5),
-    ("cos", functions.cos, (-100, 100), np.cos, lambda _: 1.5),
-    ("erf", functions.erf, (-2, 2), _erf, lambda _: 1.5),
+    ("exp", functions.exp, (-80, 80), np.exp, _of_exp2),
+    ("exp2", functions.exp2, (-120, 120), np.exp2, _of_c("exp2")),
+    ("log", functions.log, (1e-3, 1e3), np.log, _of_log2),
+    ("log2", functions.log2, (1e-3, 1e3), np.log2, _of_c("log2")),
+    ("sin", functions.sin, (-100, 100), np.sin, _of_c("sin")),
+    ("cos", functions.cos, (-100, 100), np.cos, _of_c("cos")),
+    ("erf", functions.erf, (-2, 2), _erf, _of_c("erf")),
     ("rsqrt", functions.rsqrt, (1e-3, 1e3), lambda x: 1 / np.sqrt(x), lambda _: 2.0),
 ]
 ROWS = [

@@ -1,6 +1,7 @@
 """What the tests of native kernels share: they need Triton, not interpreting, and llvmlite."""
 
 from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def fixture_run_lanes() -> Callable[..., Tensor]:
     """Run LLVM IR of the GPU: each lane reads its `i32 %x`, the body computes `%y`, the lane writes it.
 
-    With `words` of more than one `%y` is a vector of so many i32.
+    With `words` of more than one `%y` is a vector of so many i32. Programs of a `grid` write one after the other, the
+    first axis fastest.
     """
     return run_lanes
 
@@ -38,6 +40,7 @@ def run_lanes(
     arch: str = "gfx942",
     shared: bool = False,
     words: int = 1,
+    grid: tuple[int, int, int] = (1, 1, 1),
 ) -> Tensor:
     from incref_kernels.llvm import engine
     from incref_kernels.triton.native.compiled import CompiledKernel
@@ -57,7 +60,17 @@ define amdgpu_kernel void @kernel(ptr addrspace(1) %in, ptr addrspace(1) %out) {
   %in.at = getelementptr i32, ptr addrspace(1) %in, i32 %tid
   %x = load i32, ptr addrspace(1) %in.at
 {body}
-  %out.at = getelementptr {kind}, ptr addrspace(1) %out, i32 %tid
+  %out.x = call i32 @llvm.amdgcn.workgroup.id.x()
+  %out.y = call i32 @llvm.amdgcn.workgroup.id.y()
+  %out.z = call i32 @llvm.amdgcn.workgroup.id.z()
+  %out.plane = mul i32 %out.z, {grid[1]}
+  %out.row = add i32 %out.plane, %out.y
+  %out.rows = mul i32 %out.row, {grid[0]}
+  %out.program = add i32 %out.rows, %out.x
+  %out.start = mul i32 %out.program, {64 * waves}
+  %out.lane = add i32 %out.start, %tid
+  %out.far = mul i32 %out.lane, {4 * words}
+  %out.at = getelementptr i8, ptr addrspace(1) %out, i32 %out.far
   store {kind} %y, ptr addrspace(1) %out.at, align 4
   ret void
 }}
@@ -72,8 +85,8 @@ define amdgpu_kernel void @kernel(ptr addrspace(1) %in, ptr addrspace(1) %out) {
         loaded=engine.load(engine.build(host_module(host, waves=waves))),
     )
     given = torch.as_tensor(values, dtype=torch.int32)
-    result = torch.full((64 * waves * words,), -1, dtype=torch.int32)
-    kernel.launch((1,), {"in": given, "out": result}, threads=1, seed=None)
+    result = torch.full((64 * waves * words * prod(grid),), -1, dtype=torch.int32)
+    kernel.launch(grid, {"in": given, "out": result}, threads=1, seed=None)
     return result
 
 

@@ -9,11 +9,11 @@ from incref_kernels.triton.native.host.intrinsics.lowering import Simple
 from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
 
-__all__ = ["find_device_function"]
+__all__ = ["BITS", "HIGH", "QUESTIONS", "SAME", "find_device_function"]
 
 _NAME = re.compile(r"__ocml_(\w+)_(f16|f32|f64)")
 # Functions that C has under the same name.
-_SAME = {
+SAME = {
     "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign", "cos", "cosh", "erf",
     "erfc", "exp", "exp2", "exp10", "expm1", "fabs", "fdim", "floor", "fma", "fmax", "fmin", "fmod", "hypot", "ilogb",
     "j0", "j1", "ldexp", "lgamma", "log", "log10", "log1p", "log2", "logb", "nearbyint", "nextafter", "pow",
@@ -22,7 +22,7 @@ _SAME = {
 
 
 # The upper half of a product: width, and how the operands are extended.
-_HIGH = {
+HIGH = {
     f"__ockl_mul_hi_{sign}{bits}": (bits, extend)
     for sign, extend in (("u", "zext"), ("i", "sext"))
     for bits in (32, 64)
@@ -41,7 +41,7 @@ def _high_half(bits: int, extend: str) -> Simple:
 
 # Questions about one float, which C answers by macros: a comparison with Inf of its magnitude, or with NaN of itself.
 _INFINITE = "0x7FF0000000000000"
-_QUESTIONS = {"isnan": "uno", "isinf": "oeq", "isfinite": "olt"}
+QUESTIONS = {"isnan": "uno", "isinf": "oeq", "isfinite": "olt"}
 
 
 def _question(predicate: str) -> Simple:
@@ -70,7 +70,7 @@ def _counted(function: str, more: str) -> Simple:
     return lower
 
 
-_BITS: dict[str, Simple] = {
+BITS: dict[str, Simple] = {
     "__ockl_popcount_u32": _counted("ctpop", ""),
     "__ockl_clz_u32": _counted("ctlz", ", i1 false"),
 }
@@ -82,18 +82,18 @@ def find_device_function(name: str) -> Simple:
     Raises:
         UnsupportedError: if C has no such function.
     """
-    if name in _HIGH:
-        return _high_half(*_HIGH[name])
-    if name in _BITS:
-        return _BITS[name]
+    if name in HIGH:
+        return _high_half(*HIGH[name])
+    if name in BITS:
+        return BITS[name]
     match = _NAME.fullmatch(name)
-    if match is not None and match[2] != "f16" and match[1] in _QUESTIONS:
-        return _question(_QUESTIONS[match[1]])
+    if match is not None and match[2] != "f16" and match[1] in QUESTIONS:
+        return _question(QUESTIONS[match[1]])
     if match is not None and match[2] != "f16" and match[1] == "signbit":
         return _sign_bit
     if match is not None and match[1] == "rsqrt" and match[2] != "f16":
         return reciprocal_root
-    if match is None or match[1] not in _SAME or match[2] == "f16":
+    if match is None or match[1] not in SAME or match[2] == "f16":
         raise UnsupportedError(f"the device function {name} has no equal on the host")
     function = match[1] + ("f" if match[2] == "f32" else "")
 

@@ -17,7 +17,7 @@ from incref_kernels.triton.native.host.intrinsics.matrix_scaled import MFMA_SCAL
 from incref_kernels.triton.native.host.intrinsics.printing import PRINTING
 from incref_kernels.triton.native.host.narrow import fused as fused_narrow
 
-__all__ = ["base_name", "find_lowering", "is_host_intrinsic", "meets"]
+__all__ = ["FIXED", "base_name", "find_lowering", "is_host_intrinsic", "meets"]
 
 # What LLVM defines for every target, with one meaning: the host's LLVM lowers it.
 _HOST = re.compile(
@@ -30,7 +30,7 @@ _HOST = re.compile(
 _NARROW_FMA = re.compile(r"llvm\.fma\.(v\d+)?b?f16")
 # Intrinsics at which the lanes of a wave, or all of them, wait for each other.
 _MEETING = {*CROSSLANE, "llvm.amdgcn.s.barrier", "llvm.amdgcn.wave.barrier"}
-_FIXED: dict[str, Lowering] = {**IDS, **CONTROL, **CROSSLANE, **ARITHMETIC, **APPROXIMATE, **DOTS}
+FIXED: dict[str, Lowering] = {**IDS, **CONTROL, **CROSSLANE, **ARITHMETIC, **APPROXIMATE, **DOTS}
 
 
 def is_host_intrinsic(name: str) -> bool:
@@ -66,7 +66,7 @@ def find_lowering(name: str, *, arch: str, fused: bool) -> Lowering:
     Raises:
         UnsupportedError: for an intrinsic that is not known.
     """
-    found: Lowering | None = _FIXED.get(base_name(name))
+    found: Lowering | None = FIXED.get(base_name(name))
     if found is not None:
         return found
     if (found := PRINTING.get(name)) is not None or (found := decoders(arch).get(name)) is not None:

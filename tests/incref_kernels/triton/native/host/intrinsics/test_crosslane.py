@@ -95,11 +95,11 @@ def test_swizzle_modes_by_hand() -> None:
     assert [swizzle_source(lane, 0x10) for lane in (5, 21, 37)] == [0, 16, 32]
 
 
-@pytest.mark.parametrize("width", [16, 32])
-def test_permlane_swap_exchanges_odd_and_even_rows(run_lanes: Run, width: int) -> None:
+@pytest.mark.parametrize(("name", "width"), [("llvm.amdgcn.permlane16.swap", 16), ("llvm.amdgcn.permlane32.swap", 32)])
+def test_permlane_swap_exchanges_odd_and_even_rows(run_lanes: Run, name: str, width: int) -> None:
     body = f"""
   %second = add i32 %x, 1000
-  %pair = call {{ i32, i32 }} @llvm.amdgcn.permlane{width}.swap(i32 %x, i32 %second, i1 false, i1 false)
+  %pair = call {{ i32, i32 }} @{name}(i32 %x, i32 %second, i1 false, i1 false)
   %a = extractvalue {{ i32, i32 }} %pair, 0
   %b = extractvalue {{ i32, i32 }} %pair, 1
   %scaled = mul i32 %b, 10000
@@ -147,6 +147,17 @@ def test_shared_memory_is_seen_after_the_barrier(run_lanes: Run) -> None:
   %y = load i32, ptr addrspace(3) %other"""
     values = torch.arange(128, dtype=torch.int32)
     assert torch.equal(run_lanes(body, values, waves=2), values.flip(0))
+
+
+def test_a_barrier_of_the_wave_makes_its_lanes_wait(run_lanes: Run) -> None:
+    body = """
+  %mine = getelementptr i32, ptr addrspace(3) @shared, i32 %tid
+  store i32 %x, ptr addrspace(3) %mine
+  call void @llvm.amdgcn.wave.barrier()
+  %mirrored = sub i32 63, %tid
+  %other = getelementptr i32, ptr addrspace(3) @shared, i32 %mirrored
+  %y = load i32, ptr addrspace(3) %other"""
+    assert torch.equal(run_lanes(body, VALUES), VALUES.flip(0))
 
 
 def test_shared_memory_has_addresses_from_zero(run_lanes: Run) -> None:

@@ -20,14 +20,14 @@ def bytes_of(word: int, *, is_signed: bool) -> list[int]:
 
 
 @pytest.mark.parametrize("clamp", [False, True])
-@pytest.mark.parametrize("name", ["sdot4", "udot4"])
+@pytest.mark.parametrize("name", ["llvm.amdgcn.sdot4", "llvm.amdgcn.udot4"])
 @pytest.mark.parametrize("start", STARTS)
 def test_bytes(run_lanes: Run, name: str, start: int, *, clamp: bool) -> None:
-    is_signed = name == "sdot4"
+    is_signed = name == "llvm.amdgcn.sdot4"
     least, greatest = (-(1 << 31), (1 << 31) - 1) if is_signed else (0, (1 << 32) - 1)
     x = torch.tensor(WORDS * 8).to(torch.int32)
     for right in (0x80808080, 0xFF0203F0):
-        body = f"%y = call i32 @llvm.amdgcn.{name}(i32 %x, i32 {right}, i32 {start}, i1 {str(clamp).lower()})"
+        body = f"%y = call i32 @{name}(i32 %x, i32 {right}, i32 {start}, i1 {str(clamp).lower()})"
         got = run_lanes(body, x).tolist()[: len(WORDS)]
         for word, found in zip(WORDS, got, strict=True):
             pairs = zip(bytes_of(word, is_signed=is_signed), bytes_of(right, is_signed=is_signed), strict=True)

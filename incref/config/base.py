@@ -14,6 +14,7 @@ from incref.config.decision import Decision, Plan
 from incref.config.rules import (
     LINEAR,
     Layer,
+    NameMatch,
     NameRule,
     Rule,
     TypeRule,
@@ -190,12 +191,15 @@ class BaseConfig(ABC):
         self,
         operator_name: str | type[nn.Module] | Sequence[str | type[nn.Module]],
         config: "BaseConfig",
+        *,
+        match: NameMatch | str = NameMatch.LAYER,
     ) -> Self:
         """Give some layers a configuration of their own.
 
         Args:
             operator_name: the name of a layer or of a module around some, an expression, a module class, or a list.
             config: what they get; of any kind.
+            match: which part of a layer's name an expression has to match, a `NameMatch` or its value.
 
         Returns:
             This configuration, changed.
@@ -204,7 +208,8 @@ class BaseConfig(ABC):
             raise TypeError(f"a layer gets a configuration such as RTNConfig, got {config!r}")
         config.require_one()
         targets = [operator_name] if isinstance(operator_name, str | type) else list(operator_name)
-        self.local_rules.extend([(as_rule(target), config) for target in targets])
+        how = NameMatch(match)
+        self.local_rules.extend([(as_rule(target, how), config) for target in targets])
         return self
 
     def __add__(self, other: "BaseConfig") -> Self:
@@ -426,15 +431,24 @@ class BaseConfig(ABC):
 
 
 def _rule_to_json(rule: Rule) -> Json:
-    return rule.pattern if isinstance(rule, NameRule) else {"class": rule.class_name}
+    if isinstance(rule, TypeRule):
+        return {"class": rule.class_name}
+    return rule.pattern if rule.how is NameMatch.LAYER else {rule.how.value: rule.pattern}
 
 
 def _rule_from_json(described: Json) -> Rule:
     if isinstance(described, str):
         return NameRule(described)
-    if isinstance(described, dict) and list(described) == ["class"] and isinstance(described["class"], str):
-        return TypeRule(described["class"])
-    raise ValueError(f'a rule is a string, or {{"class": name}}, got {described!r}')
+    if isinstance(described, dict) and len(described) == 1:
+        ((how, text),) = described.items()
+        if isinstance(text, str) and how == "class":
+            return TypeRule(text)
+        if isinstance(text, str) and how in [one.value for one in NameMatch]:
+            return NameRule(text, NameMatch(how))
+    raise ValueError(
+        f'a rule is a string, {{"class": name}}, or {{how: expression}} with how one of '
+        f"{', '.join(one.value for one in NameMatch)}, got {described!r}"
+    )
 
 
 def _flat(described: dict[str, Json]) -> dict[str, Json]:

@@ -12,7 +12,7 @@ from incref.config.method import GPTQ, ColumnOrder, DeadColumns, GroupScales
 from incref.config.rules import LINEAR, Layer
 from incref.config.scheme import LayerScheme
 from incref.config.stored_weight import stored_weight
-from incref.config.weight_format import SKIP, group_granularity, scale_dtype_of, weight_format
+from incref.config.weight_format import SKIP, group_granularity, scale_dtype_of, symmetric_scale_of, weight_format
 from incref.errors import LayerError, UnsupportedError
 from incref.formats import BlockFormat, SymmetricScale
 from incref.qtensor.scale_spec import ScaleRun
@@ -59,6 +59,9 @@ class GPTQConfig(BaseConfig):
             hold them so; "float32" leaves them as they are.
         refine_sweeps: how often coordinate descent visits every column again, once codes are found: one sweep takes
             two to three times the time of GPTQ itself, and the error that calibration data sees falls.
+        symmetric_scale: what the largest weight of a group of symmetric integers falls on, by the values of
+            `SymmetricScale`: "span" half a step beyond the greatest code, "qmax" that code, as RTN has it, "extreme"
+            the least code.
 
     Raises:
         TypeError: for a field of the wrong type, or one that there isn't.
@@ -94,6 +97,7 @@ class GPTQConfig(BaseConfig):
     dead_columns: str = "zero"
     scale_dtype: str = "float32"
     refine_sweeps: int = 0
+    symmetric_scale: str = "span"
 
     @property
     def model_files(self) -> str:
@@ -146,6 +150,7 @@ class GPTQConfig(BaseConfig):
         if self.dtype in SKIP:
             return None
         fmt = weight_format(self.dtype, self.bits, use_sym=self.use_sym)
+        symmetric_scale = symmetric_scale_of(self.symmetric_scale, SymmetricScale.SPAN, fmt=fmt, use_sym=self.use_sym)
         if isinstance(fmt, BlockFormat):
             refuse_double_quant(scales, fmt)
             if self.use_mse_search:
@@ -155,7 +160,7 @@ class GPTQConfig(BaseConfig):
             fmt=fmt,
             granularity=granularity,
             symmetric=self.use_sym,
-            symmetric_scale=SymmetricScale.SPAN,
+            symmetric_scale=symmetric_scale,
             scales=scales,
             scale_dtype=scale_dtype,
         )

@@ -9,7 +9,7 @@ from incref.config.base import EVERYTHING, BaseConfig, WhiteList
 from incref.config.double_quant import double_quant, refuse_double_quant
 from incref.config.method import RTN
 from incref.config.scheme import LayerScheme
-from incref.config.weight_format import SKIP, group_granularity, scale_dtype_of, weight_format
+from incref.config.weight_format import SKIP, group_granularity, scale_dtype_of, symmetric_scale_of, weight_format
 from incref.formats import BlockFormat, IntFormat, SymmetricScale
 from incref.qtensor.scale_spec import ScaleRun
 from incref.qtensor.spec import QuantSpec
@@ -28,7 +28,8 @@ class RTNConfig(BaseConfig):
         use_sym: whether integers are symmetric about zero; if not, they are unsigned with zero points.
         group_size: how many weights share a scale; -1 for all of a row. Block formats have blocks of their own.
         group_dim: the dimension that a group runs along: 1 for input features, 0 for output features.
-        use_full_range: whether the weight of largest magnitude falls on the least code (`SymmetricScale.EXTREME`).
+        use_full_range: whether the weight of largest magnitude falls on the least code, which is
+            `symmetric_scale="extreme"`.
         use_mse_search: whether the range is shrunk by what gives the least squared error; see `RTN`.
         use_layer_wise: accepted and without effect: conversion always goes layer by layer; see `model_path`.
         model_path: directory of the safetensors files of a model, from which values are read that the model lacks, one
@@ -42,6 +43,9 @@ class RTNConfig(BaseConfig):
         white_list: the layers that the configuration speaks of.
         scale_dtype: what scales are rounded to before codes are chosen: "float16" or "bfloat16" for checkpoints that
             hold them so; "float32" leaves them as they are.
+        symmetric_scale: what the largest weight of a group of symmetric integers falls on, by the values of
+            `SymmetricScale`: "qmax" the greatest code, "span" half a step beyond it, as GPTQ has it, "extreme" the
+            least code.
 
     Raises:
         TypeError: for a field of the wrong type, or one that there isn't.
@@ -67,6 +71,7 @@ class RTNConfig(BaseConfig):
     quant_lm_head: bool = False
     white_list: WhiteList = EVERYTHING
     scale_dtype: str = "float32"
+    symmetric_scale: str = "qmax"
 
     @property
     def model_files(self) -> str:
@@ -90,6 +95,7 @@ class RTNConfig(BaseConfig):
         if self.dtype in SKIP:
             return None
         fmt = weight_format(self.dtype, self.bits, use_sym=self.use_sym)
+        symmetric_scale = symmetric_scale_of(self.symmetric_scale, SymmetricScale.QMAX, fmt=fmt, use_sym=self.use_sym)
         if isinstance(fmt, BlockFormat):
             refuse_double_quant(scales, fmt)
             if self.use_mse_search:
@@ -97,11 +103,13 @@ class RTNConfig(BaseConfig):
             return LayerScheme(weight=QuantSpec(fmt=fmt, axis=axis, scale_dtype=scale_dtype))
         if self.use_full_range and not (isinstance(fmt, IntFormat) and self.use_sym):
             raise ValueError(f"use_full_range needs symmetric integers, got {fmt.name} with use_sym={self.use_sym}")
+        if self.use_full_range and symmetric_scale is SymmetricScale.SPAN:
+            raise ValueError('use_full_range is symmetric_scale="extreme", got "span"; set one of them')
         weight = QuantSpec(
             fmt=fmt,
             granularity=granularity,
             symmetric=self.use_sym,
-            symmetric_scale=SymmetricScale.EXTREME if self.use_full_range else SymmetricScale.QMAX,
+            symmetric_scale=SymmetricScale.EXTREME if self.use_full_range else symmetric_scale,
             scales=scales,
             scale_dtype=scale_dtype,
         )

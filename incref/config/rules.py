@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from torch import nn
 
@@ -15,6 +16,7 @@ from incref.numerics.patterns import FLOAT_DTYPES
 __all__ = [
     "LINEAR",
     "Layer",
+    "NameMatch",
     "NameRule",
     "Rule",
     "TypeRule",
@@ -39,14 +41,31 @@ _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _HEADS = ("lm_head", "output_layer", "embed_out")
 
 
+class NameMatch(Enum):
+    """How a name is compared with an expression."""
+
+    LAYER = "layer"
+    """The name, or a leading part of it up to a dot, is the expression or is matched by all of it: "fc1" speaks of
+    `fc1` and of every layer inside it but not of `fc10`."""
+    PREFIX = "prefix"
+    """The expression matches at the start (`re.match`): "fc1" speaks of `fc10` too. So in Neural Compressor."""
+    SEARCH = "search"
+    """It matches anywhere (`re.search`): "fc1" speaks of `mlp.fc10` too."""
+    FULL = "full"
+    """It matches all of the name (`re.fullmatch`)."""
+
+
 @dataclass(frozen=True)
 class NameRule:
-    """Layers whose full name, or a leading part of it up to a dot, is `pattern` or is matched by it as an expression.
+    """Layers whose name matches an expression, by default so that ".*v_proj" speaks of all value projections.
 
-    So "fc1" speaks of `fc1` and of every layer inside it but not of `fc10`, and ".*v_proj" of all value projections.
+    Attributes:
+        pattern: a name, or a regular expression.
+        how: which part of the name it has to match.
     """
 
     pattern: str
+    how: NameMatch = NameMatch.LAYER
 
     def __post_init__(self) -> None:
         """Refuse what is no regular expression."""
@@ -57,7 +76,16 @@ class NameRule:
 
     def matches(self, name: str, layer: nn.Module) -> bool:  # noqa: ARG002  # the signature of every rule
         """Whether the rule speaks of `layer`, called `name`."""
-        return re.fullmatch(rf"(?:{re.escape(self.pattern)}|{self.pattern})(?:\..*)?", name) is not None
+        match self.how:
+            case NameMatch.LAYER:
+                found = re.fullmatch(rf"(?:{re.escape(self.pattern)}|{self.pattern})(?:\..*)?", name)
+            case NameMatch.PREFIX:
+                found = re.match(self.pattern, name)
+            case NameMatch.SEARCH:
+                found = re.search(self.pattern, name)
+            case NameMatch.FULL:
+                found = re.fullmatch(self.pattern, name)
+        return found is not None
 
 
 @dataclass(frozen=True)
@@ -78,8 +106,12 @@ class TypeRule:
 Rule = NameRule | TypeRule
 
 
-def as_rule(target: object) -> Rule:
+def as_rule(target: object, how: NameMatch = NameMatch.LAYER) -> Rule:
     """Make a rule of a name, a regular expression or a class.
+
+    Args:
+        target: one of them, or a rule, which stays as it is.
+        how: which part of a name an expression has to match.
 
     Raises:
         TypeError: if `target` is none of them.
@@ -87,7 +119,7 @@ def as_rule(target: object) -> Rule:
     if isinstance(target, NameRule | TypeRule):
         return target
     if isinstance(target, str):
-        return NameRule(target)
+        return NameRule(target, how)
     if isinstance(target, type) and issubclass(target, nn.Module):
         return TypeRule(_class_name(target))
     raise TypeError(f"a rule is the name of a layer, a regular expression or a module class, got {target!r}")

@@ -4,10 +4,10 @@ import re
 
 import torch
 
-from incref.formats import FORMATS, FloatFormat, Format, IntFormat, get_format
+from incref.formats import FORMATS, FloatFormat, Format, IntFormat, SymmetricScale, get_format
 from incref.numerics.granularity import Granularity, per_channel, per_group
 
-__all__ = ["SKIP", "group_granularity", "scale_dtype_of", "weight_format"]
+__all__ = ["SKIP", "group_granularity", "scale_dtype_of", "symmetric_scale_of", "weight_format"]
 
 SKIP = ("fp32", "float32")
 """The dtypes that leave a layer alone."""
@@ -59,6 +59,23 @@ def scale_dtype_of(name: str) -> torch.dtype | None:
     if name not in _SCALE_DTYPES:
         raise ValueError(f"scale_dtype must be one of {', '.join(_SCALE_DTYPES)}, got {name!r}")
     return _SCALE_DTYPES[name]
+
+
+def symmetric_scale_of(name: str, default: SymmetricScale, *, fmt: Format, use_sym: bool) -> SymmetricScale:
+    """Find the grid of symmetric integers that `name` asks for.
+
+    Raises:
+        ValueError: for another name, or for one other than the default where there is no such grid.
+    """
+    if name not in [one.value for one in SymmetricScale]:
+        allowed = ", ".join(one.value for one in SymmetricScale)
+        raise ValueError(f"symmetric_scale must be one of {allowed}, got {name!r}")
+    kind = SymmetricScale(name)
+    if kind is not default and not (isinstance(fmt, IntFormat) and use_sym):
+        raise ValueError(
+            f"symmetric_scale is for symmetric integers, got {name!r} for {fmt.name} with use_sym={use_sym}"
+        )
+    return kind
 
 
 def group_granularity(group_size: int, axis: int = -1) -> Granularity:

@@ -24,6 +24,7 @@ N, K = 24, 90
 INT4 = QuantSpec(fmt=FORMATS["int4"], granularity=per_group(32), symmetric_scale=SymmetricScale.SPAN)
 SPECS = {
     "int4_g32": INT4,
+    "int4_g32_extreme": replace(INT4, symmetric_scale=SymmetricScale.EXTREME),
     "uint4_g20": QuantSpec(fmt=FORMATS["uint4"], granularity=per_group(20), symmetric=False),
     "int2_per_row": QuantSpec(fmt=FORMATS["int2"], granularity=per_channel()),
     "int8_per_tensor": QuantSpec(fmt=FORMATS["int8"], granularity=PER_TENSOR),

@@ -34,7 +34,8 @@ def test_fields_and_defaults_are_those_of_neural_compressor() -> None:
         "true_sequential=False, white_list='*'"
     )
     ours = ", ".join(f"{p.name}={p.default!r}" for p in inspect.signature(GPTQConfig).parameters.values())
-    assert ours == f"{theirs}, group_scales='block', dead_columns='zero', scale_dtype='float32', refine_sweeps=0"
+    more = "group_scales='block', dead_columns='zero', scale_dtype='float32', refine_sweeps=0, symmetric_scale='span'"
+    assert ours == f"{theirs}, {more}"
 
 
 def test_the_default() -> None:
@@ -42,6 +43,16 @@ def test_the_default() -> None:
         fmt=FORMATS["int4"], granularity=per_group(32), symmetric_scale=SymmetricScale.SPAN
     )
     assert method(GPTQConfig()) == GPTQ(block_size=2048, group_scales=GroupScales.BLOCK)
+
+
+@pytest.mark.parametrize("kind", SymmetricScale)
+def test_a_symmetric_grid_is_named(kind: SymmetricScale) -> None:
+    assert weight(GPTQConfig(symmetric_scale=kind.value)).symmetric_scale is kind
+
+
+def test_a_grid_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="symmetric_scale is for symmetric integers, got 'qmax' for uint4"):
+        GPTQConfig(use_sym=False, symmetric_scale="qmax")
 
 
 @pytest.mark.parametrize(

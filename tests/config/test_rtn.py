@@ -37,6 +37,7 @@ def test_names_order_and_defaults_are_those_that_callers_know() -> None:
         "quant_lm_head": False,
         "white_list": "*",
         "scale_dtype": "float32",
+        "symmetric_scale": "qmax",
     }
     assert RTNConfig("int", 8) == RTNConfig(bits=8)
 
@@ -98,6 +99,12 @@ def test_full_range_puts_the_extreme_on_the_least_code() -> None:
     assert weight(RTNConfig(use_full_range=True)).symmetric_scale is SymmetricScale.EXTREME
 
 
+@pytest.mark.parametrize("kind", SymmetricScale)
+def test_a_symmetric_grid_is_named(kind: SymmetricScale) -> None:
+    assert weight(RTNConfig(symmetric_scale=kind.value)).symmetric_scale is kind
+    assert weight(RTNConfig(symmetric_scale="extreme")) == weight(RTNConfig(use_full_range=True))
+
+
 def test_search_is_the_method() -> None:
     scheme = RTNConfig(use_mse_search=True).scheme()
     assert scheme is not None
@@ -120,6 +127,16 @@ def test_search_is_the_method() -> None:
         ({"dtype": "mxfp4", "use_mse_search": True}, "use_mse_search needs scales that are floats"),
         ({"dtype": "nf4", "use_full_range": True}, "use_full_range needs symmetric integers, got nf4"),
         ({"use_sym": False, "use_full_range": True}, "use_full_range needs symmetric integers, got uint4"),
+        ({"symmetric_scale": "amax"}, "symmetric_scale must be one of qmax, span, extreme, got 'amax'"),
+        (
+            {"symmetric_scale": "span", "use_sym": False},
+            "symmetric_scale is for symmetric integers, got 'span' for uint4",
+        ),
+        (
+            {"symmetric_scale": "span", "dtype": "mxfp4"},
+            "symmetric_scale is for symmetric integers, got 'span' for mxfp4",
+        ),
+        ({"symmetric_scale": "span", "use_full_range": True}, 'use_full_range is symmetric_scale="extreme"'),
         ({"group_size": 0}, "group_size must be positive, or -1 for a whole row, got 0"),
         ({"group_size": -2}, "got -2"),
         ({"group_dim": 2}, r"group_dim must be 0 \(output features\) or 1 \(input features\), got 2"),

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from incref.config.rules import (
+    NameMatch,
     NameRule,
     TypeRule,
     as_rule,
@@ -46,6 +47,24 @@ LAYER = nn.Linear(4, 4)
 )
 def test_name_rule(pattern: str, name: str, matches: bool) -> None:
     assert NameRule(pattern).matches(name, LAYER) is matches
+
+
+@pytest.mark.parametrize(
+    ("how", "name", "matches"),
+    [
+        (NameMatch.PREFIX, "fc1", True),
+        (NameMatch.PREFIX, "fc10", True),
+        (NameMatch.PREFIX, "mlp.fc1", False),
+        (NameMatch.SEARCH, "mlp.fc10", True),
+        (NameMatch.SEARCH, "mlp.fc2", False),
+        (NameMatch.FULL, "fc1", True),
+        (NameMatch.FULL, "fc1.inner", False),
+        (NameMatch.LAYER, "fc1.inner", True),
+        (NameMatch.LAYER, "fc10", False),
+    ],
+)
+def test_how_a_name_is_matched(how: NameMatch, name: str, matches: bool) -> None:
+    assert as_rule("fc1", how).matches(name, LAYER) is matches
 
 
 def test_type_rule_speaks_of_derived_classes_too() -> None:

@@ -4,8 +4,8 @@ python -m benchmarks.layerwise_memory [--small] [--rtn] [--json FILE]
 
 A model of several blocks is written to files, made again on the meta device, calibrated and converted with a journal.
 With `--rtn` the files hold bfloat16, layers are rounded one after another to nearest, and the model is saved.
-What is measured is the anonymous memory of the process (RssAnon), sampled every millisecond, over what it is when all
-is imported. It must be at most that of the largest block, its Hessians in float64 and 300 MiB, or 64 MiB for `--small`
+What is measured is the anonymous memory of the process, sampled every millisecond, over what it is when all is
+imported. It must be at most that of the largest block, its Hessians in float64 and 300 MiB, or 64 MiB for `--small`
 and `--rtn`; the exit status is 1 if it is more. Linux only.
 """
 
@@ -14,7 +14,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.memory import watch_growth
 from benchmarks.synthetic import write_checkpoint
 from conformance.record import environment
 from incref import GPTQConfig, RTNConfig, convert, prepare, save
@@ -146,24 +146,9 @@ def _peak(model: nn.Module, size: _Size, root: Path) -> int:
     """Convert `model`, and give by how much the memory of this process grew at most."""
     # What is loaded or started once is no memory of the conversion.
     torch.linalg.cholesky_ex(torch.eye(64, dtype=torch.float64))
-    before = _anonymous()
-    peak = before
-    is_done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not is_done.is_set():
-            peak = max(peak, _anonymous())
-            time.sleep(0.001)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
+    with watch_growth() as growth:
         _convert(model, size, root)
-    finally:
-        is_done.set()
-        watcher.join()
-    return peak - before
+    return growth.peak
 
 
 def _convert(model: nn.Module, size: _Size, root: Path) -> None:
@@ -177,14 +162,6 @@ def _convert(model: nn.Module, size: _Size, root: Path) -> None:
         for _ in range(2):
             prepared(torch.randn(1, size.tokens, size.width, generator=generator))
     convert(prepared, journal=root / "journal")
-
-
-def _anonymous() -> int:
-    """Bytes of memory of this process that no file backs."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("the system does not say what memory a process has (RssAnon in /proc/self/status)")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ MODEL is the directory of a float model of transformers. For every case OUT gets
 safetensors file with the weight [N, K] of each of its layers, dequantized by AutoRound's own layers.
 """
 
+import shutil
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -31,12 +32,15 @@ CASES: Mapping[str, Mapping[str, object]] = MappingProxyType(
 
 
 def main(model: str, out: Path) -> None:
-    """Write every case, and say which version did."""
+    """Write every case that is not there yet, and say which version did."""
     for name, case in CASES.items():
+        if (out / f"{name}.safetensors").is_file():
+            continue
         options = {key: value for key, value in case.items() if key != "format"}
         auto_round = import_module("auto_round").AutoRound(
             model, iters=0, disable_opt_rtn=True, device_map="cpu", enable_torch_compile=False, **options
         )
+        shutil.rmtree(out / name, ignore_errors=True)
         auto_round.quantize_and_save(str(out / name), format=case["format"])
         # AutoRound makes a directory in the one that it is given.
         written = next((out / name).glob("*/config.json")).parent

@@ -15,6 +15,8 @@ from incref.checkpoints.shards import TensorFiles
 from incref.checkpoints.stamped import HPU_FILE, cache_directory, source_digest, stamped_tensors
 from incref.errors import CheckpointError
 
+from .read_only import forbid_writing
+
 Forge = Callable[[dict[str, Tensor], dict[str, str]], tuple[dict[str, Tensor], dict[str, str]]]
 
 
@@ -106,14 +108,7 @@ def test_made_again_for_another_layout(checkpoint: Path) -> None:
 
 
 def test_elsewhere_if_it_can_not_be_beside_the_checkpoint(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.open
-
-    def refuse(path: object, *arguments: object, **options: object) -> int:
-        if str(path).startswith(f"{checkpoint}{os.sep}."):
-            raise PermissionError(path)
-        return real(path, *arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(os, "open", refuse)
+    forbid_writing(monkeypatch, checkpoint)
     build = Build()
     for _ in range(2):
         get(checkpoint, build)

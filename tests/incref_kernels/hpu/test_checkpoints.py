@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from incref import GPTQConfig, RTNConfig, load, quantize, save
@@ -17,6 +17,7 @@ from incref.formats.layouts import PackLayout
 from incref.modules.layer import QuantLayer
 from incref.workflow import load_huggingface
 from incref_kernels.hpu.simulator.simulate import simulate
+from tests.checkpoints.read_only import forbid_writing
 
 transformers = pytest.importorskip("transformers")
 
@@ -117,6 +118,41 @@ def test_the_second_load_decodes_nothing(checkpoint: Path, monkeypatch: pytest.M
         assert_same_bits(logits(on_hpu(checkpoint)), first)
 
 
+def test_a_checkpoint_that_can_not_be_written_to(
+    llama: nn.Module, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small(tmp_path, llama, "gptq_v1")
+    forbid_writing(monkeypatch, path)
+    with simulate("gaudi3"):
+        first = logits(on_hpu(path))
+        (kept,) = cache.rglob(HPU_FILE)
+        monkeypatch.setattr("incref.checkpoints.hpu.pack_hpu", None)
+        assert_same_bits(logits(on_hpu(path)), first)
+    assert not (path / HPU_FILE).exists()
+    assert cache in kept.parents
+
+
+def test_a_model_of_the_hub(llama: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    path = small(tmp_path, llama, "gptq_v2")
+    # As the hub's client keeps it: every file is a link to what it holds.
+    repository = tmp_path / "hub" / "models--org--model"
+    snapshot, blobs, refs = repository / "snapshots" / ("0" * 40), repository / "blobs", repository / "refs"
+    for folder in (snapshot, blobs, refs):
+        folder.mkdir(parents=True)
+    (refs / "main").write_text(snapshot.name)
+    for file in path.iterdir():
+        file.rename(blobs / f"of-{file.name}")
+        (snapshot / file.name).symlink_to(Path("../../blobs") / f"of-{file.name}")
+    with simulate("gaudi3"):
+        first = logits(load("org/model", format="huggingface", device="hpu", torch_dtype=torch.bfloat16))
+        assert (snapshot / HPU_FILE).is_file()
+        monkeypatch.setattr("incref.checkpoints.hpu.pack_hpu", None)
+        assert_same_bits(logits(on_hpu(snapshot)), first)
+
+
 def _quantization(path: Path) -> object:
     return load_huggingface._quantization(path, load_huggingface.read_json(path / "config.json"))
 
@@ -137,6 +173,18 @@ def test_what_the_operator_does_not_take(llama: nn.Module, tmp_path: Path) -> No
     assert {layer.kernel for layer in layers(loaded).values()} == {"reference"}
     reference = load(path, format="huggingface", torch_dtype=torch.bfloat16)
     assert_same_bits(logits(loaded), logits(reference))
+
+
+def test_a_zero_point_of_16(llama: nn.Module, tmp_path: Path) -> None:
+    path = small(tmp_path, llama, "gptq_v1", use_sym=False)
+    file = path / "model.safetensors"
+    name = "model.layers.1.mlp.up_proj.qzeros"
+    tensors = load_file(file)
+    tensors[name][0, 0] |= 15
+    save_file(tensors, file, metadata={"format": "pt"})
+    with simulate("gaudi2"), pytest.raises(CheckpointError, match=r"layers\.1\.mlp\.up_proj: version 1 of the format"):
+        on_hpu(path, fallback="reference")
+    assert not (path / HPU_FILE).exists()
 
 
 def test_output_features_that_fill_no_words(tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 """SmolLM2 in every layout of 4-bit weights, loaded as it is and for the simulated Gaudi: logits, memory, seconds.
 
 python -m benchmarks.hpu_checkpoints [--checkpoints DIR] [--layout NAME] write | measure | time
-python -m benchmarks.hpu_checkpoints [--checkpoints DIR] others --python PYTHON
+python -m benchmarks.hpu_checkpoints [--checkpoints DIR] [--model DIR] others LIBRARY --python PYTHON
 
 `write` quantizes the model once and saves it in every layout. `measure` loads each in processes of their own: by the
 references; for the Gaudi without the repacked file, and with it; and with it by the references. `time` loads each
-again and again in one process. `others` lets a Python that has AutoRound write checkpoints and dequantize them, and
-compares. Results are kept in benchmarks/results/hpu_checkpoints.json.
+again and again in one process. `others` lets a Python that has AutoRound or GPTQModel write checkpoints and dequantize
+them, and compares. Results are kept in benchmarks/results/hpu_checkpoints.json.
 """
 
 import argparse
@@ -14,15 +14,16 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType, ModuleType
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from benchmarks.auto_round_peer import CASES
+from benchmarks import auto_round_peer, gptqmodel_peer
 from benchmarks.memory import watch_growth
 from benchmarks.smollm2 import make_smollm2
 from benchmarks.timing import measure
@@ -38,12 +39,14 @@ from incref_kernels.hpu.simulator.simulate import simulate
 
 __all__ = ["compare", "main"]
 
+_PEERS: Mapping[str, ModuleType] = MappingProxyType({"auto-round": auto_round_peer, "gptqmodel": gptqmodel_peer})
 _LAYOUTS = ("gptq_v1", "gptq_v2", "awq", "compressed-tensors")
 _CHIP = "gaudi3"
 _RESULTS = Path(__file__).parent / "results" / "hpu_checkpoints.json"
 _MIB = 1 << 20
 _TOKENS = 32
-_ROUNDS = 5
+_ROUNDS = 3
+_LINE = 200
 
 
 def _load(directory: Path, device: str, backend: str | None = None) -> nn.Module:
@@ -123,21 +126,33 @@ def _time(directory: Path) -> dict[str, Json]:
             },
             rounds=_ROUNDS,
         )
-    return {name: round(one.median, 3) for name, one in times.items()}
+    return {"seconds": {name: round(one.median, 3) for name, one in times.items()}}
+
+
+_MEASURES = {"measure": _describe_all, "time": _time}
+"""What is kept of a checkpoint, by the command that measures it."""
 
 
 def compare(directory: Path, values: Path) -> dict[str, Json]:
-    """Compare the weights of a checkpoint with what the library that wrote it makes of them, in every bit."""
+    """Compare the weights of a checkpoint with what the library that wrote it makes of them, in every bit.
+
+    Returns:
+        How many layers and weights there are; the layers whose weight is another one as they are loaded by default,
+        and for the Gaudi, there in float32, in which products are exact, and rounded to the dtype of theirs; the
+        kernels that compute these.
+    """
     theirs = load_file(values)
-    ours = _layers(load(directory, format="huggingface"))
-    unlike = [name for name in sorted(ours.keys() | theirs.keys()) if not _is_same(ours.get(name), theirs.get(name))]
+    stored = _layers(load(directory, format="huggingface"))
     with simulate(_CHIP):
-        on_gaudi = _layers(_load(directory, "hpu"))
+        repacked = _layers(load(directory, format="huggingface", device="hpu", torch_dtype=torch.float32))
     return {
-        "layers": len(ours),
+        "layers": len(theirs),
         "weights": sum(weight.numel() for weight in theirs.values()),
-        "unlike": list(unlike),
-        "kernels": sorted({one.kernel for one in on_gaudi.values()}),
+        "unlike": _unlike({name: layer.weight for name, layer in stored.items()}, theirs),
+        "unlike_repacked": _unlike(
+            {name: layer.weight.to(theirs[name].dtype) for name, layer in repacked.items() if name in theirs}, theirs
+        ),
+        "kernels": sorted({layer.kernel for layer in repacked.values()}),
     }
 
 
@@ -145,11 +160,14 @@ def _layers(model: nn.Module) -> dict[str, QuantLayer]:
     return {name: one for name, one in model.named_modules() if isinstance(one, QuantLayer)}
 
 
-def _is_same(layer: QuantLayer | None, theirs: Tensor | None) -> bool:
-    if layer is None or theirs is None or layer.weight.dtype is not theirs.dtype:
-        return False
-    integers = {2: torch.int16, 4: torch.int32}[theirs.element_size()]
-    return torch.equal(layer.weight.view(integers), theirs.view(integers))
+def _unlike(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[Json]:
+    names = sorted(ours.keys() | theirs.keys())
+    return [name for name in names if not (name in ours and name in theirs and _is_same(ours[name], theirs[name]))]
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    integers = {2: torch.int16, 4: torch.int32}[one.element_size()]
+    return one.dtype is other.dtype and torch.equal(one.view(integers), other.view(integers))
 
 
 def _write(checkpoints: Path, source: Path, layouts: Sequence[str]) -> None:
@@ -159,18 +177,18 @@ def _write(checkpoints: Path, source: Path, layouts: Sequence[str]) -> None:
         save(model, checkpoints / layout, format="huggingface", layout=layout, scale_dtype="bfloat16")
 
 
-def _compare_others(checkpoints: Path, source: Path, python: Path) -> dict[str, Json]:
-    target = checkpoints / "auto-round"
-    version = target / "version.txt"
-    if not version.is_file():
-        target.mkdir(parents=True, exist_ok=True)
-        command = [str(python), "-m", "benchmarks.auto_round_peer", str(source), str(target)]
-        subprocess.run(command, check=True)  # noqa: S603  # the Python that the caller names
+def _compare_others(directory: Path, source: Path, peer: ModuleType, python: Path) -> dict[str, Json]:
+    directory.mkdir(parents=True, exist_ok=True)
+    # Checkpoints that are there already stay.
+    command = [str(python), "-m", peer.__name__, str(source), str(directory)]
+    subprocess.run(command, check=True)  # noqa: S603  # the Python that the caller names
     cases: dict[str, Json] = {}
-    for name, case in CASES.items():
-        cases[name] = {**case, **compare(target / name, target / f"{name}.safetensors")}
-        print(f"{name}: {cases[name]}", flush=True)
-    return {"version": version.read_text(encoding="utf-8").strip(), "cases": cases}
+    for name, case in peer.CASES.items():
+        compared = compare(directory / name, directory / f"{name}.safetensors")
+        cases[name] = {**case, **compared}
+        print(f"{name}: {compared}"[:_LINE], flush=True)
+    version = (directory / "version.txt").read_text(encoding="utf-8").strip()
+    return {"version": version, "model": source.name, "cases": cases}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -181,9 +199,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, default=Path("build/smollm2"))
     parser.add_argument("--json", type=Path, default=_RESULTS)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("write", "measure", "time"):
+    for name in ("write", *_MEASURES):
         commands.add_parser(name)
-    commands.add_parser("others").add_argument("--python", type=Path, required=True)
+    comparing = commands.add_parser("others")
+    comparing.add_argument("library", choices=_PEERS)
+    comparing.add_argument("--python", type=Path, required=True)
     describing = commands.add_parser("describe")
     describing.add_argument("directory", type=Path)
     describing.add_argument("device", choices=("cpu", "hpu"))
@@ -196,16 +216,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command == "write":
         _write(options.checkpoints, options.model, options.layout or _LAYOUTS)
         return
-    found = json.loads(options.json.read_text()) if options.json.is_file() else {"layouts": {}}
+    found = json.loads(options.json.read_text()) if options.json.is_file() else {}
     if options.command == "others":
-        found["auto-round"] = _compare_others(options.checkpoints, options.model, options.python)
-    for layout in options.layout or _LAYOUTS:
-        row = found["layouts"].setdefault(layout, {})
-        if options.command == "measure":
-            row |= _describe_all(options.checkpoints / layout)
-        elif options.command == "time":
-            row["seconds"] = _time(options.checkpoints / layout)
-            print(f"{layout}: {row['seconds']}", flush=True)
+        library, directory = options.library, options.checkpoints / options.library
+        found.setdefault("others", {})[library] = _compare_others(
+            directory, options.model, _PEERS[library], options.python
+        )
+    else:
+        for layout in options.layout or _LAYOUTS:
+            row = _MEASURES[options.command](options.checkpoints / layout)
+            found.setdefault("layouts", {}).setdefault(layout, {}).update(row)
+            print(f"{layout}: {row}", flush=True)
     found |= {"chip": _CHIP, "environment": environment()}
     write_atomically(options.json, (json.dumps(found, indent=2) + "\n").encode())
 

@@ -11,9 +11,11 @@ __all__ = [
     "demo_results",
     "gptq_peer_results",
     "gptq_results",
+    "hpu_checkpoints",
     "hpu_results",
     "minilm_results",
     "native_language",
+    "others_checkpoints",
     "public_kernels",
     "speed_machine",
     "speed_results",
@@ -22,6 +24,7 @@ __all__ = [
 ]
 
 _RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+_LOADS = ("references", "first", "second")
 _COLUMNS = ("clone", "encode", "incref", "ml_dtypes", "torchao")
 
 
@@ -55,6 +58,42 @@ def hpu_results() -> str:
             for row in rows
         ],
     )
+
+
+def hpu_checkpoints() -> str:
+    """Seconds and memory of loading a language model from every layout, and the digest of its logits."""
+    layouts = json.loads((_RESULTS / "hpu_checkpoints.json").read_text())["layouts"]
+    rows: list[list[str]] = []
+    for layout, found in layouts.items():
+        loads, seconds = found["loads"], found["seconds"]
+        digests = {loads[name]["logits"] for name in ("references", "second, references")}
+        assert len(digests) == 1, f"{layout}: other logits by the references from repacked weights"
+        row = [code(layout), f"{found['stored_mib']:.0f}", f"{found['repacked_mib']:.0f}"]
+        row += [f"{seconds[name]:.2f}" for name in _LOADS]
+        row += [f"{loads[name]['peak_mib']:.0f}" for name in _LOADS]
+        rows.append([*row, code(digests.pop()[:16])])
+    header = ["layout", "stored, MiB", "repacked, MiB"]
+    header += [f"{what}{name}" for what in ("seconds, ", "memory, MiB, ") for name in ("as stored", "first", "second")]
+    return table([*header, "logits by the references, SHA-256"], rows)
+
+
+def others_checkpoints() -> str:
+    """Weights of checkpoints that other libraries wrote, and how many layers differ from what they compute."""
+    others = json.loads((_RESULTS / "hpu_checkpoints.json").read_text())["others"]
+    rows = [
+        [
+            f"{library} {found['version']}",
+            code(name),
+            str(case["layers"]),
+            f"{case['weights']:,}",
+            str(len(case["unlike"])),
+            str(len(case["unlike_repacked"])),
+        ]
+        for library, found in others.items()
+        for name, case in found["cases"].items()
+    ]
+    header = ["written by", "what", "layers", "weights", "layers that differ", "repacked for Gaudi"]
+    return table(header, rows)
 
 
 def calibrated_results() -> str:

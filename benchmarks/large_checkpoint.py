@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.memory import anonymous_memory
 from benchmarks.synthetic import write_checkpoint
 from conformance.record import Json, environment
 from incref.checkpoints.size import file_bytes
@@ -106,21 +107,13 @@ def _quantize(source: Path, target: Path) -> _Run:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
             break
-        anonymous = max(anonymous, _anonymous(process.pid))
+        anonymous = max(anonymous, anonymous_memory(process.pid) or 0)
         time.sleep(_TICK)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"incref quantize ended with status {process.returncode}")
     seconds = time.perf_counter() - start
     return _Run(anonymous=anonymous, resident=usage.ru_maxrss * 1024, seconds=round(seconds, 1))
-
-
-def _anonymous(pid: int) -> int:
-    """Bytes of memory of a process that no file backs; 0 for one that has ended."""
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def main() -> int:

@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Growth", "watch_growth"]
+__all__ = ["Growth", "anonymous_memory", "watch_growth"]
 
-_STATUS = Path("/proc/self/status")
 _INTERVAL = 0.001
 
 
@@ -26,13 +25,13 @@ class Growth:
 @contextmanager
 def watch_growth() -> Iterator[Growth]:
     """Watch the anonymous memory of this process; what it was before is not counted."""
-    before = _anonymous()
+    before = _own()
     found = Growth()
     is_done = threading.Event()
 
     def watch() -> None:
         while not is_done.wait(_INTERVAL):
-            found.peak = max(found.peak, _anonymous() - before)
+            found.peak = max(found.peak, _own() - before)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -41,11 +40,19 @@ def watch_growth() -> Iterator[Growth]:
     finally:
         is_done.set()
         watcher.join()
-        found.peak = max(found.peak, _anonymous() - before)
+        found.peak = max(found.peak, _own() - before)
 
 
-def _anonymous() -> int:
-    for line in _STATUS.read_text(encoding="utf-8").splitlines():
+def anonymous_memory(process: int | str = "self") -> int | None:
+    """Bytes of memory of a process that no file backs; None if it has ended, or the system does not say."""
+    for line in Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError(f"the system does not say what memory a process has (RssAnon in {_STATUS})")
+    return None
+
+
+def _own() -> int:
+    own = anonymous_memory()
+    if own is None:
+        raise RuntimeError("the system does not say what memory a process has (RssAnon in /proc/self/status)")
+    return own

@@ -9,6 +9,7 @@ import torch
 from incref.errors import UnsupportedError
 from incref.formats import FloatFormat
 from incref.formats.gaudi import GAUDI
+from incref_kernels.hpu.simulator.options import Mode
 from incref_kernels.hpu.simulator.simulate import active
 
 __all__ = ["chip", "float8_dtype", "has_group_index", "home", "mode", "why_not_device", "why_unavailable"]
@@ -53,8 +54,10 @@ def chip() -> str:
     raise UnsupportedError(f"the chips that are known are {', '.join(GAUDI)}; the device is a {found}")
 
 
-def mode() -> str:
-    """Say how operators run: "lazy", as graphs that `mark_step` cuts, or "eager", `torch.compile` included."""
+def mode() -> Mode:
+    """Say how an operator runs that is called now: while `torch.compile` traces the caller, in its graph."""
+    if torch.compiler.is_compiling():
+        return Mode.COMPILE
     simulation = active()
     if simulation is not None:
         return simulation.mode
@@ -63,7 +66,7 @@ def mode() -> str:
     except (ImportError, AttributeError):
         # The default changed between releases, so only what is said counts.
         is_lazy = os.environ.get("PT_HPU_LAZY_MODE") == "1"
-    return "lazy" if is_lazy else "eager"
+    return Mode.LAZY if is_lazy else Mode.EAGER
 
 
 def has_group_index() -> bool:

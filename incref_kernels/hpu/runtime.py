@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from incref_kernels.hpu.available import mode
+from incref_kernels.hpu.simulator.options import Mode
 from incref_kernels.hpu.simulator.simulate import active
 
 __all__ = ["compile_model", "inference", "mark_step"]
@@ -23,7 +24,7 @@ def mark_step() -> None:
 
     Source: Neural Compressor 9b47d09, quant_dequant.py: "needed so fuser won't remove 2 consecutive casts".
     """
-    if torch.compiler.is_compiling() or mode() != "lazy":
+    if mode() is not Mode.LAZY:
         return
     simulation = active()
     if simulation is None:
@@ -57,7 +58,7 @@ def inference(model: nn.Module, *, only_scales_are_constant: bool = False) -> It
 
 def compile_model(model: nn.Module) -> nn.Module:
     """Compile for the mode without lazy graphs; in the lazy mode the model is given back as it is."""
-    if mode() == "lazy":
+    if mode() is Mode.LAZY:
         return model
     backend = "hpu_backend" if active() is None else "aot_eager"
     compiled: nn.Module = torch.compile(model, backend=backend)  # type: ignore[assignment]  # a module, if given one

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from incref.backends.backend import Kernel, Prepared
+from incref.errors import UnsupportedError
 from incref.formats import FloatFormat, Format, IntFormat, get_format
 from incref.formats.layouts import LAYOUTS, PackLayout
 from incref.numerics.granularity import PER_TENSOR, Granularity
@@ -16,6 +17,7 @@ from incref.ops.weight_only_matmul import require_group_index
 from incref_kernels.hpu.available import has_group_index, mode, why_not_device
 from incref_kernels.hpu.casts import WIDE, from_float8, why_not_format
 from incref_kernels.hpu.scales import float_scale, why_not_granularity
+from incref_kernels.hpu.simulator.options import Mode
 
 __all__ = ["KERNEL", "weight_only_matmul"]
 
@@ -95,6 +97,9 @@ def _run(
     if g_idx is not None and not has_group_index():
         order = g_idx.argsort(stable=True)
         words, x, g_idx = words.index_select(0, order), x.index_select(-1, order), None
+    if (reason := _why_not_mode(fmt)) is not None:
+        # A layer is bound before its model is compiled, so this is known in the call alone.
+        raise UnsupportedError(f"{reason}; compile the model (incref_kernels.hpu.runtime.compile_model)")
     arguments = (words, float_scale(scales) if work is torch.float32 else scales, zeros, work)
     weight: Tensor = convert(*arguments) if g_idx is None else convert(*arguments, g_idx)
     return _multiply(weight.to(wanted), x, bias=bias, dtype=dtype)
@@ -125,6 +130,12 @@ def _why_not_values(x: Tensor, weight_dtype: torch.dtype | None, dtype: torch.dt
     return why_not_device(x=x)
 
 
+def _why_not_mode(fmt: str) -> str | None:
+    if mode() is not Mode.EAGER:
+        return None
+    return f"convert_from_{fmt} runs in the lazy mode, or compiled, but not eagerly"
+
+
 def _why_not_weight(
     shape: torch.Size, zero_point: Tensor | None, fmt: Format, granularity: Granularity, *, is_grouped: bool
 ) -> str | None:
@@ -134,8 +145,6 @@ def _why_not_weight(
         return why_not_format(fmt) or why_not_granularity(shape, granularity)
     if not isinstance(fmt, IntFormat) or fmt.bits != _BITS:
         return f"operators dequantize integers of {_BITS} bits and 8-bit floats, got {fmt.name}"
-    if mode() == "eager":
-        return f"convert_from_{fmt.name} runs in the lazy mode, or compiled, but not eagerly"
     reason = _why_not_shape(shape, None if is_grouped else granularity)
     return reason or _why_not_zeros(zero_point, fmt)
 
@@ -179,6 +188,8 @@ def why_not(
     if tensor_scale is not None:
         return f"{found.name} with a scale of the tensor is not there"
     reason = _why_not_weight(w.shape, zero_point, found, granularity, is_grouped=is_grouped)
+    if not isinstance(found, FloatFormat):
+        reason = reason or _why_not_mode(found.name)
     reason = reason or _why_not_values(x, weight_dtype, dtype) or why_not_device(w=w, scale=scale, bias=bias)
     if reason is not None or g_idx is None:
         return reason

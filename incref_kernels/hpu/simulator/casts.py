@@ -13,7 +13,7 @@ from incref.errors import UnsupportedError
 from incref.formats import FloatFormat, NanRule, Overflow, Rounding
 from incref.ops.decode import decode
 from incref.ops.encode import encode
-from incref_kernels.hpu.simulator.options import Denormals, Inf, Nan
+from incref_kernels.hpu.simulator.options import Denormals, Inf, Nan, StochasticDenormals
 from incref_kernels.hpu.simulator.profile import HpuProfile
 
 __all__ = ["FLOAT8", "Casts", "Scale", "encode_result"]
@@ -120,12 +120,10 @@ class Casts:
         stochastic_rounding: bool = False,
         is_amax: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Cast to both formats at once: E5M2, E4M3, and the largest magnitude."""
-        both = [
-            self._cast(input, scale, dtype, None, is_stochastic=stochastic_rounding)
-            for scale, dtype in ((scale_152, torch.float8_e5m2), (scale_143, torch.float8_e4m3fn))
-        ]
-        return both[0], both[1], _amax(input) if is_amax else _no_amax(input)
+        """Cast to both formats at once: E5M2, E4M3, and the largest magnitude. E4M3 is to nearest in any case."""
+        wide = self._cast(input, scale_152, torch.float8_e5m2, None, is_stochastic=stochastic_rounding)
+        narrow = self._cast(input, scale_143, torch.float8_e4m3fn, None, is_stochastic=False)
+        return wide, narrow, _amax(input) if is_amax else _no_amax(input)
 
     def cast_to_fp8_hybrid_meta(
         self,
@@ -172,10 +170,19 @@ class Casts:
         scaled = x if factor is None else x * factor
         bits = torch.randint(-(1 << 15), 1 << 15, scaled.shape, dtype=torch.int16) if is_stochastic else None
         codes = _encode(scaled, fmt, self.profile, _overflow(self.profile), bits)
-        flushes = self.profile.stochastic_flushes and x.dtype is torch.bfloat16 and dtype is torch.float8_e5m2
-        if is_stochastic and flushes:
-            codes = torch.where(scaled.isnan(), codes, _flush(scaled, codes, fmt))
+        if is_stochastic and x.dtype is torch.bfloat16 and dtype is torch.float8_e5m2:
+            codes = self._replace_denormals(scaled, codes, fmt)
         return codes.view(dtype)
+
+    def _replace_denormals(self, x: Tensor, codes: Tensor, fmt: FloatFormat) -> Tensor:
+        match self.profile.stochastic_denormals:
+            case StochasticDenormals.STOCHASTIC:
+                return codes
+            case StochasticDenormals.NEAREST:
+                nearest = _encode(x, fmt, self.profile, _overflow(self.profile), None)
+                return torch.where(x.abs() < fmt.smallest_normal, nearest, codes)
+            case StochasticDenormals.ZERO:
+                return torch.where(x.isnan(), codes, _flush(x, codes, fmt))
 
     def _keep(self, x: Tensor, scale: Scale, dtype: torch.dtype, *, is_amax: bool) -> Tensor:
         if is_amax:

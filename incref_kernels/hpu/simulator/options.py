@@ -1,8 +1,33 @@
-"""What is not known of the arithmetic of Gaudi: one option for each question, whose default is the likeliest answer."""
+"""What is not known of the arithmetic of Gaudi: one option for each question, whose default is the likeliest answer.
+
+`Mode` alone is no question: it says which of the ways to run the vendor's software is played.
+"""
 
 from enum import Enum
 
-__all__ = ["Denormals", "Inf", "Int4ToFloat8", "Nan", "Scaling", "Sums"]
+__all__ = [
+    "Denormals",
+    "Inf",
+    "Int4ToFloat8",
+    "Mode",
+    "Nan",
+    "Scaling",
+    "Softmax",
+    "StochasticDenormals",
+    "Sum",
+    "Sums",
+]
+
+
+class Mode(Enum):
+    """How operators run."""
+
+    LAZY = "lazy"
+    """They are gathered in a graph, which `mark_step` cuts (PT_HPU_LAZY_MODE=1)."""
+    EAGER = "eager"
+    """Each by itself (PT_HPU_LAZY_MODE=0). There are no 4-bit weights then."""
+    COMPILE = "compile"
+    """In a graph of `torch.compile` (PT_HPU_LAZY_MODE=0)."""
 
 
 class Sums(Enum):
@@ -59,3 +84,33 @@ class Int4ToFloat8(Enum):
     """The product in float32, then to 8 bits."""
     BY_SCALE = "by_scale"
     """The product in the dtype of the scale, then to 8 bits."""
+
+
+class StochasticDenormals(Enum):
+    """What stochastic rounding of bfloat16 to E5M2 makes of a value below the normal ones (SFTZ)."""
+
+    STOCHASTIC = "stochastic"
+    """One of its neighbours, zero among them: what a test of the vendor expects, which is marked as failing."""
+    NEAREST = "nearest"
+    """The nearest subnormal, as the matrix unit has a mode for."""
+    ZERO = "zero"
+    """The zero of its sign."""
+
+
+class Sum(Enum):
+    """How `sum_fp8` rounds its sum to 8 bits."""
+
+    ONCE = "once"
+    """The exact sum, at once."""
+    BY_BFLOAT16 = "by_bfloat16"
+    """To bfloat16 before."""
+
+
+class Softmax(Enum):
+    """How `softmax_fp8` rounds; `y` is the softmax."""
+
+    BFLOAT16 = "bfloat16"
+    """Every product and sum before the softmax, `y` and its product with the scale to bfloat16; then to E4M3. The
+    vendor's test computes this, and compares to an eighth."""
+    FLOAT32 = "float32"
+    """Everything before and after in float32, and once to the result."""

@@ -11,7 +11,17 @@ from incref.formats import FORMATS, FloatFormat
 from incref.formats.gaudi import GAUDI, GaudiFormats
 from incref.numerics.accumulate.models import Aligned
 from incref.numerics.accumulate.table import find_accumulator
-from incref_kernels.hpu.simulator.options import Denormals, Inf, Int4ToFloat8, Nan, Scaling, Sums
+from incref_kernels.hpu.simulator.options import (
+    Denormals,
+    Inf,
+    Int4ToFloat8,
+    Nan,
+    Scaling,
+    Softmax,
+    StochasticDenormals,
+    Sum,
+    Sums,
+)
 
 __all__ = ["PROFILES", "HpuProfile", "find_profile"]
 
@@ -29,12 +39,14 @@ class HpuProfile:
         inf: what a cast makes of Inf.
         nan: what a cast makes of NaN.
         denormals: what a cast makes of small values.
-        stochastic_flushes: whether stochastic rounding of bfloat16 to E5M2 gives zero below the normal values
+        stochastic_denormals: what stochastic rounding of bfloat16 to E5M2 makes of small values
             (PT_HPU_STOCHASTIC_ROUNDING_MODE=1).
         mme_e4m3: name of the format that the matrix unit takes the codes of E4M3 for, and rounds results to; None for
             that of casts. The compiler of November 2024 has Inf and NaN there on Gaudi 3, too: "float8_e4m3".
         mme_clips: whether a result beyond the range of 8 bits is the largest value; else it is Inf or NaN.
         int4_to_float8: how 4-bit weights become 8-bit floats.
+        sum: how `sum_fp8` rounds.
+        softmax: how `softmax_fp8` rounds.
         has_group_index: whether `convert_from_uint4` and `convert_from_int4` take a fifth argument, the group of every
             row, as newer software does.
     """
@@ -47,10 +59,12 @@ class HpuProfile:
     inf: Inf = Inf.LARGEST
     nan: Nan = Nan.POSITIVE
     denormals: Denormals = Denormals.ROUNDED
-    stochastic_flushes: bool = True
+    stochastic_denormals: StochasticDenormals = StochasticDenormals.STOCHASTIC
     mme_e4m3: str | None = None
     mme_clips: bool = True
     int4_to_float8: Int4ToFloat8 = Int4ToFloat8.ONCE
+    sum: Sum = Sum.ONCE
+    softmax: Softmax = Softmax.BFLOAT16
     has_group_index: bool = False
 
     def __post_init__(self) -> None:

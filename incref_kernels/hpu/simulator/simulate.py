@@ -11,6 +11,7 @@ import torch
 from incref.errors import UnsupportedError
 from incref_kernels.hpu.simulator.casts import Casts
 from incref_kernels.hpu.simulator.int4 import Int4
+from incref_kernels.hpu.simulator.options import Mode
 from incref_kernels.hpu.simulator.products import Products
 from incref_kernels.hpu.simulator.profile import HpuProfile, find_profile
 from incref_kernels.hpu.simulator.reductions import Reductions
@@ -28,18 +29,13 @@ class Simulation:
 
     Attributes:
         profile: the chip.
-        mode: "lazy", "eager" or "compile": which mode of the vendor's software is played.
+        mode: which mode of the vendor's software is played.
         steps: how often a graph was cut since it began.
     """
 
     profile: HpuProfile
-    mode: str = "lazy"
+    mode: Mode = Mode.LAZY
     steps: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse another mode."""
-        if self.mode not in ("lazy", "eager", "compile"):
-            raise ValueError(f"mode must be lazy, eager or compile, got {self.mode!r}")
 
 
 class _Registered:
@@ -75,18 +71,20 @@ def has_real_operators() -> bool:
 
 
 @contextmanager
-def simulate(chip: str | HpuProfile, *, mode: str = "lazy", **options: object) -> Iterator[Simulation]:
+def simulate(chip: str | HpuProfile, *, mode: Mode | str = Mode.LAZY, **options: object) -> Iterator[Simulation]:
     """Let CPU tensors be computed as on a Gaudi by `torch.ops.hpu`, and by the backend "hpu", until the block ends.
 
     One simulation holds for the whole process, whatever the thread; one inside another replaces it until it ends.
 
     Args:
         chip: "gaudi2", "gaudi3", or a profile.
-        mode: "lazy", "eager" or "compile": which mode of the vendor's software is played.
+        mode: which mode of the vendor's software is played: "lazy"; "eager", where a model may be compiled or not; or
+            "compile", for a model that counts as compiled in whole.
         options: fields of `HpuProfile` that get another value.
 
     Raises:
         UnsupportedError: for another chip; if the vendor's operators are there.
+        ValueError: for another mode.
 
     >>> with simulate("gaudi2"):
     ...     x = torch.tensor([1.0, 300.0])
@@ -101,14 +99,21 @@ def simulate(chip: str | HpuProfile, *, mode: str = "lazy", **options: object) -
         _Registered.put(before)
 
 
-def start(chip: str | HpuProfile, *, mode: str = "lazy", **options: object) -> Simulation:
+def start(chip: str | HpuProfile, *, mode: Mode | str = Mode.LAZY, **options: object) -> Simulation:
     """Simulate until the process ends; see `simulate`."""
     if has_real_operators():
         raise UnsupportedError("the operators of Gaudi are there; they are not replaced by simulated ones")
     profile = find_profile(chip) if isinstance(chip, str) else chip
-    simulation = Simulation(profile=replace(profile, **options), mode=mode)  # type: ignore[arg-type]  # its fields
+    simulation = Simulation(profile=replace(profile, **options), mode=_mode(mode))  # type: ignore[arg-type]  # its fields
     _Registered.put(simulation)
     return simulation
+
+
+def _mode(mode: Mode | str) -> Mode:
+    try:
+        return Mode(mode)
+    except ValueError as error:
+        raise ValueError(f"mode must be {', '.join(one.value for one in Mode)}, got {mode!r}") from error
 
 
 def schemas_of(profile: HpuProfile) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ from incref.ops import encode
 from incref_kernels.hpu import BACKEND, available
 from incref_kernels.hpu.available import chip, has_group_index, home, mode, why_unavailable
 from incref_kernels.hpu.runtime import compile_model, inference, mark_step
+from incref_kernels.hpu.simulator.options import Mode
 from incref_kernels.hpu.simulator.simulate import simulate
 
 
@@ -49,7 +50,7 @@ def test_without_software_or_simulation_nothing_runs() -> None:
 def test_a_simulation_is_at_home_on_the_cpu() -> None:
     with simulate("gaudi3", mode="eager"):
         assert why_unavailable() is None
-        assert (chip(), home(), mode(), has_group_index()) == ("gaudi3", "cpu", "eager", False)
+        assert (chip(), home(), mode(), has_group_index()) == ("gaudi3", "cpu", Mode.EAGER, False)
     assert home() == "hpu"
 
 
@@ -77,12 +78,12 @@ def test_software_without_a_device(monkeypatch: pytest.MonkeyPatch, *, is_there:
 def test_the_mode_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = install(monkeypatch, is_lazy=False)
     mark_step()
-    assert (mode(), calls) == ("eager", [])
+    assert (mode(), calls) == (Mode.EAGER, [])
     calls = install(monkeypatch, is_lazy=True)
     mark_step()
-    assert (mode(), calls) == ("lazy", ["mark_step"])
+    assert (mode(), calls) == (Mode.LAZY, ["mark_step"])
     monkeypatch.setitem(sys.modules, "habana_frameworks.torch.utils.internal", None)  # type: ignore[arg-type]
-    for value, wanted in (("1", "lazy"), ("0", "eager")):
+    for value, wanted in (("1", Mode.LAZY), ("0", Mode.EAGER)):
         monkeypatch.setenv("PT_HPU_LAZY_MODE", value)
         assert mode() == wanted
 
@@ -102,3 +103,19 @@ def test_a_simulation_has_no_environment() -> None:
     with simulate("gaudi2", mode="compile"):
         compiled = compile_model(model)
         assert torch.equal(compiled(torch.ones(1, 2)), model(torch.ones(1, 2)))
+
+
+class AsksForTheMode(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mark_step()
+        return x + list(Mode).index(mode())
+
+
+@pytest.mark.parametrize("played", Mode)
+def test_what_is_traced_is_compiled(played: Mode) -> None:
+    model, x = AsksForTheMode(), torch.zeros(())
+    with simulate("gaudi2", mode=played) as simulation:
+        found = [int(model(x)), int(torch.compile(model, backend="eager")(x))]
+    assert [list(Mode)[place] for place in found] == [played, Mode.COMPILE]
+    # Only the call that is not traced cuts a graph, and only in the lazy mode.
+    assert simulation.steps == (played is Mode.LAZY)

@@ -9,11 +9,13 @@ from torch import nn
 
 from incref import FP8Config, RTNConfig, convert, prepare, quantize
 from incref.conformance.judge import assert_same_bits
+from incref.errors import UnsupportedError
 from incref.modules.kv_cache import QuantKVCache
 from incref.modules.layer import QuantLayer
 from incref.nn.kv_cache import KVCache
 from incref.ops import fp8_matmul
 from incref.qtensor.parts import quantize_parts
+from incref_kernels.hpu.runtime import compile_model
 from incref_kernels.hpu.simulator.simulate import simulate
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "fp8_resnet18.py"
@@ -76,6 +78,19 @@ def test_4_bit_weights_are_packed_once() -> None:
         assert isinstance(layer, QuantLayer)
         assert layer.kernel == "hpu weight_only_matmul"
         assert_same_bits(layer(torch.eye(64)), reference(torch.eye(64)))
+
+
+def test_4_bit_weights_need_a_graph() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 40, bias=False))
+    x = draw(3, 64)
+    with simulate("gaudi2", mode="lazy"):
+        want = quantize(model, RTNConfig(), inplace=False, device="hpu")(x)
+    with simulate("gaudi2", mode="eager"):
+        quantized = quantize(model, RTNConfig(), inplace=False, device="hpu")
+        with pytest.raises(UnsupportedError, match="convert_from_int4 runs in the lazy mode, or compiled"):
+            quantized(x)
+        assert_same_bits(compile_model(quantized)(x), want)
 
 
 @pytest.mark.parametrize("dynamic", [True, False])

@@ -12,7 +12,7 @@ from torch import Tensor
 from incref.conformance.samples import random_patterns
 from incref.errors import UnsupportedError
 from incref.formats.gaudi import GAUDI
-from incref_kernels.hpu.simulator.options import Denormals, Inf, Nan
+from incref_kernels.hpu.simulator.options import Denormals, Inf, Nan, StochasticDenormals
 from incref_kernels.hpu.simulator.simulate import simulate
 
 E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
@@ -114,10 +114,34 @@ def test_stochastic_rounding_gives_neighbours() -> None:
         assert found.unique().tolist() == [1.0, 1.125]
         # A quarter of 4,096, within five standard deviations.
         assert abs(int((found == 1.125).sum()) - 1024) < 5 * (4096 * Fraction(3, 16)) ** 0.5
-        small = torch.full((64,), 2.0**-15, dtype=torch.bfloat16)
-        assert not torch.ops.hpu.cast_to_fp8_v2(small, None, True, False, E5M2)[0].float().any()
-    with simulate("gaudi2", stochastic_flushes=False):
-        assert torch.ops.hpu.cast_to_fp8_v2(small, None, True, False, E5M2)[0].float().all()
+
+
+@pytest.mark.parametrize(
+    ("choice", "wanted"),
+    [
+        (StochasticDenormals.STOCHASTIC, [0.0, 2.0**-16]),
+        (StochasticDenormals.NEAREST, [2.0**-16]),
+        (StochasticDenormals.ZERO, [0.0]),
+    ],
+)
+def test_stochastic_rounding_of_small_values(choice: StochasticDenormals, wanted: list[float]) -> None:
+    # Two thirds of the smallest subnormal.
+    x = torch.full((256,), 2.0**-16 * 2 / 3, dtype=torch.bfloat16)
+    with simulate("gaudi2", stochastic_denormals=choice):
+        torch.manual_seed(0)
+        assert torch.ops.hpu.cast_to_fp8_v2(x, None, True, False, E5M2)[0].float().unique().tolist() == wanted
+        # The question is about bfloat16 and E5M2 alone.
+        from_float32 = torch.ops.hpu.cast_to_fp8_v2(x.float(), None, True, False, E5M2)[0]
+        assert from_float32.float().unique().tolist() == [0.0, 2.0**-16]
+
+
+def test_one_of_two_formats_is_stochastic() -> None:
+    x = torch.full((256,), 1.03125)
+    with simulate("gaudi3"):
+        torch.manual_seed(0)
+        wide, narrow, _ = torch.ops.hpu.cast_to_fp8_hybrid(x, None, None, True, False)
+    assert wide.float().unique().tolist() == [1.0, 1.25]
+    assert narrow.float().unique().tolist() == [1.0]
 
 
 def test_open_questions_have_a_choice() -> None:

@@ -152,7 +152,7 @@ def test_what_is_no_chip_is_refused() -> None:
     with pytest.raises(ValueError, match="mme_e4m3 must be one of None, float8_e4m3, float8_e4m3fn, got 'fnuz'"):
         HpuProfile(chip="gaudi2", steps="", mixes_formats=False, mme_e4m3="fnuz")
     with (
-        pytest.raises(ValueError, match="mode must be lazy, eager or compile, got 'fast'"),
+        pytest.raises(ValueError, match="mode must be lazy, eager, compile, got 'fast'"),
         simulate("gaudi2", mode="fast"),
     ):
         pass

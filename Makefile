@@ -63,8 +63,8 @@ build/autogptq: | env
 checkpoints: env build/autogptq ## compare GPTQ checkpoints with the layers of AutoGPTQ (23 MB)
 	$(PYTEST) tests/checkpoints/test_autogptq.py
 
-bench: env ## measure the speed of the operations, after checking that they are right
-	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m benchmarks.speed --json benchmarks/results
+bench: env ## measure the speed of conversions, after checking that they are right; PEERS=DIR has other libraries
+	THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m benchmarks.speed $(PEERS) --json benchmarks/results/speed.json --plot benchmarks/results/speed.png
 
 aot: env ## compile the Triton kernels for every GPU, without one, and check their machine code
 	$(BIN)/python -m conformance.aot --json conformance/results/aot.json

@@ -26,7 +26,7 @@ from torch import Tensor
 from benchmarks.gptq_peer import PEERS
 from conformance.record import Json, environment
 
-__all__ = ["main"]
+__all__ = ["compare", "main"]
 
 _RUN = 2048
 _SMALL = 256
@@ -93,6 +93,33 @@ def _ask(name: str, environments: Path, size: int, rows: int) -> "dict[str, Json
     return found
 
 
+def compare(environments: Path, *, size: int, rows: int, rounds: int) -> dict[str, dict[str, Json]]:
+    """Time every library in turn.
+
+    Returns:
+        By name the version and, where it was measured, the error, the seconds (median, least, greatest), and incref's
+        time as a share of them.
+    """
+    names = ["incref", *PEERS]
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    libraries: dict[str, dict[str, Json]] = {}
+    for _ in range(rounds):
+        for name in names:
+            found = _ask(name, environments, size, rows)
+            if isinstance(found, str):
+                libraries[name] = {"version": f"not measured: {found}"}
+                continue
+            libraries[name] = {"version": found["version"], "error": found["error"]}
+            seconds[name].append(float(str(found["seconds"])))
+    for name, times in seconds.items():
+        if times:
+            median = statistics.median(times)
+            libraries[name] |= {"seconds": median, "least": min(times), "greatest": max(times)}
+            if seconds["incref"]:
+                libraries[name]["incref"] = statistics.median(seconds["incref"]) / median
+    return libraries
+
+
 def main() -> None:
     """Compare, print, and store the results if asked."""
     parser = argparse.ArgumentParser(description="Times of GPTQ beside those of other libraries.")
@@ -108,24 +135,9 @@ def main() -> None:
         return
     if arguments.environments is None:
         parser.error("say where the environments of the peers are")
-    names = ["incref", *PEERS]
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    rows: dict[str, dict[str, Json]] = {}
-    for _ in range(arguments.rounds):
-        for name in names:
-            found = _ask(name, arguments.environments, arguments.size, arguments.rows)
-            if isinstance(found, str):
-                rows[name] = {"version": f"not measured: {found}"}
-                continue
-            rows[name] = {"version": found["version"], "error": found["error"]}
-            seconds[name].append(float(str(found["seconds"])))
-    own = statistics.median(seconds["incref"])
-    for name, times in seconds.items():
-        if times:
-            median = statistics.median(times)
-            rows[name] |= {"seconds": median, "least": min(times), "greatest": max(times), "incref": own / median}
+    libraries = compare(arguments.environments, size=arguments.size, rows=arguments.rows, rounds=arguments.rounds)
     shape: dict[str, Json] = {"size": arguments.size, "rows": arguments.rows, "rounds": arguments.rounds}
-    result = {"environment": environment(), "threads": torch.get_num_threads(), "layer": shape, "libraries": rows}
+    result = {"environment": environment(), "threads": torch.get_num_threads(), "layer": shape, "libraries": libraries}
     print(json.dumps(result, indent=1))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -36,7 +36,7 @@ _GB = 10**9
 _BOUND = 2 * _GB
 _SCHEME = "int4_g128"
 _PROGRAM = "from incref.cli.main import app; app()"
-_TICK = 0.01
+_TICK = 0.05
 
 
 _WIDTH, _INNER, _VOCABULARY = 4096, 11008, 32000

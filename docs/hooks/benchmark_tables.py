@@ -1,4 +1,4 @@
-"""What the demonstration and the speed measurement found, from the files in benchmarks/results."""
+"""What the demonstration and other measurements found, from the files in benchmarks/results."""
 
 import json
 from pathlib import Path
@@ -17,15 +17,12 @@ __all__ = [
     "native_language",
     "others_checkpoints",
     "public_kernels",
-    "speed_machine",
-    "speed_results",
     "triton_matmul_speed",
     "triton_speed",
 ]
 
 _RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 _LOADS = ("references", "first", "second")
-_COLUMNS = ("clone", "encode", "incref", "ml_dtypes", "torchao")
 
 
 def demo_results() -> str:
@@ -225,27 +222,3 @@ def _demo_row(row: dict[str, Any]) -> list[str]:
         f"{row['perplexity']:.2f}",
         f"{row['delta_nll']:.4f} &plusmn; {error:.4f}" if error else "",
     ]
-
-
-def speed_results() -> str:
-    """Time of every conversion, as a multiple of the time that copying the tensor takes."""
-    rows = _speed()["rows"].items()
-    header = ["", "clone", "encode", "encode and decode", "ml_dtypes", "torchao"]
-    return table(header, [[name, *(_ratio(row, who) for who in _COLUMNS)] for name, row in rows])
-
-
-def _ratio(row: dict[str, Any], who: str) -> str:
-    return f"{row[who]['ratio']:.1f}" if who in row else ""
-
-
-def speed_machine() -> str:
-    """What the speed was measured with."""
-    measured = _speed()
-    made = measured["environment"]
-    peers = ", ".join(f"{name} {version}" for name, version in measured["peers"].items())
-    return f"{made['processor']}, {made['cores']} cores; PyTorch {made['torch']}; {peers}."
-
-
-def _speed() -> dict[str, Any]:
-    measured: dict[str, Any] = json.loads((_RESULTS / "speed.json").read_text())["float32, 64 MiB"]
-    return measured

@@ -13,6 +13,7 @@ import op_tables
 import peer_tables
 import preset_tables
 import scheme_tables
+import speed_tables
 import triton_tables
 
 __all__ = ["TABLES"]
@@ -29,6 +30,7 @@ _MODULES = (
     peer_tables,
     preset_tables,
     scheme_tables,
+    speed_tables,
     triton_tables,
 )
 

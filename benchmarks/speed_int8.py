@@ -67,7 +67,14 @@ def _models(rounds: int) -> list[Judged]:
 
 def compiled_model(model: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
     """Quantize a model in evaluation mode as a graph, calibrated with data like x, and compile it."""
-    prepared = prepare(export(model, example_inputs=(x,)), StaticQuantConfig(act_algo="minmax"))
+    is_fused = torch.backends.mha.get_fastpath_enabled()
+    # A whole layer of a transformer as one operation has no products to quantize.
+    torch.backends.mha.set_fastpath_enabled(value=False)
+    try:
+        exported = export(model, example_inputs=(x,))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(value=is_fused)
+    prepared = prepare(exported, StaticQuantConfig(act_algo="minmax"))
     for _ in range(_BATCHES):
         prepared(torch.randn_like(x))
     quantized = convert(prepared)

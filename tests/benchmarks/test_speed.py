@@ -3,6 +3,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from benchmarks import speed, speed_int8
 from benchmarks.speed_result import Better, Judged, Ratio, ratio_of, speedup_of
@@ -47,6 +49,18 @@ def test_integers_are_not_measured_where_they_are_not_multiplied(monkeypatch: py
     rows = [row.as_json() for row in speed_int8.int8_rows(1)]
     assert len(rows) == 4
     assert all("ratio" not in row and "neither VNNI nor AMX" in str(row["reason"]) for row in rows)
+
+
+@pytest.mark.filterwarnings("ignore:this processor has no VNNI")
+def test_an_encoder_is_quantized_and_not_left_as_one_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torchao")
+    monkeypatch.setattr(torch, "compile", lambda model: model)
+    layer = nn.TransformerEncoderLayer(32, 4, 64, activation="gelu", batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False).eval()
+    x = torch.randn(2, 16, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        error = (speed_int8.compiled_model(encoder, x)(x) - encoder(x)).norm() / encoder(x).norm()
+    assert 0 < float(error) < 0.1
 
 
 @pytest.mark.skipif(BACKEND.why_unavailable() is not None, reason="no llvmlite")

@@ -29,7 +29,7 @@ def run(words: list[str]) -> tuple[int, str]:
 
 def test_the_page_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     kernels = tmp_path / "my_kernels.py"
     kernels.write_text(FILE)
     first, replay, second, make, verify = COMMANDS

@@ -1,5 +1,8 @@
 """`incref conform`: judge an implementation."""
 
+import sys
+from pathlib import Path
+
 import typer
 
 from incref.cli.conform.compare import compare
@@ -19,6 +22,16 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def find_modules_here() -> None:
+    """Let a module in the current directory be named, as `python -m` lets it; of a script its own is searched."""
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+
+
 app.command("list")(list_)
 app.command("run")(run_)
 app.command("replay")(replay)

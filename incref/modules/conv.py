@@ -6,12 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from incref.algorithms.maxabs import search_scale
 from incref.errors import UnsupportedError
+from incref.formats import FloatFormat
 from incref.modules.binding import REFERENCE_ONLY, Binding
 from incref.modules.geometry import Geometry, border
 from incref.modules.integer import integer_conv2d
 from incref.modules.layer import QuantLayer
-from incref.numerics.granularity import PER_TENSOR, Granularity
+from incref.numerics.granularity import PER_TENSOR, Granularity, per_channel
+from incref.ops.fp8_conv2d import PER_FILTER, fp8_conv2d
 from incref.ops.int8_matmul import int8_matmul
 from incref.qtensor.parts import Parts
 
@@ -20,6 +23,9 @@ __all__ = ["QuantConv2d"]
 
 class QuantConv2d(QuantLayer):
     """Convolve x [B, C, H, W] with the dequantized weight [N, C / groups, kh, kw], in the dtype of x.
+
+    A backend that is named and has a kernel for `fp8_conv2d` convolves codes of 8-bit floats where one scale is for all
+    of the input; elsewhere PyTorch convolves dequantized values.
 
     The weight may be stored as the matrix [N, C / groups * kh * kw]. For arguments see `QuantLayer`.
 
@@ -32,7 +38,21 @@ class QuantConv2d(QuantLayer):
     geometry = Geometry()
     _matmul: Callable[..., Tensor] = staticmethod(int8_matmul.reference)
     _matmul_name = REFERENCE_ONLY.backend
+    _convolve: Callable[..., Tensor] | None = None
     kernel_size: tuple[int, ...] = (1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer to x, by its kernel if it has one."""
+        if self._convolve is None:
+            return super().forward(x)
+        if torch.is_grad_enabled() and x.requires_grad:
+            if self._binding.falls_back:
+                return super().forward(x)
+            raise UnsupportedError(
+                f"{self._matmul_name} computes no gradients, and the input needs one; "
+                'bind with fallback="reference" to let the reference compute then'
+            )
+        return self._apply_float8(x, self._convolve)
 
     def take_over(self, layer: nn.Module) -> None:
         """Take over stride, padding, dilation, groups and the size of the kernel."""
@@ -66,9 +86,55 @@ class QuantConv2d(QuantLayer):
             x, self.qweight.parts, self.bias, self.kernel_size, self.geometry, dtype=dtype, matmul=self._matmul
         )
 
+    def _apply_float8(self, x: Tensor, convolve: Callable[..., Tensor]) -> Tensor:
+        """Convolve codes; what a border has that is no zeros is added to the values."""
+        assert self.activation is not None
+        g, weight = self.geometry, self.qweight
+        if self.input_factor is not None:
+            x = (x * self.input_factor).to(x.dtype)
+        padding = g.padding
+        if g.padding_mode != "zeros" or isinstance(padding, str):
+            x, padding = F.pad(x, border(self.kernel_size, g), mode=g.pad_mode), (0, 0)
+        scale = self.input_scale
+        if scale is None and self.scale_method is not None:
+            scale = search_scale(x, self.activation, self.scale_method)
+        parts = self._quantize(x, self.activation, scale)
+        is_per_filter = weight.scale.ndim > 0
+        y = convolve(
+            parts.codes if x.ndim == 4 else parts.codes[None],
+            weight.parts.codes.view(self.out_channels, -1, *self.kernel_size),
+            parts.scale,
+            weight.scale.view(-1, 1, 1, 1) if is_per_filter else weight.scale,
+            x_fmt=self.activation.fmt,
+            w_fmt=weight.spec.fmt,
+            w_granularity=PER_FILTER if is_per_filter else PER_TENSOR,
+            stride=g.stride,
+            padding=padding,
+            dilation=g.dilation,
+            groups=g.groups,
+            bias=None if self.bias is None else self.bias.to(x.dtype),
+            dtype=x.dtype,
+        )
+        return y if x.ndim == 4 else y[0]
+
+    @property
+    def _convolves_float8(self) -> bool:
+        """Whether codes are 8-bit floats, with one scale for the input, and one for all filters or for each."""
+        spec, activation, ndim = self.qweight.spec, self.activation, len(self._shape)
+        if activation is None or self.elementwise is not None:
+            return False
+        are_floats = all(isinstance(one.fmt, FloatFormat) and one.fmt.bits == 8 for one in (spec, activation))
+        is_scaled = spec.granularity in (PER_TENSOR, per_channel(0, ndim=ndim))
+        return are_floats and is_scaled and activation.granularity == PER_TENSOR
+
     def _find_kernels(self, binding: Binding, device_type: str) -> None:
-        self._matmul, self._matmul_name = int8_matmul.reference, REFERENCE_ONLY.backend
+        self._matmul, self._matmul_name, self._convolve = int8_matmul.reference, REFERENCE_ONLY.backend, None
         if not self._multiplies_integers:
+            for backend in binding.backends(device_type):
+                if binding.names_one and self._convolves_float8 and fp8_conv2d.name in backend.kernels:
+                    fallback = REFERENCE_ONLY.backend if binding.falls_back else None
+                    self._convolve = fp8_conv2d.on(backend, fallback=fallback)
+                    self._matmul_name = f"{backend.name} {fp8_conv2d.name}"
             return
         for backend in binding.backends(device_type):
             if int8_matmul.name in backend.kernels:

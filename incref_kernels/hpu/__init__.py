@@ -7,7 +7,15 @@ Nothing here was ever run on a Gaudi.
 import os
 
 from incref.backends.backend import Backend
-from incref_kernels.hpu import decode, dequantize_float, encode, fp8_matmul, quantize_float, weight_only_matmul
+from incref_kernels.hpu import (
+    decode,
+    dequantize_float,
+    encode,
+    fp8_conv2d,
+    fp8_matmul,
+    quantize_float,
+    weight_only_matmul,
+)
 from incref_kernels.hpu.available import home, why_unavailable
 from incref_kernels.hpu.simulator.simulate import simulate, start
 
@@ -22,6 +30,7 @@ BACKEND = Backend(
         "quantize_float": quantize_float.KERNEL,
         "dequantize_float": dequantize_float.KERNEL,
         "fp8_matmul": fp8_matmul.KERNEL,
+        "fp8_conv2d": fp8_conv2d.KERNEL,
         "weight_only_matmul": weight_only_matmul.KERNEL,
     },
     devices=("hpu",),

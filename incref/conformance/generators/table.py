@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from incref.conformance.case import Case
 from incref.conformance.generators.casts import decode_cases, encode_cases
+from incref.conformance.generators.convolutions import fp8_conv2d_cases
 from incref.conformance.generators.fake import (
     cast_cases,
     fake_quantize_affine_cases,
@@ -46,6 +47,7 @@ GENERATORS: Mapping[str, tuple[Generator, ...]] = MappingProxyType(
         "int8_matmul": (int8_matmul_cases,),
         "weight_only_matmul": (weight_only_matmul_cases,),
         "fp8_matmul": (fp8_matmul_cases,),
+        "fp8_conv2d": (fp8_conv2d_cases,),
         "mx_matmul": (mx_matmul_cases,),
         "gptq_update": (gptq_update_cases,),
     }

@@ -10,10 +10,13 @@ from torch import nn
 from incref import FP8Config, RTNConfig, convert, prepare, quantize
 from incref.conformance.judge import assert_same_bits
 from incref.errors import UnsupportedError
+from incref.modules.conv import QuantConv2d
 from incref.modules.kv_cache import QuantKVCache
 from incref.modules.layer import QuantLayer
 from incref.nn.kv_cache import KVCache
-from incref.ops import fp8_matmul
+from incref.numerics.granularity import PER_TENSOR
+from incref.ops import fp8_conv2d, fp8_matmul
+from incref.ops.fp8_conv2d import PER_FILTER
 from incref.qtensor.parts import quantize_parts
 from incref_kernels.hpu.runtime import compile_model
 from incref_kernels.hpu.simulator.simulate import simulate
@@ -78,6 +81,46 @@ def test_4_bit_weights_are_packed_once() -> None:
         assert isinstance(layer, QuantLayer)
         assert layer.kernel == "hpu weight_only_matmul"
         assert_same_bits(layer(torch.eye(64)), reference(torch.eye(64)))
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+@pytest.mark.parametrize("method", ["maxabs_hw", "maxabs_arbitrary"])
+@pytest.mark.parametrize("target", ["gaudi2", "gaudi3"])
+def test_a_convolution_is_one_of_codes(target: str, method: str, padding_mode: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 8, (3, 2), stride=(2, 1), padding=(1, 1), groups=2, padding_mode=padding_mode)  # type: ignore[arg-type]
+    config = FP8Config(target=target, scale_method=method, dump_stats_path=str(tmp_path / "measured"))
+    prepared = prepare(nn.Sequential(conv).bfloat16(), config)
+    x = draw(2, 4, 9, 7).bfloat16()
+    prepared(x)
+    values = convert(prepared, inplace=False)(x)
+    with simulate(target):
+        layer = convert(prepared, device="hpu").get_submodule("0")
+        assert isinstance(layer, QuantConv2d)
+        assert layer.kernel == "hpu fp8_conv2d"
+        y, one = layer(x), layer(x[0])
+    assert layer.activation is not None
+    assert_same_bits(one, y[0])
+    is_zeros = padding_mode == "zeros"
+    bordered = x if is_zeros else nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+    parts, weight, fmt = quantize_parts(bordered, layer.activation, layer.input_scale), layer.qweight, layer.activation.fmt
+    want = fp8_conv2d(
+        parts.codes,
+        weight.packed.view(8, 2, 3, 2),
+        parts.scale,
+        weight.scale,
+        x_fmt=fmt,
+        w_fmt=fmt,
+        w_granularity=PER_FILTER if weight.scale.ndim else PER_TENSOR,
+        stride=(2, 1),
+        padding=(1, 1) if is_zeros else (0, 0),
+        groups=2,
+        bias=layer.bias,
+        dtype=torch.bfloat16,
+    )
+    assert_same_bits(y, want)
+    # The same values, convolved by PyTorch: sums of 12 products of bfloat16, each rounded once or twice.
+    assert (y.float() - values.float()).abs().max() <= 2.0**-7 * values.float().abs().max()
 
 
 def test_4_bit_weights_need_a_graph() -> None:

@@ -17,9 +17,7 @@ def output_size(image: Sequence[int], kernel: Sequence[int], stride: Pair, paddi
     Raises:
         ValueError: if the kernel is larger than the image with its border.
     """
-    height, width = (
-        (image[d] + 2 * padding[d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1 for d in range(2)
-    )
+    height, width = ((image[d] + 2 * padding[d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1 for d in range(2))
     if height < 1 or width < 1:
         raise ValueError(f"a kernel {tuple(kernel)} doesn't fit an image {tuple(image)} with a border of {padding}")
     return height, width

@@ -86,7 +86,8 @@ def fp8_conv2d(
         raise ValueError(f"a filter has one scale: w_granularity must be PER_TENSOR or PER_FILTER, got {w_granularity}")
     for fmt in (x_fmt, w_fmt):
         if not isinstance(get_float_format(fmt), FloatFormat):
-            raise ValueError(f"the border of an image needs a zero whose code is 0, which {fmt} hasn't")
+            reason = f"the border of an image needs a zero whose code is 0, which {fmt} hasn't"
+            raise ValueError(reason)  # noqa: TRY004  # a format is a value, as in fp8_matmul
     kernel = (w.shape[2], w.shape[3])
     size = output_size(x.shape[2:], kernel, stride, padding, dilation)
     patches = patches_of(x, kernel, stride=stride, padding=padding, dilation=dilation)

@@ -85,9 +85,10 @@ def fp8_conv2d(
     if w_granularity not in (PER_TENSOR, PER_FILTER):
         raise ValueError(f"a filter has one scale: w_granularity must be PER_TENSOR or PER_FILTER, got {w_granularity}")
     for fmt in (x_fmt, w_fmt):
-        if not isinstance(get_float_format(fmt), FloatFormat):
-            reason = f"the border of an image needs a zero whose code is 0, which {fmt} hasn't"
-            raise ValueError(reason)  # noqa: TRY004  # a format is a value, as in fp8_matmul
+        found = get_float_format(fmt)
+        if not isinstance(found, FloatFormat) or not found.has_zero:
+            reason = f"the border of an image needs a zero whose code is 0, which {found.name} hasn't"
+            raise ValueError(reason)
     kernel = (w.shape[2], w.shape[3])
     size = output_size(x.shape[2:], kernel, stride, padding, dilation)
     patches = patches_of(x, kernel, stride=stride, padding=padding, dilation=dilation)
@@ -116,4 +117,5 @@ def fp8_conv2d(
             strict=True,
         )
     ]
-    return torch.cat(outputs, -1).mT.unflatten(-1, size).contiguous()
+    y: Tensor = torch.cat(outputs, -1).mT.unflatten(-1, size)
+    return y.contiguous()

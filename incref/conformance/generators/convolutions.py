@@ -15,6 +15,7 @@ from incref.conformance.generators.matmul_bounds import ALLOWED
 from incref.conformance.generators.product_case import HALVES, plain_scales, product_case
 from incref.conformance.plan import Plan
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN
+from incref.numerics.patches import Pair
 from incref.ops import encode
 from incref.ops.fp8_conv2d import PER_FILTER
 
@@ -24,7 +25,7 @@ _OP = "fp8_conv2d"
 _KINDS = ("float8_e4m3fn/tensor", "float8_e5m2/row", "float8_e4m3fn/none", "float8_e4m3fnuz/row")
 _PROBES = ("ladder", "identity1", "pairs", "signs_all", "nan")
 _LENGTHS = (3, 33, 64, 65, 129)
-_GEOMETRIES = (
+_GEOMETRIES: tuple[dict[str, Pair | int], ...] = (
     {},
     {"stride": (2, 1), "padding": (1, 0)},
     {"padding": (2, 1), "dilation": (1, 2)},

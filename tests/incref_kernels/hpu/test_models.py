@@ -19,6 +19,7 @@ from incref.ops import fp8_conv2d, fp8_matmul
 from incref.ops.fp8_conv2d import PER_FILTER
 from incref.qtensor.parts import quantize_parts
 from incref_kernels.hpu.runtime import compile_model
+from incref_kernels.hpu.simulator.options import Sums
 from incref_kernels.hpu.simulator.products import Products
 from incref_kernels.hpu.simulator.simulate import simulate
 
@@ -173,7 +174,7 @@ def test_the_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setattr(Products, "conv2d_fp8", count)
     example = runpy.run_path(str(EXAMPLE))
     options = ["--size", "64", "--batches", "1", "--target", "gaudi2"]
-    with simulate("gaudi2"):
+    with simulate("gaudi2", sums=Sums.FLOAT32):
         example["main"]([*options, "--device", "hpu", "--dump-stats-path", str(tmp_path / "one")])
     on_hpu = capsys.readouterr().out.splitlines()[-1]
     example["main"]([*options, "--dump-stats-path", str(tmp_path / "other")])

@@ -51,6 +51,7 @@ __all__ = [
     "mx_values",
     "nvfp4_codes",
     "scales",
+    "spread_scales",
     "working_format",
 ]
 
@@ -138,8 +139,8 @@ def affine_codes(
     """Quantize to integers; int64 codes in the shape of `x`."""
     zeros = torch.zeros_like(scale, dtype=torch.int64) if zero_point is None else zero_point.to(torch.int64)
     if random_bits is None and x.dtype is not torch.float64:
-        quotients = _quotients(x, _spread(scale, x.shape, granularity), arithmetic)
-        return _affine_of_quotients(quotients, fmt, _spread(zeros, x.shape, granularity), rules)
+        quotients = _quotients(x, spread_scales(scale, x.shape, granularity), arithmetic)
+        return _affine_of_quotients(quotients, fmt, spread_scales(zeros, x.shape, granularity), rules)
     data, bits = data_of(x), None if random_bits is None else random_data(random_bits)
     codes = torch.empty(x.numel(), dtype=torch.int64)
     blocks = block_places(x.shape, granularity)
@@ -188,7 +189,7 @@ def _quotients(
     return (rounded_quotient if is_division else rounded_product)(wide, by, narrow or working)
 
 
-def _spread(scale: Tensor, shape: Sequence[int], granularity: Granularity) -> Tensor:
+def spread_scales(scale: Tensor, shape: Sequence[int], granularity: Granularity) -> Tensor:
     """The scale, or the zero point, of every element; scales as exact float64."""
     numbers = values_of(_scale_data(scale), torch.float64) if scale.dtype is torch.uint8 else scale.flatten()
     numbers = numbers.to(torch.float64) if numbers.is_floating_point() else numbers
@@ -211,7 +212,7 @@ def float_codes(
 ) -> Tensor:
     """Quantize to scaled floats; int64 codes in the shape of `x`."""
     if random_bits is None and x.dtype is not torch.float64:
-        quotients = _quotients(x, _spread(scale, x.shape, granularity), arithmetic, quotient)
+        quotients = _quotients(x, spread_scales(scale, x.shape, granularity), arithmetic, quotient)
         if rules.overflow is Overflow.SATURATE_FINITE:
             largest = torch.finfo(x.dtype if quotient is QuotientDtype.INPUT else torch.float32).max
             quotients = torch.where(x.isfinite() & quotients.isinf(), largest * quotients.sign(), quotients)

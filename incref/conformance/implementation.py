@@ -10,6 +10,7 @@ from incref.backends.backend import Backend
 from incref.conformance.case import Arguments, Case, argument_text
 from incref.conformance.declared import AnyOrder, Declared
 from incref.formats import Format
+from incref.ops.contract import Exactness
 from incref.ops.table import OPS
 
 __all__ = ["ANY_ORDER", "Candidate", "Choice", "Implementation", "Registry", "kernel"]
@@ -26,6 +27,8 @@ class Choice(Enum):
     """A NaN is encoded as any NaN of the format; without this, as the one that the contract names."""
     FLUSHES_INPUTS = "flushes_inputs"
     """Every subnormal element of `x` counts as a zero of its sign, without exception."""
+    EXACT_SUMS = "exact_sums"
+    """Sums of products are exact until they are rounded once, so that no bound is needed: there is one right answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +152,14 @@ class Implementation:
     @staticmethod
     def reference() -> "Implementation":
         """The references themselves, to be held to the oracle."""
-        return Implementation.of("reference", *(Candidate(op=op.name, fn=op.reference) for op in OPS.values()))
+        exact = frozenset({Choice.EXACT_SUMS})
+        return Implementation.of(
+            "reference",
+            *(
+                Candidate(op=op.name, fn=op.reference, choices=exact if op.exactness is Exactness.E2 else frozenset())
+                for op in OPS.values()
+            ),
+        )
 
 
 def kernel(

@@ -1,23 +1,25 @@
 """The oracle's answers for whole tensors."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
 
 from incref.errors import NanError
-from incref.formats import FORMATS, ElementFormat, FloatFormat, IntRange, NanRule, Overflow, Rounding
+from incref.formats import FORMATS, ElementFormat, FloatFormat, IntFormat, IntRange, NanRule, Overflow, Rounding
 from incref.oracle.datum import Datum, datum_of
 from incref.oracle.elements import ElementRules, encode_elements
 from incref.oracle.encode import RandomBits
 from incref.oracle.segments import encode_segments
+from incref.oracle.values import all_codes, decode
 
 __all__ = [
     "LAYOUTS",
     "assert_same_bits",
     "bits_of",
     "data_of",
+    "decode_tensor",
     "encode_each",
     "encode_tensor",
     "random_data",
@@ -35,6 +37,9 @@ LAYOUTS: dict[torch.dtype, FloatFormat] = {
     if isinstance(fmt := FORMATS[name], FloatFormat)
 }
 """The format whose codes are the bit patterns of a dtype."""
+
+_LISTED_BITS = 16
+"""Formats of at most so many bits are decoded by a list of all their codes."""
 
 _REFUSED = -(1 << 62)
 """Stands for the code of what `NanRule.ERROR` refuses."""
@@ -114,6 +119,22 @@ def encode_tensor(
     if nan is NanRule.ERROR and bool((codes == _REFUSED).any()):
         raise NanError(f"{fmt.name} has no NaN, got a value which is or becomes one; choose another NanRule")
     return codes
+
+
+def decode_tensor(codes: Tensor, fmt: ElementFormat, dtype: torch.dtype) -> Tensor:
+    """Decode to values of `dtype`, in the shape of `codes`."""
+    numbers = codes.to(torch.int64).flatten()
+    if not (isinstance(fmt, IntFormat) and fmt.is_signed):
+        numbers %= 1 << fmt.bits
+    if fmt.bits <= _LISTED_BITS:
+        return _all_values(fmt, dtype).index_select(0, numbers - all_codes(fmt).start).view(codes.shape)
+    return values_of([decode(code, fmt) for code in numbers.tolist()], dtype).view(codes.shape)
+
+
+@cache
+def _all_values(fmt: ElementFormat, dtype: torch.dtype) -> Tensor:
+    """What every code means, in the order of the codes."""
+    return values_of([decode(code, fmt) for code in all_codes(fmt)], dtype)
 
 
 @lru_cache(maxsize=1 << 13)

@@ -1,18 +1,17 @@
 """What the oracle answers to operations, by name; the results have the dtypes and shapes that the references give."""
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from incref.conformance import block_judge
-from incref.conformance.judge import encode_each, encode_tensor, values_of
+from incref.conformance.judge import decode_tensor, encode_each, encode_tensor
+from incref.conformance.product_answers import PRODUCT_ANSWERS
 from incref.formats import (
     BlockFormat,
     BlockRule,
-    ElementFormat,
     IntFormat,
     IntRange,
     NanRule,
@@ -31,13 +30,11 @@ from incref.ops.encode import get_element_format
 from incref.ops.quantize_mx import get_block_format
 from incref.oracle.elements import ElementRules
 from incref.oracle.packing import pack_stream, unpack_stream
-from incref.oracle.values import all_codes
-from incref.oracle.values import decode as decode_code
 
 __all__ = ["ORACLE_ANSWERS"]
 
-_LISTED_BITS = 16
-"""Formats of at most so many bits are decoded by a list of all their codes."""
+def _decode(codes: Tensor, fmt: str, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    return decode_tensor(codes, get_element_format(fmt), dtype)
 
 
 def _encode(
@@ -56,22 +53,6 @@ def _encode(
         return encode_each(x, target, rules, random_bits).to(code_dtype(target))
     codes = encode_tensor(x, target, rounding=rounding, overflow=overflow, nan=nan, int_range=int_range)
     return codes.to(code_dtype(target))
-
-
-def _decode(codes: Tensor, fmt: str, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    source = get_element_format(fmt)
-    numbers = codes.to(torch.int64).flatten()
-    if not (isinstance(source, IntFormat) and source.is_signed):
-        numbers %= 1 << source.bits
-    if source.bits <= _LISTED_BITS:
-        return _all_values(source, dtype).index_select(0, numbers - all_codes(source).start).view(codes.shape)
-    return values_of([decode_code(code, source) for code in numbers.tolist()], dtype).view(codes.shape)
-
-
-@cache
-def _all_values(source: ElementFormat, dtype: torch.dtype) -> Tensor:
-    """What every code means, in the order of the codes."""
-    return values_of([decode_code(code, source) for code in all_codes(source)], dtype)
 
 
 def _compute_scale(
@@ -301,6 +282,7 @@ ORACLE_ANSWERS: Mapping[str, Callable[..., object]] = MappingProxyType(
         "fake_quantize_mx": _fake_quantize_mx,
         "pack": _pack,
         "unpack": _unpack,
+        **PRODUCT_ANSWERS,
     }
 )
 """The operations that the oracle answers."""

@@ -230,6 +230,8 @@ def _judge(
             return compare_bits(got, want)
         case Related():
             return compare_bits(tuple(one + 0.0 for one in got), want)
+        case Bounded() if Choice.EXACT_SUMS in candidate.choices:
+            return compare_bits(got, want)
         case Bounded():
             return compare_bound(got, want[0], case.expected.allowed(case.arguments, candidate.accumulator))
 

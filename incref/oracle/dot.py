@@ -8,7 +8,7 @@ from incref.oracle.arithmetic import multiply
 from incref.oracle.datum import NAN, Datum, Kind, number
 from incref.oracle.encode import round_to
 
-__all__ = ["dot", "exact_sum"]
+__all__ = ["add", "dot", "exact_sum"]
 
 
 def dot(a: Sequence[Datum], b: Sequence[Datum], fmt: FloatFormat, rounding: Rounding = Rounding.NEAREST_EVEN) -> Datum:
@@ -42,3 +42,10 @@ def exact_sum(terms: Sequence[Datum]) -> Datum:
     if infinite:
         return infinite[0]
     return number(sum((term.value for term in terms), Fraction(0)))
+
+
+def add(a: Datum, b: Datum) -> Datum:
+    """Add exactly; -0 only where both are (IEEE 754-2019, 6.3)."""
+    if all(x.is_finite and x.value == 0 and x.is_negative for x in (a, b)):
+        return number(0, is_negative=True)
+    return exact_sum([a, b])

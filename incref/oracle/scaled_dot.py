@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from incref.formats import FORMATS, FloatFormat, ScaleOrder
 from incref.oracle.arithmetic import multiply
-from incref.oracle.datum import Datum, number
-from incref.oracle.dot import exact_sum
+from incref.oracle.datum import Datum
+from incref.oracle.dot import add, exact_sum
 from incref.oracle.encode import round_to
 
-__all__ = ["Scaled", "scaled_dot"]
+__all__ = ["Scaled", "scale_sums", "scaled_dot"]
 
 Scaled = Sequence[tuple[Datum, Datum | None]]
 """Values, each with its scale or None for 1."""
@@ -43,18 +43,39 @@ def scaled_dot(
     """
     products = [multiply(x, w) for (x, _), (w, _) in zip(xs, ws, strict=True)]
     scales = [(x, w) for (_, x), (_, w) in zip(xs, ws, strict=True)]
-    more = [] if bias is None else [bias]
-    if order is ScaleOrder.EXACT or (not more and all(pair == (None, None) for pair in scales)):
+    if order is ScaleOrder.EXACT or (bias is None and all(pair == (None, None) for pair in scales)):
         terms = [_times(_times(value, x), w) for value, (x, w) in zip(products, scales, strict=True)]
-        return round_to(exact_sum([*terms, *more]), to)
+        return round_to(exact_sum(terms if bias is None else [*terms, bias]), to)
+    starts = range(0, max(len(products), 1), stretch)
+    sums = [exact_sum(products[start : start + stretch]) for start in starts]
+    of_sums = [scales[start] if scales else (None, None) for start in starts]
+    return scale_sums(sums, of_sums, order=order, bias=bias, to=to)
+
+
+def scale_sums(
+    sums: Sequence[Datum],
+    scales: Sequence[tuple[Datum | None, Datum | None]],
+    *,
+    order: ScaleOrder,
+    bias: Datum | None,
+    to: FloatFormat,
+) -> Datum:
+    """Do to the exact sums of stretches what `ScaleOrder` says, in any order but EXACT.
+
+    Args:
+        sums: of the products in each stretch.
+        scales: of `x` and of `w` in each; None for 1.
+        order: where scales enter.
+        bias: what is added, or None.
+        to: format of the result.
+    """
     total: Datum | None = None
-    for start in range(0, max(len(products), 1), stretch):
-        acc = round_to(exact_sum(products[start : start + stretch]), _FLOAT32)
-        part = _scale(acc, *scales[start], order) if scales else acc
-        total = part if total is None else round_to(_add(total, part), _FLOAT32)
+    for exact, (x, w) in zip(sums, scales, strict=True):
+        part = _scale(round_to(exact, _FLOAT32), x, w, order)
+        total = part if total is None else round_to(add(total, part), _FLOAT32)
     assert total is not None
-    for term in more:
-        total = round_to(_add(total, term), _FLOAT32)
+    if bias is not None:
+        total = round_to(add(total, bias), _FLOAT32)
     return round_to(total, to)
 
 
@@ -70,9 +91,3 @@ def _scale(acc: Datum, x: Datum | None, w: Datum | None, order: ScaleOrder) -> D
         acc = round_to(_times(acc, scale), _FLOAT32)
     return acc
 
-
-def _add(a: Datum, b: Datum) -> Datum:
-    """The exact sum; -0 only where both are (IEEE 754-2019, 6.3)."""
-    if all(x.is_finite and x.value == 0 and x.is_negative for x in (a, b)):
-        return number(0, is_negative=True)
-    return exact_sum([a, b])

@@ -1,0 +1,204 @@
+"""What the oracle answers to products of matrices and to the update of GPTQ."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from incref.conformance.block_judge import affine_values, float_values, mx_values, spread_scales
+from incref.conformance.exact_sums import exact_sums
+from incref.conformance.judge import LAYOUTS, data_of, decode_tensor, values_of
+from incref.conformance.matmul_judge import judged_matmul, scales_of_elements
+from incref.formats import BlockFormat, IntFormat, IntRange, ScaleArithmetic, ScaleOrder, get_format
+from incref.numerics.codes import code_dtype
+from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_group
+from incref.ops.encode import get_element_format
+from incref.ops.quantize_mx import get_block_format
+from incref.oracle.gptq import update_row
+
+__all__ = ["PRODUCT_ANSWERS"]
+
+
+def _int8_matmul(
+    x: Tensor,
+    w: Tensor,
+    x_scale: Tensor | None = None,
+    w_scale: Tensor | None = None,
+    *,
+    x_zero_point: Tensor | None = None,
+    w_zero_point: Tensor | None = None,
+    x_granularity: Granularity = PER_TENSOR,
+    w_granularity: Granularity = PER_TENSOR,
+    bias: Tensor | None = None,
+    order: ScaleOrder = ScaleOrder.X_THEN_W,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    left, right = (
+        codes.to(torch.float64) - (0 if zero is None else spread_scales(zero, codes.shape, granularity))
+        for codes, zero, granularity in ((x, x_zero_point, x_granularity), (w, w_zero_point, w_granularity))
+    )
+    if x_scale is None and w_scale is None and bias is None:
+        sums = exact_sums(left.reshape(x.shape[:-1].numel(), x.shape[-1]), right)
+        whole = [int(one.value) for row in sums for one in row]
+        return torch.tensor(whole, dtype=torch.int64).to(torch.int32).view(*x.shape[:-1], w.shape[0])
+    return judged_matmul(
+        left,
+        right,
+        scales_of_elements(x_scale, x.shape, x_granularity),
+        scales_of_elements(w_scale, w.shape, w_granularity),
+        order=order,
+        stretch=x.shape[-1],
+        bias=bias,
+        dtype=dtype,
+    )
+
+
+def _weight_only_matmul(
+    x: Tensor,
+    w: Tensor,
+    scale: Tensor,
+    fmt: str,
+    zero_point: Tensor | None = None,
+    *,
+    granularity: Granularity = PER_TENSOR,
+    g_idx: Tensor | None = None,
+    tensor_scale: Tensor | None = None,
+    bias: Tensor | None = None,
+    weight_dtype: torch.dtype | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    target, of_weight = get_format(fmt), weight_dtype or x.dtype
+    if g_idx is not None:
+        # Every column has the scale and the zero point of its group.
+        columns = g_idx.to(torch.int64)
+        scale, granularity = scale.index_select(1, columns), per_group(1)
+        zero_point = None if zero_point is None else zero_point.index_select(1, columns)
+    if isinstance(target, BlockFormat):
+        weight = mx_values(w, scale, target, tensor_scale=tensor_scale, dtype=of_weight)
+    elif isinstance(target, IntFormat):
+        weight = affine_values(w, scale, zero_point, granularity, of_weight)
+    else:
+        weight = float_values(w, scale, target, granularity, of_weight)
+    return judged_matmul(
+        x.to(torch.float64),
+        weight.to(torch.float64),
+        None,
+        None,
+        order=ScaleOrder.EXACT,
+        stretch=x.shape[-1],
+        bias=bias,
+        dtype=dtype or x.dtype,
+    )
+
+
+def _fp8_matmul(
+    x: Tensor,
+    w: Tensor,
+    x_scale: Tensor | None,
+    w_scale: Tensor | None,
+    *,
+    x_fmt: str,
+    w_fmt: str,
+    x_granularity: Granularity = PER_TENSOR,
+    w_granularity: Granularity = PER_TENSOR,
+    bias: Tensor | None = None,
+    order: ScaleOrder = ScaleOrder.PRODUCT,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    along = [
+        granularity.block_shape(codes.shape)[-1]
+        for codes, scale, granularity in ((x, x_scale, x_granularity), (w, w_scale, w_granularity))
+        if scale is not None
+    ]
+    return judged_matmul(
+        decode_tensor(x, get_element_format(x_fmt), torch.float64),
+        decode_tensor(w, get_element_format(w_fmt), torch.float64),
+        scales_of_elements(x_scale, x.shape, x_granularity),
+        scales_of_elements(w_scale, w.shape, w_granularity),
+        order=order,
+        stretch=min([*along, x.shape[-1]]),
+        bias=bias,
+        dtype=dtype,
+    )
+
+
+def _mx_matmul(
+    x: Tensor,
+    w: Tensor,
+    x_scale: Tensor,
+    w_scale: Tensor,
+    *,
+    x_fmt: str,
+    w_fmt: str,
+    x_tensor_scale: Tensor | None = None,
+    w_tensor_scale: Tensor | None = None,
+    bias: Tensor | None = None,
+    order: ScaleOrder = ScaleOrder.PRODUCT,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    return judged_matmul(
+        _block_values(x, x_scale, x_fmt),
+        _block_values(w, w_scale, w_fmt),
+        scales_of_elements(x_tensor_scale, x.shape, PER_TENSOR),
+        scales_of_elements(w_tensor_scale, w.shape, PER_TENSOR),
+        order=order,
+        stretch=x.shape[-1],
+        bias=bias,
+        dtype=dtype,
+    )
+
+
+def _block_values(codes: Tensor, scale: Tensor, fmt: str) -> Tensor:
+    """Elements times the scales of their blocks, exact in float64; the scale of a tensor is no part of it."""
+    target = get_block_format(fmt)
+    one = torch.tensor(1.0) if target.has_tensor_scale else None
+    return mx_values(codes, scale, target, tensor_scale=one, dtype=torch.float64)
+
+
+def _gptq_update(
+    w: Tensor,
+    upper: Tensor,
+    scale: Tensor,
+    fmt: str,
+    zero_point: Tensor | None = None,
+    *,
+    granularity: Granularity = PER_TOKEN,
+    int_range: IntRange = IntRange.FULL,
+    arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
+) -> tuple[Tensor, Tensor, Tensor]:
+    target, columns = get_element_format(fmt), w.shape[1]
+    assert isinstance(target, IntFormat)
+    zeros = torch.zeros_like(scale, dtype=torch.int32) if zero_point is None else zero_point
+    of_columns = spread_scales(scale, w.shape, granularity)
+    zeros_of_columns = spread_scales(zeros, w.shape, granularity).tolist()
+    factor = [data_of(row) for row in upper]
+    rows = [
+        update_row(
+            data_of(row),
+            factor,
+            data_of(scales),
+            zeros_of_row,
+            target,
+            LAYOUTS[w.dtype],
+            arithmetic=arithmetic,
+            int_range=int_range,
+        )
+        for row, scales, zeros_of_row in zip(w, of_columns, zeros_of_columns, strict=True)
+    ]
+    codes = torch.tensor([code for found, _, _ in rows for code in found], dtype=torch.int64)
+    errors, updated = (values_of([one for row in rows for one in row[at]], w.dtype) for at in (1, 2))
+    shape = (len(rows), columns)
+    return codes.to(code_dtype(target)).view(shape), errors.view(shape), updated.view(shape)
+
+
+PRODUCT_ANSWERS: Mapping[str, Callable[..., object]] = MappingProxyType(
+    {
+        "int8_matmul": _int8_matmul,
+        "weight_only_matmul": _weight_only_matmul,
+        "fp8_matmul": _fp8_matmul,
+        "mx_matmul": _mx_matmul,
+        "gptq_update": _gptq_update,
+    }
+)
+"""By name of the operation."""

@@ -62,7 +62,7 @@ def _digits(x: Tensor, bits: int) -> tuple[list[Tensor], list[int]]:
     last = exponent - _SIGNIFICANT_BITS + torch.frexp((whole & -whole).to(torch.float64)).exponent - 1
     never = torch.iinfo(last.dtype).max
     # Rows without columns and rows of zeros have any unit.
-    first = torch.cat([torch.where(values == 0, never, last), torch.full_like(last[:, :1], never)], 1).amin(-1)
+    first = torch.cat([torch.where(values == 0, never, last), last.new_full((len(x), 1), never)], 1).amin(-1)
     unit = torch.where(first == never, 0, first)
     rest = values * 2.0 ** -unit.unsqueeze(-1).to(torch.float64)
     if not bool(rest.isfinite().all()):

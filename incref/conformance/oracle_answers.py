@@ -33,6 +33,7 @@ from incref.oracle.packing import pack_stream, unpack_stream
 
 __all__ = ["ORACLE_ANSWERS"]
 
+
 def _decode(codes: Tensor, fmt: str, *, dtype: torch.dtype = torch.float32) -> Tensor:
     return decode_tensor(codes, get_element_format(fmt), dtype)
 

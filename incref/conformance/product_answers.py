@@ -180,7 +180,7 @@ def _gptq_update(
             data_of(scales),
             zeros_of_row,
             target,
-            LAYOUTS[w.dtype],
+            working=LAYOUTS[w.dtype],
             arithmetic=arithmetic,
             int_range=int_range,
         )

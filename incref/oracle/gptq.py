@@ -20,8 +20,8 @@ def update_row(
     scales: Sequence[Datum],
     zero_points: Sequence[int],
     fmt: IntFormat,
-    working: FloatFormat,
     *,
+    working: FloatFormat,
     arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
     int_range: IntRange = IntRange.FULL,
 ) -> tuple[list[int], list[Datum], list[Datum]]:

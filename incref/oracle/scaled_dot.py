@@ -90,4 +90,3 @@ def _scale(acc: Datum, x: Datum | None, w: Datum | None, order: ScaleOrder) -> D
     for scale in (first, second):
         acc = round_to(_times(acc, scale), _FLOAT32)
     return acc
-

@@ -67,7 +67,7 @@ def _digits(x: Tensor, bits: int) -> tuple[list[Tensor], list[int]]:
     rest = values * 2.0 ** -unit.unsqueeze(-1).to(torch.float64)
     if not bool(rest.isfinite().all()):
         raise ValueError("numbers of a row must not be further apart than float64 reaches")
-    digits = []
+    digits: list[Tensor] = []
     while not digits or bool(rest.any()):
         digit = rest.fmod(2.0**bits)
         digits.append(digit.to(torch.int64))

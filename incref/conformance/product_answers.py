@@ -15,6 +15,7 @@ from incref.numerics.codes import code_dtype
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_group
 from incref.ops.encode import get_element_format
 from incref.ops.quantize_mx import get_block_format
+from incref.oracle.datum import Datum
 from incref.oracle.gptq import update_row
 
 __all__ = ["PRODUCT_ANSWERS"]
@@ -167,14 +168,15 @@ def _gptq_update(
     int_range: IntRange = IntRange.FULL,
     arithmetic: ScaleArithmetic = ScaleArithmetic.DIVIDE,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    target, columns = get_element_format(fmt), w.shape[1]
+    target = get_element_format(fmt)
     assert isinstance(target, IntFormat)
     zeros = torch.zeros_like(scale, dtype=torch.int32) if zero_point is None else zero_point
     of_columns = spread_scales(scale, w.shape, granularity)
     zeros_of_columns = spread_scales(zeros, w.shape, granularity).tolist()
     factor = [data_of(row) for row in upper]
-    rows = [
-        update_row(
+    codes, errors, updated = list[int](), list[Datum](), list[Datum]()
+    for row, scales, zeros_of_row in zip(w, of_columns, zeros_of_columns, strict=True):
+        found = update_row(
             data_of(row),
             factor,
             data_of(scales),
@@ -184,12 +186,9 @@ def _gptq_update(
             arithmetic=arithmetic,
             int_range=int_range,
         )
-        for row, scales, zeros_of_row in zip(w, of_columns, zeros_of_columns, strict=True)
-    ]
-    codes = torch.tensor([code for found, _, _ in rows for code in found], dtype=torch.int64)
-    errors, updated = (values_of([one for row in rows for one in row[at]], w.dtype) for at in (1, 2))
-    shape = (len(rows), columns)
-    return codes.to(code_dtype(target)).view(shape), errors.view(shape), updated.view(shape)
+        codes, errors, updated = codes + found[0], errors + found[1], updated + found[2]
+    numbers = torch.tensor(codes, dtype=torch.int64).to(code_dtype(target))
+    return numbers.view(w.shape), values_of(errors, w.dtype).view(w.shape), values_of(updated, w.dtype).view(w.shape)
 
 
 PRODUCT_ANSWERS: Mapping[str, Callable[..., object]] = MappingProxyType(

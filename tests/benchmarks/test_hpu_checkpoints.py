@@ -2,8 +2,9 @@
 
 import json
 
-from benchmarks import auto_round_peer
-from benchmarks.hpu_checkpoints import _LAYOUTS, _RESULTS
+import pytest
+
+from benchmarks.hpu_checkpoints import _LAYOUTS, _PEERS, _RESULTS
 
 RECORDED = json.loads(_RESULTS.read_text())
 
@@ -21,10 +22,11 @@ def test_the_second_load_is_the_faster_one() -> None:
         assert seconds["second"] < seconds["references"] < seconds["first"]
 
 
-def test_what_others_wrote_is_read_bit_for_bit() -> None:
-    cases = {name: case for found in RECORDED["others"].values() for name, case in found["cases"].items()}
-    assert set(auto_round_peer.CASES) <= set(cases)
+@pytest.mark.parametrize(("library", "layers"), [("auto-round", 210), ("gptqmodel", 14)])
+def test_what_others_wrote_is_read_bit_for_bit(library: str, layers: int) -> None:
+    cases = RECORDED["others"][library]["cases"]
+    assert cases.keys() == _PEERS[library].CASES.keys()
     for case in cases.values():
-        assert case["layers"] == 210
+        assert case["layers"] == layers
         assert (case["unlike"], case["unlike_repacked"]) == ([], [])
         assert case["kernels"] == ["hpu weight_only_matmul"]

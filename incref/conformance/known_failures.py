@@ -9,7 +9,7 @@ from pathlib import Path
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    tomllib = None
+    import tomli as tomllib
 
 __all__ = ["KnownFailure", "find_known", "read_known_failures"]
 
@@ -38,10 +38,8 @@ def read_known_failures(path: Path) -> tuple[KnownFailure, ...]:
     """Read a TOML file with one table `[[known_failure]]` each, with `cases`, `reason` and `link`.
 
     Raises:
-        ValueError: if an entry has other keys than these three, or Python is older than 3.11, which reads no TOML.
+        ValueError: if an entry has other keys than these three.
     """
-    if tomllib is None:
-        raise ValueError("known failures are kept in TOML, which the standard library reads from Python 3.11 on")
     found = tomllib.loads(path.read_text())
     rows = found.get("known_failure", [])
     if set(found) - {"known_failure"} or not all(set(row) == {"cases", "reason", "link"} for row in rows):

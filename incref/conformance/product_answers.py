@@ -1,6 +1,7 @@
 """What the oracle answers to products of matrices and to the update of GPTQ."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from types import MappingProxyType
 
 import torch
@@ -124,6 +125,74 @@ def _fp8_matmul(
     )
 
 
+def _fp8_conv2d(
+    x: Tensor,
+    w: Tensor,
+    x_scale: Tensor | None,
+    w_scale: Tensor | None,
+    *,
+    x_fmt: str,
+    w_fmt: str,
+    w_granularity: Granularity = PER_TENSOR,  # noqa: ARG001  # one scale is that of every filter
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+    bias: Tensor | None = None,
+    order: ScaleOrder = ScaleOrder.PRODUCT,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    values = decode_tensor(x, get_element_format(x_fmt), torch.float64)
+    filters = decode_tensor(w, get_element_format(w_fmt), torch.float64).flatten(1)
+    places, size = _places_of_patches(x.shape, w.shape, stride, padding, dilation)
+    of_filters = None if w_scale is None else w_scale.expand(w.shape[0], 1, 1, 1).flatten(1)
+    outputs = []
+    for group in range(groups):
+        rows = slice(group * w.shape[0] // groups, (group + 1) * w.shape[0] // groups)
+        image = values[:, group * w.shape[1] : (group + 1) * w.shape[1]].flatten(1)
+        # One more element for the border.
+        patches = torch.cat([image, image.new_zeros(len(image), 1)], -1)[:, places]
+        outputs.append(
+            judged_matmul(
+                patches,
+                filters[rows],
+                scales_of_elements(x_scale, patches.shape, PER_TENSOR),
+                scales_of_elements(
+                    of_filters if of_filters is None else of_filters[rows], filters[rows].shape, PER_TOKEN
+                ),
+                order=order,
+                stretch=filters.shape[1],
+                bias=None if bias is None else bias[rows],
+                dtype=dtype,
+            )
+        )
+    return torch.cat(outputs, -1).movedim(-1, 1).reshape(x.shape[0], w.shape[0], *size)
+
+
+def _places_of_patches(
+    image: Sequence[int],
+    filters: Sequence[int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> tuple[Tensor, tuple[int, int]]:
+    """Where the elements of each patch lie in the channels of a group, -1 in the border; and the result's size."""
+    (height, width), (channels, *kernel) = image[2:], filters[1:]
+    high, wide = (
+        len(range(0, image[2 + d] + 2 * padding[d] - dilation[d] * (kernel[d] - 1), stride[d])) for d in range(2)
+    )
+
+    def place(channel: int, row: int, column: int) -> int:
+        is_inside = 0 <= row < height and 0 <= column < width
+        return (channel * height + row) * width + column if is_inside else -1
+
+    places = [
+        place(c, i * stride[0] + k * dilation[0] - padding[0], j * stride[1] + m * dilation[1] - padding[1])
+        for i, j, c, k, m in product(range(high), range(wide), range(channels), range(kernel[0]), range(kernel[1]))
+    ]
+    return torch.tensor(places, dtype=torch.int64).view(high * wide, channels * kernel[0] * kernel[1]), (high, wide)
+
+
 def _mx_matmul(
     x: Tensor,
     w: Tensor,
@@ -196,6 +265,7 @@ PRODUCT_ANSWERS: Mapping[str, Callable[..., object]] = MappingProxyType(
         "int8_matmul": _int8_matmul,
         "weight_only_matmul": _weight_only_matmul,
         "fp8_matmul": _fp8_matmul,
+        "fp8_conv2d": _fp8_conv2d,
         "mx_matmul": _mx_matmul,
         "gptq_update": _gptq_update,
     }

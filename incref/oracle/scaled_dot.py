@@ -36,7 +36,7 @@ def scaled_dot(
         bias: what is added, or None.
         to: format of the result.
 
-    >>> from incref.oracle.datum import datum_of
+    >>> from incref.oracle.datum import datum_of, number
     >>> half, three = datum_of(0.5), number(3)
     >>> scaled_dot([(three, half)], [(three, None)], order=ScaleOrder.EXACT, stretch=1, bias=None, to=_FLOAT32).value
     Fraction(9, 2)

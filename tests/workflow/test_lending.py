@@ -108,6 +108,27 @@ def test_gives_what_the_model_in_memory_gives(
     save(got, tmp_path / "saved")
 
 
+def test_goes_on_where_it_was_stopped(files: Path, tmp_path: Path) -> None:
+    config = GPTQConfig(group_size=8, act_order=True, model_path=str(files))
+    want = quantize(real(), GPTQConfig(group_size=8, act_order=True), calibrate)
+
+    def stop(name: str, done: int, total: int) -> None:
+        del name, total
+        if done == 2:
+            raise KeyboardInterrupt
+
+    model = prepare(empty(), config)
+    calibrate(model)
+    with pytest.raises(KeyboardInterrupt):
+        convert(model, journal=tmp_path / "journal", progress=stop)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "journal").iterdir()}
+    model = prepare(empty(), config)
+    calibrate(model)
+    assert same(convert(model, journal=tmp_path / "journal"), want)
+    assert len(before) > 2
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+
+
 def test_only_one_block_has_values_at_a_time(files: Path) -> None:
     model = prepare(empty(), GPTQConfig(group_size=8, model_path=str(files)))
     assert isinstance(model, Model)

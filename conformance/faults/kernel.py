@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
-from incref.conformance.declared import Declared
-from incref.conformance.implementation import ANY_ORDER, Candidate, Choice
+from incref.backends.declared import ANY_ORDER, Declared
+from incref.conformance.implementation import Candidate, Choice
 
 __all__ = ["Kernel"]
 

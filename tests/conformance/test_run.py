@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from incref.backends.declared import AnyOrder
 from incref.conformance.answers import Answers, Judge
 from incref.conformance.comparison import compare_bits
-from incref.conformance.declared import AnyOrder
 from incref.conformance.generators.table import GENERATORS
 from incref.conformance.implementation import Candidate, Choice, Implementation
 from incref.conformance.known_failures import KnownFailure

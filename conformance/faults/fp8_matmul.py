@@ -216,6 +216,31 @@ class Fp8ScalesApart(Fp8):
         return acc * left * right
 
 
+class Fp8ScaledBefore(Fp8):
+    """Values are scaled before they are multiplied, and not their sums."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        w: Tensor,
+        x_scale: Tensor | None,
+        w_scale: Tensor | None,
+        *,
+        x_fmt: str,
+        w_fmt: str,
+        x_granularity: Granularity = PER_TENSOR,
+        w_granularity: Granularity = PER_TENSOR,
+        dtype: torch.dtype = torch.float32,
+        **_: object,
+    ) -> Tensor:
+        """Multiply."""
+        a, b = self.values(x, x_fmt), self.values(w, w_fmt)
+        if x_scale is not None and w_scale is not None:
+            a = a * spread(x_scale, x.shape, x_granularity)
+            b = b * spread(w_scale, w.shape, w_granularity)
+        return self.store(self.multiply(a, b), dtype)
+
+
 class Fp8ScaleOfFirstGroup(Fp8):
     """All of K has the scales of its first group."""
 

@@ -1,8 +1,8 @@
 """Reads what a program in another language declares of its accumulator."""
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
 from enum import Enum
+from inspect import signature
 from types import MappingProxyType
 
 from incref.backends.declared import AnyGroups, AnyOf, AnyOrder, Declared
@@ -13,7 +13,7 @@ from incref.numerics.accumulate.table import find_accumulator
 
 __all__ = ["read_accumulator"]
 
-_KINDS: Mapping[str, type[Declared]] = MappingProxyType(
+_KINDS: Mapping[str, Callable[..., Declared]] = MappingProxyType(
     {
         "any_order": AnyOrder,
         "any_groups": AnyGroups,
@@ -60,7 +60,7 @@ def read_accumulator(found: Json) -> Declared:
     ((kind, values),) = found.items()
     if kind not in _KINDS or not isinstance(values, dict):
         raise ValueError(f"a kind of accumulator is one of {', '.join(_KINDS)}, with an object, got {found!r}")
-    known = {one.name for one in fields(_KINDS[kind])}
+    known = set(signature(_KINDS[kind]).parameters)
     if unknown := set(values) - known:
         raise ValueError(f"{kind} has {', '.join(sorted(known)) or 'no fields'}, got {sorted(unknown)}")
     try:

@@ -457,17 +457,19 @@ class MxMatmulCase:
     has_bias: bool = False
     spread: int = 20
     """How many binades scales are spread over."""
+    factors: Factors = Factors.BFLOAT16
 
     @property
     def key(self) -> str:
         """Its name among the results."""
         how = f"{_name(self.dtype)}/{self.order.value}/{'bias' if self.has_bias else 'none'}/{self.spread}"
-        return f"mx_matmul/{self.shape}/{self.x_fmt}/{self.w_fmt}/{how}"
+        units = "/blocks" if self.factors is Factors.BLOCKS else ""
+        return f"mx_matmul/{self.shape}/{self.x_fmt}/{self.w_fmt}/{how}{units}"
 
     def check(self, where: Where) -> Finding:
         """Compare with the answers of probes, and with the bound."""
         finding, shape = Finding(), self.shape
-        run = _kernel(where, "mx_matmul", shape)
+        run = partial(_kernel(where, "mx_matmul", shape), factors=self.factors)
         formats = [FORMATS[name] for name in (self.x_fmt, self.w_fmt)]
         one = torch.tensor(1.0)
         whole = [one if isinstance(fmt, BlockFormat) and fmt.has_tensor_scale else None for fmt in formats]
@@ -516,7 +518,7 @@ class MxMatmulCase:
 
     def _declared(self, where: Where, formats: Sequence[Format], scales: Sequence[Tensor]) -> Declared:
         shape = self.shape
-        declared = accumulator(where.device, Factors.BFLOAT16)
+        declared = accumulator(where.device, self.factors)
         assert isinstance(declared, Sequential | Aligned)
         powers = [
             (fmt, scale)

@@ -46,8 +46,8 @@ class Build:
     Attributes:
         name: of the row in the table.
         call: what is recorded.
-        products: the kind of its products: "int8", "half", "fp8", or "single" where they are fused sums of float32;
-            None if it has none.
+        products: the kind of its products: "int8", "half", "fp8", "blocks" that are scaled, or "single" where they are
+            fused sums of float32; None if it has none.
         is_streaming: whether what it reads or writes lies side by side.
         why_not: the reason why a target does not run it, or None.
     """
@@ -74,6 +74,10 @@ def _why_not_fp8(fmt: str) -> Callable[[Target], str | None]:
     return why_not
 
 
+def _why_not_blocks(target: Target) -> str | None:
+    return None if target.scales_blocks else "no matrix unit that scales blocks: they are multiplied as bfloat16"
+
+
 def _int8_products() -> Iterator[Build]:
     options = {"x_granularity": PER_TOKEN, "w_granularity": PER_TOKEN, "dtype": torch.bfloat16}
     for rows in _ROWS:
@@ -95,7 +99,7 @@ def _fp8_products() -> Iterator[Build]:
     }
     for name, (left, right) in scalings.items():
         for rows in _ROWS if left == PER_TOKEN else _ROWS[1:]:
-            for factors in Factors:
+            for factors in (Factors.CODES, Factors.BFLOAT16):
                 kinds = ("float8_e4m3fn", "float8_e4m3fnuz") if factors is Factors.CODES else ("float8_e4m3fn",)
                 for fmt in kinds:
                     x, w = _codes(fmt, rows, _K), _codes(fmt, _N, _K)
@@ -176,6 +180,13 @@ def _mx_products() -> Iterator[Build]:
                 dtype=torch.bfloat16,
             )
             yield Build(name=f"mx_matmul {fmt}, {rows} rows", call=call, products="half")
+            if not kind.has_tensor_scale:
+                yield Build(
+                    name=f"mx_matmul {fmt} with scaled blocks, {rows} rows",
+                    call=partial(call, factors=Factors.BLOCKS),
+                    products="blocks",
+                    why_not=_why_not_blocks,
+                )
 
 
 def _conversions(dtype: torch.dtype) -> Iterator[Build]:

@@ -76,7 +76,7 @@ def read_code(
     code.faults += _inexact(text, compiled.asm["ttir"], is_nvidia=target.is_nvidia, may_fuse=products == "single")
     units = Counter(re.findall(_MATRIX_UNITS, text))
     code.units = units.most_common(1)[0][0] if units else None
-    if products in ("int8", "half", "fp8"):
+    if products in ("int8", "half", "fp8", "blocks"):
         wanted = getattr(target.products, products)
         if not any(re.fullmatch(f"{wanted}.*", unit) for unit in units):
             code.faults.append(f"no instruction like {wanted}, but {code.units}")

@@ -19,6 +19,7 @@ class Products:
     int8: str
     half: str
     fp8: str | None = None
+    blocks: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +67,21 @@ class AotTarget:
 _MMA = Products(int8=r"mma\.sync\S*\.s8\.s8", half=r"mma\.sync\S*\.bf16\.bf16")
 _MMA_FP8 = Products(int8=_MMA.int8, half=_MMA.half, fp8=r"mma\.sync\S*\.e4m3\.e4m3")
 # Tiles of few rows are multiplied by single warps, where factors are integers.
+_MMA_BLOCKS = Products(
+    int8=_MMA.int8,
+    half=_MMA.half,
+    fp8=_MMA_FP8.fp8,
+    blocks=r"mma\.sync\S*kind::(?:mxf8f6f4|mxf4)\S*block_scale",
+)
 _WGMMA = Products(int8=r"(?:wgmma|mma\.sync)\S*\.s8\.s8", half=r"wgmma\S*\.bf16\.bf16", fp8=r"wgmma\S*\.e4m3\.e4m3")
 _TCGEN05 = Products(
     int8=r"(?:tcgen05\.mma\S*kind::i8|mma\.sync\S*\.s8\.s8)",
     half=r"tcgen05\.mma\S*kind::f16",
     fp8=r"tcgen05\.mma\S*f8f6f4",
+    blocks=r"tcgen05\.mma\S*kind::(?:mxf8f6f4|mxf4)\S*block_scale",
 )
 # Its units for groups of warps have no integers.
-_TCGEN05_FLOATS = Products(int8=_MMA.int8, half=_TCGEN05.half, fp8=_TCGEN05.fp8)
+_TCGEN05_FLOATS = Products(int8=_MMA.int8, half=_TCGEN05.half, fp8=_TCGEN05.fp8, blocks=_TCGEN05.blocks)
 _MFMA_BF16 = r"v_mfma_f32_\d+x\d+x\d+_?bf16"
 _WMMA_BF16 = r"v_wmma_f32_16x16x16_bf16"
 
@@ -102,11 +110,20 @@ TARGETS: Mapping[str, AotTarget] = {
     "sm_90": _nvidia(90, _WGMMA, 132, shared=227, warps=64, of_all=228),
     "sm_100": _nvidia(100, _TCGEN05, 148, shared=227, warps=64, of_all=228),
     "sm_103": _nvidia(103, _TCGEN05_FLOATS, 148, shared=227, warps=64, of_all=228),
-    "sm_120": _nvidia(120, _MMA_FP8, 170, shared=99, warps=48, of_all=100),
+    "sm_120": _nvidia(120, _MMA_BLOCKS, 170, shared=99, warps=48, of_all=100),
     "gfx90a": _amd("gfx90a", 64, 64, Products(int8=r"v_mfma_i32_\S+i8", half=_MFMA_BF16), 104),
     "gfx942": _amd("gfx942", 64, 64, Products(int8=r"v_mfma_i32_\S+i8", half=_MFMA_BF16, fp8=r"v_mfma\S+fp8_fp8"), 304),
     "gfx950": _amd(
-        "gfx950", 64, 160, Products(int8=r"v_mfma_i32_\S+i8", half=_MFMA_BF16, fp8=r"v_mfma\S+(?:fp8_fp8|f8f6f4)"), 256
+        "gfx950",
+        64,
+        160,
+        Products(
+            int8=r"v_mfma_i32_\S+i8",
+            half=_MFMA_BF16,
+            fp8=r"v_mfma\S+(?:fp8_fp8|f8f6f4)",
+            blocks=r"v_mfma_scale_f32_\S+f8f6f4",
+        ),
+        256,
     ),
     "gfx1100": _amd("gfx1100", 32, 64, Products(int8=r"v_wmma_i32_16x16x16_iu8", half=_WMMA_BF16), 96),
     "gfx1201": _amd(

@@ -165,6 +165,8 @@ def fp8_matmul(
     (rows, length), columns = flat.shape, w.shape[0]
     out = torch.empty(rows, columns, dtype=dtype, device=x.device)
     factors = factors or factors_for(x.device, left_fmt, right_fmt)
+    if factors is Factors.BLOCKS:
+        raise ValueError("factors must be Factors.CODES or Factors.BFLOAT16, got Factors.BLOCKS")
     tile = tile or _tile(rows, stretch, x.device, factors)
     is_coded = factors is Factors.CODES
     sides = [_Side(flat, left, left_fmt), _Side(w, right, right_fmt)]

@@ -92,6 +92,8 @@ def launch(
         _native(kernel)[(programs,)](*args, **options)
 
 
+# Kernels that need what gfx942 lacks, and the GPU for which they are lowered where they run on the CPU.
+_LOWERED_FOR: Mapping[str, str] = {"block_scaled_kernel": "gfx950"}
 _natives: "dict[object, Native]" = {}
 
 
@@ -101,7 +103,7 @@ def _native(kernel: triton.JITFunction) -> "Native":
         # It needs llvmlite, which a machine with a GPU may lack.
         from incref_kernels.triton.native.native import native  # noqa: PLC0415
 
-        _natives[kernel.fn] = native(kernel)
+        _natives[kernel.fn] = native(kernel, arch=_LOWERED_FOR.get(kernel.fn.__name__, "gfx942"))
     return _natives[kernel.fn]
 
 

@@ -1,4 +1,4 @@
-"""`mx_matmul` on tensor cores: exact products of elements with their scales, in one of two ways.
+"""`mx_matmul` on tensor cores: exact products of elements with their scales, in one of two ways, or as `block_scaled`.
 
 Elements times their scales are values of bfloat16, but for the largest and smallest powers of two. So both factors are
 dequantized to it, the weight where few rows meet it in the kernel that multiplies, and the product is one of bfloat16.
@@ -22,6 +22,7 @@ from incref.numerics.granularity import PER_TENSOR
 from incref.numerics.patterns import float_format_of
 from incref.numerics.scaled_matmul import as_rows, require_matrices, require_output
 from incref.ops.quantize_mx import get_block_format
+from incref_kernels.triton.block_scaled import multiply_scaled, why_not_scaled
 from incref_kernels.triton.dequantize_mx import dequantize_mx
 from incref_kernels.triton.device.decode import decode_patterns
 from incref_kernels.triton.device.divide import value_of
@@ -32,7 +33,7 @@ from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
 from incref_kernels.triton.matmul import LEAST_K, RowScale, swapped, why_not_order
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
 from incref_kernels.triton.split_k import parts_for
-from incref_kernels.triton.targets import declared_sums_of_halves
+from incref_kernels.triton.targets import Factors, declared_sums_of_halves
 from incref_kernels.triton.tiles import Tile, choose
 from incref_kernels.triton.weight_only_matmul import TILES_OF_FLOATS, Weight, blocks_of_weight, multiply
 
@@ -214,9 +215,13 @@ def mx_matmul(
     bias: Tensor | None = None,
     order: ScaleOrder = ScaleOrder.PRODUCT,
     dtype: torch.dtype = torch.float32,
+    factors: Factors = Factors.BFLOAT16,
     tile: MatmulTile | None = None,
 ) -> Tensor:
     """Run `incref.ops.mx_matmul` in a kernel; codes are read where they are, with any strides.
+
+    `factors` says what is multiplied: elements with their scales as bfloat16, or `Factors.BLOCKS`, by units that take
+    both, whose sums nobody has measured yet: `targets.accumulator` knows them on the CPU alone.
 
     `targets.accumulator` adds the products of bfloat16, in as many parts of K as `plan` says. With a scale that is
     beyond `folded_codes` it adds those of a block, and the sums of blocks are added in float32, in the order of K.
@@ -227,6 +232,10 @@ def mx_matmul(
     right = _side("w", w, w_scale, get_block_format(w_fmt), w_tensor_scale)
     rows, columns = left.codes.shape[0], w.shape[0]
     out = torch.empty(rows, columns, dtype=dtype, device=x.device)
+    if factors is Factors.BLOCKS:
+        formats = (left.fmt, right.fmt)
+        multiply_scaled((left.codes, right.codes), (left.scale, right.scale), formats, out, bias, tile)
+        return out.view(*x.shape[:-1], columns)
     beyond = _find_beyond(left, right)
     _multiply_folded(left, right, out, bias, order, tile if tile is not None and tile.is_transposed else None, beyond)
     block = _block(left.fmt, right.fmt)
@@ -424,6 +433,7 @@ def why_not(
     w_tensor_scale: Tensor | None = None,
     bias: Tensor | None = None,
     order: ScaleOrder = ScaleOrder.PRODUCT,
+    factors: Factors = Factors.BFLOAT16,
     **_options: object,
 ) -> str | None:
     """Say which arguments the kernel can't take."""
@@ -431,6 +441,10 @@ def why_not(
     reason = why_not_tensors(tensors | {"x_tensor_scale": x_tensor_scale, "w_tensor_scale": w_tensor_scale})
     reason = reason or why_not_order(order, x_tensor_scale, w_tensor_scale, bias)
     formats = (get_block_format(x_fmt), get_block_format(w_fmt))
+    if factors is Factors.BLOCKS:
+        return reason or why_not_scaled(x.device, *formats)
+    if factors is not Factors.BFLOAT16:
+        return f"it multiplies bfloat16, or blocks with their scales, not {factors.value}"
     return reason or _why_not_blocks([fmt for fmt in formats if not fmt.has_tensor_scale])
 
 

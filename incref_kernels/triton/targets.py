@@ -32,12 +32,14 @@ __all__ = [
 
 
 class Factors(Enum):
-    """What codes of 8-bit floats are multiplied as; products are exact in all, sums may not be."""
+    """What codes are multiplied as; products are exact in all, sums may not be."""
 
     CODES = "codes"
     """As they are, by units for 8-bit floats: on Hopper and Ada these keep 14 bits of a sum."""
     BFLOAT16 = "bfloat16"
     """As bfloat16, which holds all their values: sums keep the bits of float32."""
+    BLOCKS = "blocks"
+    """As they are with the scales of their blocks, by units that multiply those too: of `mx_matmul` alone."""
 
 
 FP8_TYPES: Mapping[str, tl.dtype] = {
@@ -47,6 +49,7 @@ FP8_TYPES: Mapping[str, tl.dtype] = {
     "float8_e5m2fnuz": tl.float8e5b16,
 }
 """Triton's names of the formats that some matrix units take."""
+_SCALING_BLOCKS = ("sm_100", "sm_103", "sm_120", "gfx950")
 
 _OCP = ("float8_e4m3fn", "float8_e5m2")
 _FNUZ = ("float8_e4m3fnuz", "float8_e5m2fnuz")
@@ -87,6 +90,11 @@ class Target:
     def flushes_halves(self) -> bool:
         """Whether subnormals of 16 bits are zeros to its matrix units."""
         return self.arch in _FLUSHING
+
+    @property
+    def scales_blocks(self) -> bool:
+        """Whether matrix units take scales of blocks; the CPU runs what is compiled for gfx950."""
+        return self.kind == "cpu" or self.arch in _SCALING_BLOCKS
 
     @property
     def fp8(self) -> tuple[str, ...]:

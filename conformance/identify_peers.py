@@ -17,7 +17,8 @@ from torchao.prototype.mx_formats.config import ScaleCalculationMode
 from torchao.prototype.mx_formats.mx_tensor import to_mx
 
 from conformance.record import Json, environment, store
-from incref.conformance.identify import Identification, identify
+from incref.conformance.identification import Identification
+from incref.conformance.identify import identify
 from incref.conformance.implementation import Candidate
 from incref.conformance.probe_accumulator import probe_accumulator
 from incref.formats import ScaleOrder

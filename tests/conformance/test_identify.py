@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from incref.conformance.identify import Identification, identify
+from incref.conformance.identification import Identification
+from incref.conformance.identify import identify
 from incref.conformance.implementation import Candidate, kernel
 from incref.formats import MX_PRESETS, NanRule, Overflow, Rounding, ScaleArithmetic, ScaleRule
 from incref.formats.layouts import PackLayout

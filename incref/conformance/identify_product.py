@@ -17,11 +17,11 @@ from incref.conformance.probe_accumulator import MOST_BITS, Measured, probe_accu
 from incref.conformance.product_sums import SUMS, Sums, sums_of
 from incref.formats import FORMATS, FloatFormat, ScaleOrder
 from incref.numerics.accumulate.evaluate import accumulate_rows
-from incref.numerics.accumulate.models import Accumulator, Aligned, Pairwise, Sequential
+from incref.numerics.accumulate.models import Accumulator, Aligned, Pairwise, Sequential, SplitK
 from incref.numerics.accumulate.table import MACHINES
-from incref.numerics.exact_matmul import exact_matmul
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN
 from incref.numerics.patterns import float_format_of
+from incref.numerics.scaled_matmul import matmul_rounded
 from incref.ops import encode
 from incref.ops.table import OPS
 
@@ -35,6 +35,7 @@ _COUNTS = (2, 3, 4, 6, 8, 16, 32, 64, 128, _LENGTH)
 _EACH = 16
 _SPREAD = 13
 _BLOCK = 32
+_PARTS = (2, 3, 4, 8)
 _SHOWN = 4
 _SCALES = 6
 
@@ -129,21 +130,24 @@ def _models(sums: Sums, measured: Measured | None) -> dict[str, tuple[Accumulato
         "sequential_fused": (Sequential(is_fused=True), own),
         "pairwise": (Pairwise(), own),
     }
+    for parts in _PARTS:
+        model = SplitK(inner=Sequential(is_fused=True), parts=parts)
+        found[f"sequential_fused in {parts} parts of K"] = (model, own)
     for name, row in MACHINES.items():
         layouts = [FORMATS[one] for one in row.formats if one in FORMATS]
         fitting = next((one for one in layouts if isinstance(one, FloatFormat) and _holds(one, layout)), None)
         if row.model is not None and fitting is not None:
             found[name] = (row.model, _Layouts(x=fitting, w=fitting))
     if measured is not None and measured.group > 1 and measured.rounding is not None:
-        model = Aligned(
+        aligned = Aligned(
             group=measured.group,
             fraction_bits=measured.bits,
             result_bits=min(measured.bits, 23),
             term_rounding=measured.rounding,
             result_rounding=measured.rounding,
         )
-        if all(model != other for other, _ in found.values()):
-            found[f"groups of {measured.group}, as measured"] = (model, own)
+        if all(aligned != other for other, _ in found.values()):
+            found[f"groups of {measured.group}, as measured"] = (aligned, own)
     return found
 
 
@@ -183,19 +187,19 @@ def _rows(sums: Sums) -> tuple[Tensor, Tensor]:
 
 def _rounded(x: Tensor, fmt: FloatFormat) -> Tensor:
     codes = encode(x, fmt)
-    found: Tensor = OPS["decode"].reference(codes, fmt)  # type: ignore[assignment]  # one result
+    found: Tensor = OPS["decode"].reference(codes, fmt)
     return found
 
 
 def _evaluate(model: Accumulator | None, x: Tensor, w: Tensor, layouts: _Layouts) -> Tensor:
     if model is None:
-        return torch.stack([exact_matmul(a[None].double(), b[None].double())[0, 0] for a, b in zip(x, w, strict=True)])
+        return matmul_rounded(x.to(torch.float64), w.to(torch.float64), bias=None, dtype=torch.float32).diagonal()
     return accumulate_rows(x, w, layouts.x, layouts.w, model)
 
 
 def _differs(got: Tensor, want: Tensor) -> Tensor:
     """Whether bits differ, signs of zeros apart."""
-    found: Tensor = bits_of(got + 0.0) != bits_of(want.to(got.dtype) + 0.0)
+    found: Tensor = bits_of(got + 0.0) != bits_of(want + 0.0)
     return found & ~(got.isnan() & want.isnan())
 
 
@@ -247,7 +251,7 @@ def _integers(candidate: Candidate, fmt: str) -> Identification:
         mismatches=0 if found.width else found.wrong,
         total=found.total,
         preset=(),
-        differences=tuple(differences),
+        differences=(*found.ruled_out, *differences),
         first_unexplained="" if found.width else found.first,
     )
 
@@ -255,7 +259,7 @@ def _integers(candidate: Candidate, fmt: str) -> Identification:
 def _order(candidate: Candidate, fmt: str) -> tuple[str | None, tuple[str, ...], list[Difference]]:
     """Which order of the scales explains scaled sums of small integers; others as good; what rules the rest out.
 
-    None for operations without scales of both factors, and where none explains them or scales are refused.
+    None for operations without scales of both factors, and where scales are refused.
     """
     if candidate.op not in ("fp8_matmul", "fp8_conv2d", "int8_matmul"):
         return None, (), []
@@ -272,7 +276,7 @@ def _order(candidate: Candidate, fmt: str) -> tuple[str | None, tuple[str, ...],
                 right.remove(order)
                 ruled_out.append(_order_differs(candidate, arguments, order, tuple(wrong[0].tolist()), got, want))
     if not right:
-        return None, (), []
+        return "none that is known", (), ruled_out
     return argument_text(right[0]), tuple(argument_text(one) for one in right[1:]), ruled_out
 
 

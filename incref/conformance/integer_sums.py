@@ -1,11 +1,15 @@
 """Says what becomes of sums of products of integers: whether all bits are kept, and what follows on the largest sum."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from incref.conformance.comparison import as_results
+from incref.conformance.identification import Difference
 from incref.conformance.implementation import Candidate
 
 __all__ = ["IntegerSums", "probe_integers"]
@@ -24,6 +28,7 @@ class IntegerSums:
         total: how many results were compared with exact sums, all of them within int32.
         wrong: how many differ.
         first: the first of these in words; "" if there is none.
+        ruled_out: inputs that tell the width from others.
     """
 
     width: str
@@ -31,6 +36,7 @@ class IntegerSums:
     total: int
     wrong: int
     first: str
+    ruled_out: tuple[Difference, ...]
 
 
 def probe_integers(candidate: Candidate, fmt: str = "int8") -> IntegerSums:
@@ -49,11 +55,12 @@ def probe_integers(candidate: Candidate, fmt: str = "int8") -> IntegerSums:
     found = [(x, w, _ask(candidate, x, w), _exact(x, w)) for x, w in _factors(dtype)]
     wrong = sum(int((got != want).sum()) for _, _, got, want in found)
     return IntegerSums(
-        width=_width(found),
+        width=next((name for name, model in _WIDTHS.items() if _differing(found, model) is None), ""),
         beyond=_beyond(candidate, dtype),
         total=sum(want.numel() for *_, want in found),
         wrong=wrong,
         first=next((text for one in found if (text := _first(*one))), ""),
+        ruled_out=tuple(one for name, model in _WIDTHS.items() if (one := _differing(found, model, name)) is not None),
     )
 
 
@@ -84,20 +91,28 @@ def _exact(x: Tensor, w: Tensor) -> Tensor:
     return x.to(torch.float64) @ w.to(torch.float64).T
 
 
-def _width(found: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> str:
-    """Which accumulator explains every sum."""
-    known = {
-        "int32": _exact,
-        "int16 that saturates, for pairs of products": lambda x, w: _pairs(x, w, saturates=True),
-        "int16 that wraps, for pairs of products": lambda x, w: _pairs(x, w, saturates=False),
-        "int16 that wraps": lambda x, w: _wrapped(_exact(x, w), 16),
-        "float32, products one after the other": _singles,
-        "float32, rounded once": lambda x, w: _exact(x, w).to(torch.float32).to(torch.float64),
-    }
-    for name, model in known.items():
-        if all(torch.equal(got, model(x, w)) for x, w, got, _ in found):
-            return name
-    return ""
+def _differing(
+    found: list[tuple[Tensor, Tensor, Tensor, Tensor]], model: Callable[[Tensor, Tensor], Tensor], name: str = ""
+) -> Difference | None:
+    """The first sum that an accumulator does not explain."""
+    for number, (x, w, got, _) in enumerate(found):
+        would_be = model(x, w)
+        wrong = (got != would_be).nonzero()
+        if len(wrong):
+            m, n = wrong[0].tolist()
+            return Difference(
+                option="accumulator",
+                other=name,
+                place=(number, m, n),
+                given=_given(x, w, m, n),
+                got=str(int(got[m, n])),
+                would_be=str(int(would_be[m, n])),
+            )
+    return None
+
+
+def _given(x: Tensor, w: Tensor, m: int, n: int) -> str:
+    return f"{int(x[m, 0])} * {int(w[n, 0])} + ... of {x.shape[1]} products"
 
 
 def _wrapped(x: Tensor, bits: int) -> Tensor:
@@ -143,5 +158,17 @@ def _first(x: Tensor, w: Tensor, got: Tensor, want: Tensor) -> str:
     if not len(wrong):
         return ""
     m, n = wrong[0].tolist()
-    given = f"{int(x[m, 0])} * {int(w[n, 0])} + ... of {x.shape[1]} products"
-    return f"{given} gives {int(got[m, n])}, not {int(want[m, n])}"
+    return f"{_given(x, w, m, n)} gives {int(got[m, n])}, not {int(want[m, n])}"
+
+
+_WIDTHS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+    {
+        "int32": _exact,
+        "int16 that saturates, for pairs of products": partial(_pairs, saturates=True),
+        "int16 that wraps, for pairs of products": partial(_pairs, saturates=False),
+        "int16 that wraps": lambda x, w: _wrapped(_exact(x, w), 16),
+        "float32, products one after the other": _singles,
+        "float32, rounded once": lambda x, w: _exact(x, w).to(torch.float32).to(torch.float64),
+    }
+)
+"""Accumulators by name."""

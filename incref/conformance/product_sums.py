@@ -9,7 +9,7 @@ from torch import Tensor
 
 from incref.conformance.comparison import as_results
 from incref.conformance.implementation import Candidate
-from incref.formats import FORMATS, BlockFormat, FloatFormat, Format
+from incref.formats import FORMATS, BlockFormat, ElementFormat, FloatFormat, Format
 from incref.numerics.granularity import PER_TOKEN
 from incref.numerics.patterns import FLOAT_DTYPES
 from incref.ops import encode, quantize_mx
@@ -73,7 +73,7 @@ def sums_of(candidate: Candidate, fmt: str | None = None) -> Sums:
     Args:
         candidate: of a product in floating point.
         fmt: of the factors: for `weight_only_matmul` that of the activations, float32, bfloat16 or float16; None for
-            the one with the most exponents.
+            the one with the most exponents of those that the candidate declares.
 
     Raises:
         ValueError: for another operation or format.
@@ -81,7 +81,7 @@ def sums_of(candidate: Candidate, fmt: str | None = None) -> Sums:
     if candidate.op not in SUMS:
         raise ValueError(f"accumulators are probed through {', '.join(SUMS)}, got {candidate.op}")
     default, ask = SUMS[candidate.op]
-    found = FORMATS.get(fmt or default)
+    found = FORMATS.get(fmt or _widest(candidate, default))
     is_weight = candidate.op == "weight_only_matmul"
     element = found.element if isinstance(found, BlockFormat) else found
     is_right = isinstance(found, BlockFormat) == (candidate.op == "mx_matmul")
@@ -90,6 +90,18 @@ def sums_of(candidate: Candidate, fmt: str | None = None) -> Sums:
     if not is_right or not isinstance(element, FloatFormat) or found is None:
         raise ValueError(f"{candidate.op} is asked with float factors of its own formats, such as {default}, got {fmt}")
     return Sums(candidate=candidate, fmt=found.name, layout=element, ask=ask, has_weights_of_one=is_weight)
+
+
+def _widest(candidate: Candidate, default: str) -> str:
+    """The default if it is among the declared formats, else the one of these that reaches farthest."""
+    declared = [one for one in candidate.options.get("x_fmt", (default,)) if isinstance(one, str) and one in FORMATS]
+    if not declared or default in declared:
+        return default
+    return max(declared, key=lambda name: _element(FORMATS[name]).emax)
+
+
+def _element(fmt: Format) -> ElementFormat:
+    return fmt.element if isinstance(fmt, BlockFormat) else fmt
 
 
 def _weight_only(candidate: Candidate, fmt: str, x: Tensor, w: Tensor) -> Tensor:
@@ -111,8 +123,8 @@ def _fp8(candidate: Candidate, fmt: str, x: Tensor, w: Tensor) -> Tensor:
 
 def _conv2d(candidate: Candidate, fmt: str, x: Tensor, w: Tensor) -> Tensor:
     """Images and filters of one place, with all of K as channels."""
-    codes = (encode(one, fmt)[:, :, None, None] for one in (x, w))
-    return as_results(candidate.call(_unscaled(*codes, fmt)))[0][:, :, 0, 0].diagonal()
+    images, filters = (encode(one, fmt)[:, :, None, None] for one in (x, w))
+    return as_results(candidate.call(_unscaled(images, filters, fmt)))[0][:, :, 0, 0].diagonal()
 
 
 def _unscaled(x: Tensor, w: Tensor, fmt: str) -> dict[str, object]:

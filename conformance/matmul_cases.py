@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from conformance.device_cases import DeviceCase, Finding, Where
-from incref.backends.declared import AnyOrder, Declared
 from incref.conformance.allowed import Interval, allowed_sums, count_outside, map_interval, round_interval
+from incref.conformance.declared import AnyOrder, Declared
 from incref.conformance.probes import Probe, gemm_probes, guarded, surround
 from incref.formats import FORMATS, BlockFormat, FloatFormat, Format, IntFormat, NanRule, ScaleOrder, get_format
 from incref.formats.layouts import PackLayout
@@ -385,6 +385,7 @@ class WeightOnlyCase:
             shape.length,
             where.device,
             self.dtype if is_half else torch.float32,
+            has_blocks=isinstance(FORMATS[self.fmt], BlockFormat),
             **options,  # type: ignore[arg-type]
         )
         if parts == 1:

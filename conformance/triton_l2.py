@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 
 from conformance.device_cases import SECTIONS, DeviceCase, Where
+from conformance.grouped_cases import GROUPED_SECTIONS
 from conformance.matmul_cases import MATMUL_SECTIONS
 from conformance.record import Json, environment, source_hash
 from incref_kernels.triton.available import is_interpreting
@@ -29,7 +30,7 @@ from incref_kernels.triton.available import is_interpreting
 __all__ = ["environment_of_device", "find_device", "main"]
 
 _WRITTEN_EVERY = 64
-_SECTIONS = {**MATMUL_SECTIONS, **SECTIONS}
+_SECTIONS = {**MATMUL_SECTIONS, **GROUPED_SECTIONS, **SECTIONS}
 
 
 @dataclass(frozen=True, kw_only=True)

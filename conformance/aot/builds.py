@@ -35,6 +35,8 @@ __all__ = ["Build", "builds"]
 
 _SIZE = 1024
 _N = _K = 4096
+_EXPERTS = 8
+_BLOCK = FORMATS["mxfp8_e4m3"].block_size  # type: ignore[union-attr]
 _ROWS = (5, 40, 130)
 """Rows of `x`: few, some and many, each with a tile of its own."""
 
@@ -189,6 +191,52 @@ def _mx_products() -> Iterator[Build]:
                 )
 
 
+def _grouped_products() -> Iterator[Build]:
+    """Products of experts, which have as many rows each."""
+    for rows in (_ROWS[0], _ROWS[-1]):
+        ends = torch.arange(1, _EXPERTS + 1, dtype=torch.int32) * rows
+        how, total = f"{_EXPERTS} experts of {rows} rows", _EXPERTS * rows
+        x, w = _codes("float8_e4m3fn", total, _K), _codes("float8_e4m3fn", _EXPERTS, _N, _K)
+        scales = (torch.ones(total, 1), torch.ones(_EXPERTS, _N, 1))
+        for factors in (Factors.CODES, Factors.BFLOAT16):
+            is_coded = factors is Factors.CODES
+            call = partial(
+                fp8_matmul.fp8_matmul,
+                x,
+                w,
+                *scales,
+                x_fmt="float8_e4m3fn",
+                w_fmt="float8_e4m3fn",
+                x_granularity=PER_TOKEN,
+                w_granularity=PER_TOKEN,
+                dtype=torch.bfloat16,
+                factors=factors,
+                ends=ends,
+            )
+            yield Build(
+                name=f"fp8_matmul {'float8_e4m3fn' if is_coded else 'as bfloat16'} per token, {how}",
+                call=call,
+                products="fp8" if is_coded else "half",
+                **({"why_not": _why_not_fp8("float8_e4m3fn")} if is_coded else {}),  # type: ignore[arg-type]
+            )
+        half, group = torch.zeros(total, _K, dtype=torch.bfloat16), per_group(128)
+        words = torch.zeros(_EXPERTS, _N, LAYOUTS[PackLayout.BYTES].num_words(4, _K), dtype=torch.uint8)
+        scale = torch.ones(_EXPERTS, *group.scale_shape((_N, _K)))
+        four = partial(weight_only_matmul.weight_only_matmul, half, words, scale, "int4", ends=ends)
+        call = partial(four, granularity=group, packed=PackLayout.BYTES)
+        yield Build(name=f"weight_only_matmul int4 in bytes, {how}", call=call, products="half")
+        blocks = [torch.zeros(*shape, _K // _BLOCK, dtype=torch.uint8) for shape in ((total,), (_EXPERTS, _N))]
+        eight = partial(mx_matmul.mx_matmul, x, w, *blocks, x_fmt="mxfp8_e4m3", w_fmt="mxfp8_e4m3", ends=ends)
+        call = partial(eight, dtype=torch.bfloat16)
+        yield Build(name=f"mx_matmul mxfp8_e4m3, {how}", call=call, products="half")
+        yield Build(
+            name=f"mx_matmul mxfp8_e4m3 with scaled blocks, {how}",
+            call=partial(call, factors=Factors.BLOCKS),
+            products="blocks",
+            why_not=_why_not_blocks,
+        )
+
+
 def _conversions(dtype: torch.dtype) -> Iterator[Build]:
     kind, x = str(dtype).removeprefix("torch."), torch.zeros(_SIZE, _SIZE, dtype=dtype)
     for fmt in ("float8_e4m3fn", "float4_e2m1fn"):
@@ -269,6 +317,7 @@ def builds() -> Iterator[Build]:
     yield from _fp8_products()
     yield from _weight_only_products()
     yield from _mx_products()
+    yield from _grouped_products()
     yield from _weights()
     for dtype in (torch.float32, torch.bfloat16):
         yield from _conversions(dtype)

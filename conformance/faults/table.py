@@ -11,7 +11,6 @@ from conformance.faults import (
     dequantize_float,
     dequantize_mx,
     encode,
-    fp8_conv2d,
     fp8_matmul,
     gptq_update,
     int8_matmul,
@@ -41,7 +40,6 @@ _MODULES = (
     int8_matmul,
     weight_only_matmul,
     fp8_matmul,
-    fp8_conv2d,
     mx_matmul,
     gptq_update,
 )

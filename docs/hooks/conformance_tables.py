@@ -92,8 +92,14 @@ def _finding(found: Mapping[str, Any]) -> str:
         ]
         presets = [f"preset {code(name)}" for name in found["presets"]]
         return "; ".join([*said, *presets])
-    orders = found["unexplained by order"]
-    return "; ".join(f"scales {order}: {count:,} of {found['compared']:,} differ" for order, count in orders.items())
+    if "bits" in found:
+        how = f"{found['bits']} bits below the first, {found['rounding']}, groups of {found['group']}"
+        return f"{how}, {found['order']}" if found["order"] else how
+    orders = found.get("unexplained by order", {})
+    return "; ".join(
+        [f"scales {order}: {count:,} of {found['compared']:,} differ" for order, count in orders.items()]
+        or ["exact sums in int32", found["beyond int32"]]
+    )
 
 
 def _unexplained(found: Mapping[str, Any]) -> str:
@@ -122,6 +128,7 @@ _SECTIONS = {
     "fp8_matmul": "`fp8_matmul`: probes, and the bound of the declared accumulator",
     "weight_only_matmul": "`weight_only_matmul`: probes, and the bound of the declared accumulator",
     "mx_matmul": "`mx_matmul`: probes, and the bound of the declared accumulator",
+    "grouped": "products of experts: probes, and what each expert gives alone, or the bound",
 }
 
 

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from incref.formats import E8M0, BlockFormat
 from incref.numerics.patterns import float_format_of
+from incref_kernels.triton.device.groups import group_place
 from incref_kernels.triton.device.matmul import load_factors, store_tile, tile_place
+from incref_kernels.triton.groups import Groups
 from incref_kernels.triton.launch import launch, pattern_dtype
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
 from incref_kernels.triton.targets import target_of
@@ -60,6 +62,7 @@ def block_scaled_kernel(
     x_scale_ptr: tl.tensor,
     w_scale_ptr: tl.tensor,
     bias_ptr: tl.tensor,
+    ends_ptr: tl.tensor,
     out_ptr: tl.tensor,
     M: tl.tensor,
     N: tl.tensor,
@@ -76,14 +79,35 @@ def block_scaled_kernel(
     w_type: tl.constexpr,
     layout: tl.constexpr,
     BIAS_AXIS: tl.constexpr,
+    GROUPS: tl.constexpr,
     EVEN_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     GROUP_M: tl.constexpr,
 ) -> None:
-    """Compute a tile of `x @ w.T`, whose elements share scales in blocks of 32."""
-    rows, columns = tile_place(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP_M)
+    """Compute a tile of `x @ w.T`, whose elements share scales in blocks of 32.
+
+    With `ends_ptr`, of the product of one of GROUPS groups: what has no bias along it is divided, and the rows of the
+    other matrices follow one another.
+    """
+    program = tl.program_id(0)
+    if ends_ptr is not None:
+        group, first, count, program, beside = group_place(ends_ptr, program, M, N, BLOCK_M, BLOCK_N, BIAS_AXIS, GROUPS)
+        if group == GROUPS:
+            return
+        if BIAS_AXIS == 1:
+            M, x_first, w_first, out_step = count, first, beside, out_row
+        else:
+            N, x_first, w_first, out_step = count, beside, first, out_column
+        x_ptr += x_first * x_row
+        w_ptr += w_first * w_row
+        x_scale_ptr += x_first * tl.cdiv(K, x_fmt.block_size)
+        w_scale_ptr += w_first * tl.cdiv(K, w_fmt.block_size)
+        out_ptr += first * out_step
+        if bias_ptr is not None:
+            bias_ptr += beside
+    rows, columns = tile_place(program, M, N, BLOCK_M, BLOCK_N, GROUP_M)
     # Rows beyond the end repeat the last one, and are not stored.
     x_at = tl.minimum(rows, M - 1).to(tl.int64)[:, None]
     w_at = tl.minimum(columns, N - 1).to(tl.int64)[:, None]
@@ -108,6 +132,7 @@ def multiply_scaled(
     out: Tensor,
     bias: Tensor | None,
     tile: MatmulTile | None = None,
+    groups: Groups | None = None,
 ) -> None:
     """Multiply `x` [M, K] by the transpose of `w` [N, K] in a kernel.
 
@@ -118,18 +143,21 @@ def multiply_scaled(
         out: [M, N], contiguous.
         bias: [N].
         tile: sizes; by default those of `TILES`.
+        groups: of the rows of `x`; then those of the weights follow one another in `w`, as their biases do.
     """
     rows, length = codes[0].shape
-    tile = _staged(tile or fit_tile(tile_for(TILES, rows), out.device, x_bytes=1, w_bytes=1), out.device, formats)
+    usual = groups.usual_rows(rows) if groups else rows
+    tile = _staged(tile or fit_tile(tile_for(TILES, usual), out.device, x_bytes=1, w_bytes=1), out.device, formats)
     patterns = out.view(pattern_dtype(out.dtype))
     if tile.is_transposed:
         codes, scales, formats, patterns = codes[::-1], scales[::-1], formats[::-1], patterns.T
     launch(
         block_scaled_kernel,
-        tile.programs(*out.shape),
+        groups.programs(tile, *out.shape) if groups else tile.programs(*out.shape),
         *(one.view(torch.uint8) for one in codes),
         *scales,
         None if bias is None else bias.contiguous(),
+        groups.ends if groups else None,
         patterns,
         *patterns.shape,
         length,
@@ -144,6 +172,7 @@ def multiply_scaled(
         w_type=_TYPES[formats[1].element.name],
         layout=float_format_of(out.dtype),
         BIAS_AXIS=0 if tile.is_transposed else 1,
+        GROUPS=groups.count if groups else 0,
         EVEN_K=length % tile.block_k == 0,
         **tile.constants(),
     )

@@ -17,11 +17,13 @@ from incref.numerics.scaled_matmul import as_rows, require_matrices, require_out
 from incref.ops.quantize_float import get_float_format
 from incref_kernels.triton.device.decode import decode_patterns
 from incref_kernels.triton.device.facts import bfloat16
+from incref_kernels.triton.device.groups import group_place
 from incref_kernels.triton.device.matmul import apply_scales, load_factors, store_tile, tile_place
+from incref_kernels.triton.groups import groups_of, scale_step, stacked_scale, why_not_groups
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_format, why_not_tensors
 from incref_kernels.triton.matmul import LEAST_K, RowScale, row_scale, stretch_of, swapped, why_not_order
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
-from incref_kernels.triton.targets import FP8_TYPES, Factors, declared_sums_of_codes, factors_for, target_of
+from incref_kernels.triton.targets import FP8_TYPES, Factors, factors_for, target_of
 
 __all__ = ["KERNEL", "K_OF_BFLOAT16", "TILES", "fp8_matmul", "fp8_matmul_kernel"]
 
@@ -68,12 +70,13 @@ def _factor(
 
 
 @triton.jit
-def fp8_matmul_kernel(
+def fp8_matmul_kernel(  # noqa: C901  # Triton decides most of it while it compiles
     x_ptr: tl.tensor,
     w_ptr: tl.tensor,
     x_scale_ptr: tl.tensor,
     w_scale_ptr: tl.tensor,
     bias_ptr: tl.tensor,
+    ends_ptr: tl.tensor,
     out_ptr: tl.tensor,
     M: tl.tensor,
     N: tl.tensor,
@@ -86,6 +89,10 @@ def fp8_matmul_kernel(
     out_column: tl.tensor,
     x_blocks: tl.tensor,
     w_blocks: tl.tensor,
+    x_step: tl.tensor,
+    w_step: tl.tensor,
+    x_scale_step: tl.tensor,
+    w_scale_step: tl.tensor,
     x_fmt: tl.constexpr,
     w_fmt: tl.constexpr,
     x_type: tl.constexpr,
@@ -97,14 +104,37 @@ def fp8_matmul_kernel(
     STRETCH: tl.constexpr,
     PROMOTE: tl.constexpr,
     BIAS_AXIS: tl.constexpr,
+    GROUPS: tl.constexpr,
     EVEN_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     GROUP_M: tl.constexpr,
 ) -> None:
-    """Compute a tile of `x @ w.T`, in stretches of STRETCH along K with scales of their own; 0 is all of K."""
-    rows, columns = tile_place(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP_M)
+    """Compute a tile of `x @ w.T`, in stretches of STRETCH along K with scales of their own; 0 is all of K.
+
+    With `ends_ptr`, of the product of one of GROUPS groups: what has no bias along it is divided, and the steps say how
+    far a row of it, or a weight, is from the one before.
+    """
+    program = tl.program_id(0)
+    if ends_ptr is not None:
+        group, first, count, program, beside = group_place(ends_ptr, program, M, N, BLOCK_M, BLOCK_N, BIAS_AXIS, GROUPS)
+        if group == GROUPS:
+            return
+        if BIAS_AXIS == 1:
+            M, x_at, w_at, out_step = count, first, group, out_row
+        else:
+            N, x_at, w_at, out_step = count, group, first, out_column
+        x_ptr += x_at * x_step
+        w_ptr += w_at * w_step
+        out_ptr += first * out_step
+        if x_scale_ptr is not None:
+            x_scale_ptr += x_at * x_scale_step
+        if w_scale_ptr is not None:
+            w_scale_ptr += w_at * w_scale_step
+        if bias_ptr is not None:
+            bias_ptr += beside
+    rows, columns = tile_place(program, M, N, BLOCK_M, BLOCK_N, GROUP_M)
     # Rows beyond the end repeat the last one, and are not stored.
     x_base = x_ptr + tl.minimum(rows, M - 1).to(tl.int64)[:, None] * x_row
     w_base = w_ptr + tl.minimum(columns, N - 1).to(tl.int64)[None, :] * w_row
@@ -150,46 +180,57 @@ def fp8_matmul(
     dtype: torch.dtype = torch.float32,
     factors: Factors | None = None,
     tile: MatmulTile | None = None,
+    ends: Tensor | None = None,
 ) -> Tensor:
     """Run `incref.ops.fp8_matmul` in a kernel; any strides are read where they are.
 
     The accumulator is `targets.accumulator(device, factors)`, begun anew for every stretch of K with scales of its own.
+    With `ends` it is `incref.ops.grouped.grouped` of it.
     """
-    require_matrices(x, w)
-    require_output(dtype, bias, w.shape[0])
+    groups = groups_of(ends, x, w)
+    weight = w if groups is None else w[0]
+    require_matrices(x, weight)
+    require_output(dtype, bias if groups is None or bias is None else bias[0], weight.shape[0])
     left_fmt, right_fmt = _format_of(x, x_fmt), _format_of(w, w_fmt)
     left = row_scale("x_scale", x_scale, x.shape, x_granularity)
-    right = row_scale("w_scale", w_scale, w.shape, w_granularity)
+    right = (row_scale if groups is None else stacked_scale)("w_scale", w_scale, weight.shape, w_granularity)
     stretch = stretch_of(left, right)
     flat = as_rows(x)
-    (rows, length), columns = flat.shape, w.shape[0]
-    out = torch.empty(rows, columns, dtype=dtype, device=x.device)
+    (rows, length), columns = flat.shape, weight.shape[0]
+    out = (torch.empty if groups is None else torch.zeros)(rows, columns, dtype=dtype, device=x.device)
     factors = factors or factors_for(x.device, left_fmt, right_fmt)
     if factors is Factors.BLOCKS:
         raise ValueError("factors must be Factors.CODES or Factors.BFLOAT16, got Factors.BLOCKS")
-    tile = tile or _tile(rows, stretch, x.device, factors)
+    tile = tile or _tile(groups.usual_rows(rows) if groups else rows, stretch, x.device, factors)
     is_coded = factors is Factors.CODES
-    sides = [_Side(flat, left, left_fmt), _Side(w, right, right_fmt)]
+    x_steps = (flat.stride(0) if groups else None, scale_step(left, groups, is_weight=False))
+    w_steps = (w.stride(0) if groups else None, scale_step(right, groups, is_weight=True))
+    sides = [_Side(flat, left, left_fmt, x_steps), _Side(w, right, right_fmt, w_steps)]
     patterns = out.view(pattern_dtype(dtype))
     if tile.is_transposed:
         sides, patterns, order = sides[::-1], patterns.T, swapped(order)
     one, other = sides
     launch(
         fp8_matmul_kernel,
-        tile.programs(rows, columns),
+        groups.programs(tile, rows, columns) if groups else tile.programs(rows, columns),
         one.codes,
         other.codes,
         one.scale.scale,
         other.scale.scale,
         None if bias is None else bias.contiguous(),
+        groups.ends if groups else None,
         patterns,
         *patterns.shape,
         length,
-        *one.codes.stride(),
-        *other.codes.stride(),
+        *one.codes.stride()[-2:],
+        *other.codes.stride()[-2:],
         *patterns.stride(),
         one.scale.blocks,
         other.scale.blocks,
+        one.steps[0],
+        other.steps[0],
+        one.steps[1],
+        other.steps[1],
         device=x.device,
         tile=tile,
         x_fmt=one.fmt,
@@ -203,6 +244,7 @@ def fp8_matmul(
         STRETCH=stretch,
         PROMOTE=min(_PROMOTED_EVERY, tile.block_k) if is_coded else None,
         BIAS_AXIS=0 if tile.is_transposed else 1,
+        GROUPS=groups.count if groups else 0,
         EVEN_K=length % (stretch or tile.block_k) == 0,
         **tile.constants(),
     )
@@ -211,11 +253,12 @@ def fp8_matmul(
 
 @dataclass(frozen=True)
 class _Side:
-    """A factor: codes [rows, K], their scales and their format."""
+    """A factor: codes [..., rows, K], their scales and format, and steps from row to row or from weight to weight."""
 
     codes: Tensor
     scale: RowScale
     fmt: FloatFormat
+    steps: tuple[int | None, int | None]
 
 
 def _format_of(codes: Tensor, fmt: str | Format) -> FloatFormat:
@@ -252,14 +295,17 @@ def why_not(
     w_granularity: Granularity = PER_TENSOR,
     bias: Tensor | None = None,
     order: ScaleOrder = ScaleOrder.PRODUCT,
+    ends: Tensor | None = None,
     **_options: object,
 ) -> str | None:
     """Say which arguments the kernel can't take."""
-    tensors = {"x": x, "w": w, "x_scale": x_scale, "w_scale": w_scale, "bias": bias}
+    tensors = {"x": x, "w": w, "x_scale": x_scale, "w_scale": w_scale, "bias": bias, "ends": ends}
     reason = why_not_tensors(tensors) or why_not_order(order, x_scale, w_scale, bias)
     for fmt in (x_fmt, w_fmt):
         reason = reason or why_not_format(get_float_format(fmt)) or _why_not_flushed(get_float_format(fmt), x.device)
-    for codes, granularity, scale in ((x, x_granularity, x_scale), (w, w_granularity, w_scale)):
+    reason = reason or why_not_groups(ends, x_granularity if x_scale is not None else None, x)
+    weight = w if ends is None else w[0]
+    for codes, granularity, scale in ((x, x_granularity, x_scale), (weight, w_granularity, w_scale)):
         block = granularity.block_shape(codes.shape)[-1]
         if reason is None and scale is not None and block < codes.shape[-1] and block % LEAST_K:
             reason = f"it takes blocks of a multiple of {LEAST_K} along K, got {block}"
@@ -274,4 +320,4 @@ def _why_not_flushed(fmt: ElementFormat, device: torch.device) -> str | None:
     return None
 
 
-KERNEL = Kernel(fn=fp8_matmul, why_not=why_not, accumulator=declared_sums_of_codes)
+KERNEL = Kernel(fn=fp8_matmul, why_not=why_not)

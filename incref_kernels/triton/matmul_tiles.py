@@ -8,10 +8,11 @@ import triton
 
 from incref_kernels.triton.targets import target_of
 
-__all__ = ["MatmulTile", "fit_tile", "tile_for"]
+__all__ = ["MatmulTile", "fit_blocks", "fit_tile", "tile_for"]
 
 _FEW_ROWS = 16
 _K_OF_FEW_ROWS = 64
+_K_OF_BLOCKS = 64
 _SUMS = 128 * 64
 
 
@@ -86,6 +87,11 @@ def fit_tile(tile: MatmulTile, device: torch.device, *, x_bytes: float, w_bytes:
         tile = _with_few_registers(tile)
     stages = int(room / (tile.block_k * (tile.rows * x_bytes + tile.columns * w_bytes)))
     return replace(tile, num_stages=max(1, min(tile.num_stages, stages)))
+
+
+def fit_blocks(tile: MatmulTile, device: torch.device) -> MatmulTile:
+    """Fit a tile of a weight whose scales are those of blocks, which stay in registers beside its codes."""
+    return replace(tile, block_k=min(tile.block_k, _K_OF_BLOCKS)) if target_of(device).spills_scales else tile
 
 
 def _with_few_registers(tile: MatmulTile) -> MatmulTile:

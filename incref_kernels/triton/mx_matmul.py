@@ -27,13 +27,15 @@ from incref_kernels.triton.dequantize_mx import dequantize_mx
 from incref_kernels.triton.device.decode import decode_patterns
 from incref_kernels.triton.device.divide import value_of
 from incref_kernels.triton.device.facts import bfloat16, layout_of_width, power_of_two
+from incref_kernels.triton.device.groups import group_place
 from incref_kernels.triton.device.matmul import apply_scales, load_factors, store_tile, tile_place
 from incref_kernels.triton.device.scaled import scale_values
+from incref_kernels.triton.groups import Groups, groups_of, why_not_groups
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
 from incref_kernels.triton.matmul import LEAST_K, RowScale, swapped, why_not_order
-from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
+from incref_kernels.triton.matmul_tiles import MatmulTile, fit_blocks, fit_tile, tile_for
 from incref_kernels.triton.split_k import parts_for
-from incref_kernels.triton.targets import Factors, declared_sums_of_halves
+from incref_kernels.triton.targets import Factors, target_of
 from incref_kernels.triton.tiles import Tile, choose
 from incref_kernels.triton.weight_only_matmul import TILES_OF_FLOATS, Weight, blocks_of_weight, multiply
 
@@ -51,6 +53,7 @@ FUSED_TILES = (
 )
 """Tiles for few rows, in whose kernel the weight is dequantized."""
 FIND_TILE = Tile(elements=4096)
+_COLUMNS_OF_COPIES = 64
 _FEW_ROWS = FUSED_TILES[-1].rows
 _MOST_PARTS = 16
 
@@ -103,7 +106,8 @@ def _scale_block(
     """
     single: tl.constexpr = layout_of_width(32)
     if x_fmt.has_tensor_scale:
-        acc = acc * scale_values(tl.load(w_scale_base + block), single)
+        if not w_fmt.has_tensor_scale:
+            acc = acc * scale_values(tl.load(w_scale_base + block), single)
     elif w_fmt.has_tensor_scale:
         acc = acc * scale_values(tl.load(x_scale_base + block), single)
     else:
@@ -147,6 +151,7 @@ def mx_matmul_kernel(
     w_tensor_scale_ptr: tl.tensor,
     where_ptr: tl.tensor,
     bias_ptr: tl.tensor,
+    ends_ptr: tl.tensor,
     out_ptr: tl.tensor,
     M: tl.tensor,
     N: tl.tensor,
@@ -164,6 +169,7 @@ def mx_matmul_kernel(
     LOW: tl.constexpr,
     HIGH: tl.constexpr,
     BIAS_AXIS: tl.constexpr,
+    GROUPS: tl.constexpr,
     EVEN_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -172,11 +178,34 @@ def mx_matmul_kernel(
 ) -> None:
     """Compute a tile of `x @ w.T`; all elements of a row in BLOCK_K share a scale that is a power of two, if any.
 
-    Nothing is done unless `where_ptr` is set.
+    Nothing is done unless `where_ptr` is set. With `ends_ptr`, of the product of one of GROUPS groups: what has no bias
+    along it is divided, and the rows of the other matrices follow one another.
     """
-    if tl.load(where_ptr) == 0:
-        return
-    rows, columns = tile_place(tl.program_id(0), M, N, BLOCK_M, BLOCK_N, GROUP_M)
+    # Triton decides the outer condition while it compiles.
+    if where_ptr is not None:  # noqa: SIM102
+        if tl.load(where_ptr) == 0:
+            return
+    program = tl.program_id(0)
+    if ends_ptr is not None:
+        group, first, count, program, beside = group_place(ends_ptr, program, M, N, BLOCK_M, BLOCK_N, BIAS_AXIS, GROUPS)
+        if group == GROUPS:
+            return
+        if BIAS_AXIS == 1:
+            M, x_first, w_first, out_step = count, first, beside, out_row
+        else:
+            N, x_first, w_first, out_step = count, beside, first, out_column
+        if BIAS_AXIS == 1 and w_tensor_scale_ptr is not None:
+            w_tensor_scale_ptr += group
+        if BIAS_AXIS == 0 and x_tensor_scale_ptr is not None:
+            x_tensor_scale_ptr += group
+        if bias_ptr is not None:
+            bias_ptr += beside
+        x_ptr += x_first * x_row
+        w_ptr += w_first * w_row
+        x_scale_ptr += x_first * tl.cdiv(K, x_fmt.block_size)
+        w_scale_ptr += w_first * tl.cdiv(K, w_fmt.block_size)
+        out_ptr += first * out_step
+    rows, columns = tile_place(program, M, N, BLOCK_M, BLOCK_N, GROUP_M)
     # Rows beyond the end repeat the last one, and are not stored.
     x_at = tl.minimum(rows, M - 1).to(tl.int64)[:, None]
     w_at = tl.minimum(columns, N - 1).to(tl.int64)[None, :]
@@ -217,6 +246,7 @@ def mx_matmul(
     dtype: torch.dtype = torch.float32,
     factors: Factors = Factors.BFLOAT16,
     tile: MatmulTile | None = None,
+    ends: Tensor | None = None,
 ) -> Tensor:
     """Run `incref.ops.mx_matmul` in a kernel; codes are read where they are, with any strides.
 
@@ -225,25 +255,41 @@ def mx_matmul(
 
     `targets.accumulator` adds the products of bfloat16, in as many parts of K as `plan` says. With a scale that is
     beyond `folded_codes` it adds those of a block, and the sums of blocks are added in float32, in the order of K.
+
+    With `ends` it is `incref.ops.grouped.grouped` of it: block by block always, in one launch.
     """
-    require_matrices(x, w)
-    require_output(dtype, bias, w.shape[0])
-    left = _side("x", x, x_scale, get_block_format(x_fmt), x_tensor_scale)
-    right = _side("w", w, w_scale, get_block_format(w_fmt), w_tensor_scale)
-    rows, columns = left.codes.shape[0], w.shape[0]
-    out = torch.empty(rows, columns, dtype=dtype, device=x.device)
+    groups = groups_of(ends, x, w)
+    first = w if groups is None else w[0]
+    require_matrices(x, first)
+    require_output(dtype, bias if groups is None or bias is None else bias[0], first.shape[0])
+    left = _side("x", x, x_scale, get_block_format(x_fmt), x_tensor_scale, ())
+    right = _side("w", w, w_scale, get_block_format(w_fmt), w_tensor_scale, () if groups is None else (groups.count,))
+    rows, columns = left.codes.shape[0], first.shape[0]
+    out = (torch.empty if groups is None else torch.zeros)(rows, columns, dtype=dtype, device=x.device)
     if factors is Factors.BLOCKS:
         formats = (left.fmt, right.fmt)
-        multiply_scaled((left.codes, right.codes), (left.scale, right.scale), formats, out, bias, tile)
+        multiply_scaled((left.codes, right.codes), (left.scale, right.scale), formats, out, bias, tile, groups)
         return out.view(*x.shape[:-1], columns)
-    beyond = _find_beyond(left, right)
-    _multiply_folded(left, right, out, bias, order, tile if tile is not None and tile.is_transposed else None, beyond)
-    block = _block(left.fmt, right.fmt)
-    if block is not None:
-        assert beyond is not None
-        tile = tile or fit_tile(tile_for(TILES, rows), x.device, x_bytes=2, w_bytes=2)
-        _multiply_blocks(left, right, out, bias, order, replace(tile, block_k=block), beyond)
+    beyond = None
+    if groups is None:
+        beyond = _find_beyond(left, right)
+        turned = tile if tile is not None and tile.is_transposed else None
+        _multiply_folded(left, right, out, bias, order, turned, beyond)
+    if beyond is not None or groups is not None:
+        usual = rows if groups is None else groups.usual_rows(rows)
+        tile = tile or _tile_of_blocks(usual, x.device)
+        tile = replace(tile, block_k=_block(left.fmt, right.fmt) or tile.block_k)
+        _multiply_blocks(left, right, out, bias, order, tile, beyond, groups)
     return out.view(*x.shape[:-1], columns)
+
+
+def _tile_of_blocks(rows: int, device: torch.device) -> MatmulTile:
+    """Choose a tile for sums of blocks."""
+    tile = fit_tile(tile_for(TILES, rows), device, x_bytes=2, w_bytes=2)
+    if target_of(device).keeps_sums_apart:
+        # The copy of a sum is as large as the total beside it.
+        tile = replace(tile, block_n=min(tile.block_n, _COLUMNS_OF_COPIES))
+    return tile
 
 
 def folded_codes(fmt: BlockFormat) -> tuple[int, int]:
@@ -290,7 +336,8 @@ def plan(
     is_fused = rows <= _FEW_ROWS
     if tile is None:
         table = FUSED_TILES if is_fused else TILES_OF_FLOATS
-        tile = fit_tile(tile_for(table, rows), device, x_bytes=2, w_bytes=1 if is_fused else 2)
+        tile = tile_for(table, rows)
+        tile = fit_tile(fit_blocks(tile, device) if is_fused else tile, device, x_bytes=2, w_bytes=1 if is_fused else 2)
     steps = max(1, triton.cdiv(length, tile.block_k))
     return tile, parts_for(device, tile.programs(rows, columns), steps, _MOST_PARTS) if is_fused else 1, is_fused
 
@@ -338,9 +385,16 @@ def _fold(side: "_Side", one: Tensor) -> Tensor:
 
 
 def _multiply_blocks(
-    x: "_Side", w: "_Side", out: Tensor, bias: Tensor | None, order: ScaleOrder, tile: MatmulTile, beyond: Tensor
+    x: "_Side",
+    w: "_Side",
+    out: Tensor,
+    bias: Tensor | None,
+    order: ScaleOrder,
+    tile: MatmulTile,
+    beyond: Tensor | None,
+    groups: Groups | None,
 ) -> None:
-    """Multiply elements block by block, if `beyond` is set."""
+    """Multiply elements block by block, if `beyond` is set or there is none."""
     sides, patterns = [x, w], out.view(pattern_dtype(out.dtype))
     if tile.is_transposed:
         sides, patterns, order = sides[::-1], patterns.T, swapped(order)
@@ -349,7 +403,7 @@ def _multiply_blocks(
     low, high = _exact_exponents(one.fmt, other.fmt, tile.block_k)
     launch(
         mx_matmul_kernel,
-        tile.programs(*out.shape),
+        groups.programs(tile, *out.shape) if groups else tile.programs(*out.shape),
         one.codes,
         other.codes,
         one.scale,
@@ -358,6 +412,7 @@ def _multiply_blocks(
         other.tensor_scale,
         beyond,
         None if bias is None else bias.contiguous(),
+        groups.ends if groups else None,
         patterns,
         *patterns.shape,
         length,
@@ -373,13 +428,16 @@ def _multiply_blocks(
         LOW=low,
         HIGH=high,
         BIAS_AXIS=0 if tile.is_transposed else 1,
+        GROUPS=groups.count if groups else 0,
         EVEN_K=length % tile.block_k == 0,
         **tile.constants(),
     )
 
 
-def _side(name: str, codes: Tensor, scale: Tensor, fmt: BlockFormat, tensor_scale: Tensor | None) -> _Side:
-    """Check a factor and give it as a matrix."""
+def _side(
+    name: str, codes: Tensor, scale: Tensor, fmt: BlockFormat, tensor_scale: Tensor | None, stack: tuple[int, ...]
+) -> _Side:
+    """Check a factor, of which there are as many as `stack` says, and give it as a matrix."""
     if codes.dtype is not code_dtype(fmt.element):
         raise TypeError(f"element codes of {fmt.name} must be {code_dtype(fmt.element)}, got {codes.dtype}")
     if scale.dtype is not torch.uint8:
@@ -391,9 +449,9 @@ def _side(name: str, codes: Tensor, scale: Tensor, fmt: BlockFormat, tensor_scal
         )
     if fmt.has_tensor_scale != (tensor_scale is not None):
         raise ValueError(f"{fmt.name} {'needs a' if fmt.has_tensor_scale else 'has no'} {name}_tensor_scale")
-    if tensor_scale is not None and (tensor_scale.dtype is not torch.float32 or tensor_scale.shape != ()):
+    if tensor_scale is not None and (tensor_scale.dtype is not torch.float32 or tensor_scale.shape != stack):
         raise ValueError(
-            f"{name}_tensor_scale must be torch.float32 of shape (), got {tensor_scale.dtype} of "
+            f"{name}_tensor_scale must be torch.float32 of shape {stack}, got {tensor_scale.dtype} of "
             f"{tuple(tensor_scale.shape)}"
         )
     return _Side(as_rows(codes), as_rows(scale).contiguous(), tensor_scale, fmt)
@@ -434,11 +492,13 @@ def why_not(
     bias: Tensor | None = None,
     order: ScaleOrder = ScaleOrder.PRODUCT,
     factors: Factors = Factors.BFLOAT16,
+    ends: Tensor | None = None,
     **_options: object,
 ) -> str | None:
     """Say which arguments the kernel can't take."""
-    tensors = {"x": x, "w": w, "x_scale": x_scale, "w_scale": w_scale, "bias": bias}
+    tensors = {"x": x, "w": w, "x_scale": x_scale, "w_scale": w_scale, "bias": bias, "ends": ends}
     reason = why_not_tensors(tensors | {"x_tensor_scale": x_tensor_scale, "w_tensor_scale": w_tensor_scale})
+    reason = reason or why_not_groups(ends, None, x)
     reason = reason or why_not_order(order, x_tensor_scale, w_tensor_scale, bias)
     formats = (get_block_format(x_fmt), get_block_format(w_fmt))
     if factors is Factors.BLOCKS:
@@ -457,4 +517,4 @@ def _why_not_blocks(formats: Sequence[BlockFormat]) -> str | None:
     return None
 
 
-KERNEL = Kernel(fn=mx_matmul, why_not=why_not, accumulator=declared_sums_of_halves)
+KERNEL = Kernel(fn=mx_matmul, why_not=why_not)

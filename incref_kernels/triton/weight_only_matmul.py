@@ -29,13 +29,15 @@ from incref.numerics.scaled_matmul import as_rows, require_output
 from incref.ops.quantize_affine import get_int_format
 from incref.ops.quantize_float import get_float_format
 from incref.ops.weight_only_matmul import require_group_index
+from incref_kernels.triton.device.groups import find_group
 from incref_kernels.triton.device.matmul import apply_scales, load_factors, store_tile, tile_place
 from incref_kernels.triton.device.weights import dequantize_tile, load_codes
+from incref_kernels.triton.groups import Groups, groups_of, scale_step, why_not_groups
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
 from incref_kernels.triton.matmul import RowScale, row_scale, row_values, swapped
-from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
+from incref_kernels.triton.matmul_tiles import MatmulTile, fit_blocks, fit_tile, tile_for
 from incref_kernels.triton.split_k import add_parts_kernel, parts_for
-from incref_kernels.triton.targets import declared_sums_of_floats, target_of
+from incref_kernels.triton.targets import target_of
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = [
@@ -140,6 +142,7 @@ def weight_only_matmul_kernel(
     left_ptr: tl.tensor,
     right_ptr: tl.tensor,
     bias_ptr: tl.tensor,
+    ends_ptr: tl.tensor,
     out_ptr: tl.tensor,
     M: tl.tensor,
     N: tl.tensor,
@@ -149,6 +152,8 @@ def weight_only_matmul_kernel(
     w_row: tl.tensor,
     w_k: tl.tensor,
     blocks: tl.tensor,
+    w_step: tl.tensor,
+    scale_step: tl.tensor,
     fmt: tl.constexpr,
     scale_fmt: tl.constexpr,
     weight_type: tl.constexpr,
@@ -159,6 +164,7 @@ def weight_only_matmul_kernel(
     GROUP: tl.constexpr,
     PACKED: tl.constexpr,
     PARTS: tl.constexpr,
+    GROUPS: tl.constexpr,
     EVEN_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -169,15 +175,32 @@ def weight_only_matmul_kernel(
 
     BLOCK_M counts rows of `w`, BLOCK_N rows of `x`. A weight without a format is one of floats. `left_ptr` and
     `right_ptr` are scales of all of `x` and `w` that multiply sums, in the order `order` of the transposed product.
-    Nothing is done where `unless_ptr` is set.
+    Nothing is done where `unless_ptr` is set. With `ends_ptr` rows of `x` are in GROUPS groups, each with a weight of
+    its own, and the steps say how far one is from the one before.
     """
     # Triton decides the outer condition while it compiles.
     if unless_ptr is not None:  # noqa: SIM102
         if tl.load(unless_ptr) != 0:
             return
+    program = tl.program_id(0)
+    if ends_ptr is not None:
+        tl.static_assert(PARTS == 1)
+        group, first_row, M, program = find_group(ends_ptr, program, M, tl.cdiv(N, BLOCK_M), BLOCK_N, GROUPS)
+        if group == GROUPS:
+            return
+        x_ptr += first_row * x_row
+        out_ptr += first_row * N
+        w_ptr += group * w_step
+        scale_ptr += group * scale_step
+        if zero_ptr is not None:
+            zero_ptr += group * scale_step
+        if tensor_scale_ptr is not None:
+            tensor_scale_ptr += group
+        if bias_ptr is not None:
+            bias_ptr += group * N
     tiles = tl.cdiv(N, BLOCK_M) * tl.cdiv(M, BLOCK_N)
-    part = tl.program_id(0) // tiles
-    columns, rows = tile_place(tl.program_id(0) % tiles, N, M, BLOCK_M, BLOCK_N, GROUP_M)
+    part = program // tiles
+    columns, rows = tile_place(program % tiles, N, M, BLOCK_M, BLOCK_N, GROUP_M)
     # Rows beyond the end repeat the last one, and are not stored.
     w_base = w_ptr + tl.minimum(columns, N - 1).to(tl.int64)[:, None] * w_row
     x_base = x_ptr + tl.minimum(rows, M - 1).to(tl.int64)[None, :] * x_row
@@ -252,6 +275,7 @@ def weight_only_matmul(
     packed: PackLayout | None = None,
     tile: MatmulTile | None = None,
     parts: int | None = None,
+    ends: Tensor | None = None,
 ) -> Tensor:
     """Run `incref.ops.weight_only_matmul` in a kernel; `w` is read where it is, with any strides.
 
@@ -270,19 +294,26 @@ def weight_only_matmul(
         packed: how `w` is packed, along K; None for a code a byte.
         tile: sizes; by default those of `TILES`.
         parts: runs along K that are added apart, then in order; by default as many as occupy the device.
+        ends: of groups of rows, where this is `incref.ops.grouped.grouped` of the operation; K is then one run.
 
     Returns:
         [..., N]. `targets.accumulator` adds the products of a run; the bias is added in float32.
     """
-    columns, length = w.shape[0], x.shape[-1]
+    groups = groups_of(ends, x, w)
+    first = w if groups is None else w[0]
+    columns, length = first.shape[0], x.shape[-1]
     source = get_format(fmt)
-    _require_matrices(x, w, source, packed)
+    _require_matrices(x, first, source, packed)
     dtype, weight_dtype = dtype or x.dtype, weight_dtype or x.dtype
     for name, one in (("x", x.dtype), ("weight_dtype", weight_dtype)):
         if one not in _TYPES:
             raise TypeError(f"{name} must be torch.float32, torch.bfloat16 or torch.float16, got {one}")
-    require_output(dtype, bias, columns)
-    weight = _weight((columns, length), scale, source, zero_point, granularity, g_idx, tensor_scale)
+    require_output(dtype, bias if groups is None or bias is None else bias[0], columns)
+    shape = (columns, length)
+    if groups is None:
+        weight = _weight(shape, scale, source, zero_point, granularity, g_idx, tensor_scale)
+    else:
+        weight = _stacked_weight(shape, scale, source, zero_point, granularity, tensor_scale)
     assert weight.fmt is not None
     wanted = code_dtype(weight.fmt) if packed is None else word_dtype(LAYOUTS[packed])
     if w.dtype is not wanted:
@@ -292,11 +323,13 @@ def weight_only_matmul(
     # What differs meets in float32, which holds both.
     common = x.dtype if x.dtype is weight_dtype else torch.float32
     is_tuned = tile is None
-    tile, parts = plan(rows, columns, length, x.device, common, tile=tile, parts=parts)
+    has_blocks = isinstance(source, BlockFormat)
+    usual, parts = (rows, parts) if groups is None else (groups.usual_rows(rows), 1)
+    tile, parts = plan(usual, columns, length, x.device, common, tile=tile, parts=parts, has_blocks=has_blocks)
     if is_tuned and _is_gathered(weight.scale.block, g_idx, tile):
         # Scales of single elements would be kept for every stage.
         tile = replace(tile, num_stages=1)
-    out = torch.empty(rows, columns, dtype=dtype, device=x.device)
+    out = (torch.empty if groups is None else torch.zeros)(rows, columns, dtype=dtype, device=x.device)
     multiply(
         flat,
         w if packed else w.view(torch.uint8),
@@ -309,6 +342,7 @@ def weight_only_matmul(
         packed=packed,
         tile=tile,
         parts=parts,
+        groups=groups,
     )
     return out.view(*x.shape[:-1], columns)
 
@@ -329,12 +363,13 @@ def multiply(
     scales: tuple[Tensor | None, Tensor | None] = (None, None),
     order: ScaleOrder = ScaleOrder.PRODUCT,
     unless: Tensor | None = None,
+    groups: Groups | None = None,
 ) -> None:
     """Launch the kernels, with everything checked.
 
     Args:
         x: [M, K].
-        w: codes, words or floats [N, K].
+        w: codes, words or floats [N, K]; with groups, as many of them.
         weight: what belongs to the codes.
         out: [M, N], contiguous.
         tile: sizes.
@@ -347,8 +382,9 @@ def multiply(
         scales: float32 (), of `x` and `w`, that multiply sums.
         order: where they do.
         unless: int32 [1]; nothing is done if it is not 0.
+        groups: of the rows; K is one run then.
     """
-    (rows, length), columns = x.shape, w.shape[0]
+    (rows, length), columns = x.shape, w.shape[-2]
     # What differs meets in float32, which holds both.
     common = x.dtype if x.dtype is weight_dtype else torch.float32
     sums = out if parts == 1 else torch.empty(parts, rows, columns, dtype=torch.float32, device=x.device)
@@ -360,7 +396,7 @@ def multiply(
         scale = torch.zeros(1, 1, dtype=torch.uint8, device=x.device)
     launch(
         weight_only_matmul_kernel,
-        tile.programs(rows, columns) * parts,
+        groups.programs(tile, rows, columns) if groups else tile.programs(rows, columns) * parts,
         x,
         w,
         scale,
@@ -372,13 +408,16 @@ def multiply(
         left,
         right,
         last if parts == 1 else None,
+        groups.ends if groups else None,
         sums.view(pattern_dtype(sums.dtype)),
         rows,
         columns,
         length,
         *x.stride(),
-        *w.stride(),
+        *w.stride()[-2:],
         weight.scale.blocks,
+        w.stride(0) if groups else None,
+        scale_step(weight.scale, groups, is_weight=True),
         device=x.device,
         tile=tile,
         fmt=weight.fmt,
@@ -391,6 +430,7 @@ def multiply(
         GROUP=weight.scale.block,
         PACKED=_codes_in_word(weight.fmt, packed),
         PARTS=parts,
+        GROUPS=groups.count if groups else 0,
         EVEN_K=length % tile.block_k == 0,
         **tile.constants(),
     )
@@ -424,6 +464,7 @@ def plan(
     *,
     tile: MatmulTile | None = None,
     parts: int | None = None,
+    has_blocks: bool = False,
 ) -> tuple[MatmulTile, int]:
     """Choose what is not given: the tile, and the parts that K is summed in; the accumulator depends on them.
 
@@ -435,10 +476,13 @@ def plan(
         dtype: that factors are multiplied in.
         tile: if given.
         parts: if given.
+        has_blocks: whether the weight has scales of blocks.
     """
     halves = TILES_OF_HOPPER if target_of(device).is_hopper else TILES
     table = TILES_OF_FLOAT32 if dtype is torch.float32 else halves
-    tile = tile or fit_tile(tile_for(table, rows), device, x_bytes=dtype.itemsize, w_bytes=1)
+    if tile is None:
+        tile = tile_for(table, rows)
+        tile = fit_tile(fit_blocks(tile, device) if has_blocks else tile, device, x_bytes=dtype.itemsize, w_bytes=1)
     steps: int = max(1, triton.cdiv(length, tile.block_k))
     wanted = parts or parts_for(device, tile.programs(rows, columns), steps, _MOST_PARTS)
     return tile, min(wanted, steps)
@@ -496,6 +540,26 @@ def _weight(
     return Weight(fmt=element, scale_fmt=None, scale=found, zero_point=zeros.scale, table=table)
 
 
+def _stacked_weight(
+    shape: tuple[int, int],
+    scale: Tensor,
+    fmt: Format,
+    zero_point: Tensor | None,
+    granularity: Granularity,
+    tensor_scale: Tensor | None,
+) -> Weight:
+    """Check what belongs to the codes of weights of `shape`, by what belongs to the first."""
+    zeros = None if zero_point is None else zero_point[0]
+    whole = None if tensor_scale is None else tensor_scale[0]
+    first = _weight(shape, scale[0], fmt, zeros, granularity, None, whole)
+    if first.scale.scale is None:
+        return first
+    blocks = first.scale.blocks
+    point = None if zero_point is None else zero_point.reshape(-1, blocks).contiguous()
+    found = replace(first.scale, scale=scale.reshape(-1, blocks).contiguous())
+    return replace(first, scale=found, zero_point=point)
+
+
 def blocks_of_weight(
     shape: tuple[int, int],
     scale: Tensor,
@@ -537,13 +601,17 @@ def why_not(
     tensor_scale: Tensor | None = None,
     bias: Tensor | None = None,
     packed: PackLayout | None = None,
+    ends: Tensor | None = None,
     **_options: object,
 ) -> str | None:
     """Say which arguments the kernel can't take."""
-    tensors = {"x": x, "w": w, "scale": scale, "zero_point": zero_point, "g_idx": g_idx, "bias": bias}
+    tensors = {"x": x, "w": w, "scale": scale, "zero_point": zero_point, "g_idx": g_idx, "bias": bias, "ends": ends}
     reason = why_not_tensors(tensors | {"tensor_scale": tensor_scale})
     if reason is None and scale.dtype is torch.float64:
         reason = "it multiplies by scales in float32, so it takes none of float64"
+    if ends is not None and g_idx is not None:
+        reason = reason or "weights of experts have groups of neighbours along K, so it takes no g_idx with ends"
+    reason = reason or why_not_groups(ends, None, x)
     return reason or (None if packed is None else _why_not_packed(get_format(fmt), packed))
 
 
@@ -555,4 +623,4 @@ def _why_not_packed(fmt: Format, packed: PackLayout) -> str | None:
     return f"it takes codes that fill words in their order, got {element.bits} bits in {packed.name}"
 
 
-KERNEL = Kernel(fn=weight_only_matmul, why_not=why_not, accumulator=declared_sums_of_floats)
+KERNEL = Kernel(fn=weight_only_matmul, why_not=why_not)

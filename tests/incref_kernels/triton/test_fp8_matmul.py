@@ -57,7 +57,7 @@ def test_probes_and_bound(case: Fp8MatmulCase) -> None:
     assert not finding.mismatches, finding.first
 
 
-@pytest.mark.parametrize("factors", Factors)
+@pytest.mark.parametrize("factors", [Factors.CODES, Factors.BFLOAT16])
 def test_adds_as_declared(factors: Factors) -> None:
     fmt = FORMATS["float8_e4m3fn"]
     assert isinstance(fmt, FloatFormat)

@@ -24,7 +24,8 @@ def exact(model: nn.Module, *, order: ScaleOrder = ScaleOrder.PRODUCT) -> fx.Gra
 
     Args:
         model: what `convert` made of an exported model; it is not changed.
-        order: where scales enter; PRODUCT is what oneDNN computes.
+        order: where scales enter; PRODUCT is what oneDNN computes on a processor with AVX2, X_THEN_W with AVX-512 and
+            VNNI.
 
     Raises:
         TypeError: if `model` is not a graph.

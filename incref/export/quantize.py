@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import fx, nn
+from torch.fx.passes.utils.source_matcher_utils import get_source_partitions
+from torch.nn import functional
 
 from incref.config.base import BaseConfig
 from incref.config.int8_dynamic import DynamicQuantConfig
@@ -23,6 +25,8 @@ from incref.numerics.granularity import PER_TENSOR, per_channel
 __all__ = ["convert_exported", "prepare_exported"]
 
 _KINDS = {torch.ops.aten.linear.default: 2, torch.ops.aten.conv2d.default: 4}
+# What torchao knows a layer by.
+_SOURCES = {torch.ops.aten.linear.default: functional.linear, torch.ops.aten.conv2d.default: functional.conv2d}
 
 
 def prepare_exported(model: fx.GraphModule, config: object, *, inplace: bool = True) -> fx.GraphModule:
@@ -53,6 +57,7 @@ def prepare_exported(model: fx.GraphModule, config: object, *, inplace: bool = T
 
     if not inplace:
         model = copy_graph(model)
+    _name_sources(model)
     quantizer = X86InductorQuantizer()
     for path, scheme in _schemes(model, config).items():
         quantizer.set_module_name_qconfig(path, None if scheme is None else _as_torchao(scheme))
@@ -122,6 +127,15 @@ def _layers(model: fx.GraphModule) -> Iterator[tuple[str, str, int]]:
             path, kind = list(stack.values())[-1]
             name = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
             yield _plain(path), name, _KINDS[node.target]
+
+
+def _name_sources(model: fx.GraphModule) -> None:
+    """Say of every layer that it is one: torchao does not look into functions such as attention."""
+    partitions = get_source_partitions(model.graph, [nn.Linear, nn.Conv2d, *_SOURCES.values()])
+    known = {node for found in partitions.values() for partition in found for node in partition.nodes}
+    for node in model.graph.nodes:
+        if node.op == "call_function" and node.target in _SOURCES and node not in known:
+            node.meta["source_fn_stack"] = [(node.name, _SOURCES[node.target])]
 
 
 def _plain(path: str) -> str:

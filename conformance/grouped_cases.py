@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from conformance.device_cases import DeviceCase, Finding, Where
+from incref.backends.declared import AnyOrder
 from incref.conformance.allowed import allowed_sums, count_outside, round_interval
-from incref.conformance.declared import AnyOrder
 from incref.conformance.probes import guarded, surround
 from incref.formats import FORMATS, BlockFormat, NanRule, get_format
 from incref.formats.layouts import PackLayout

@@ -5,7 +5,7 @@ TRITON_INTERPRET=1 python -m conformance.identify_peers triton
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 
@@ -17,9 +17,10 @@ from torchao.prototype.mx_formats.config import ScaleCalculationMode
 from torchao.prototype.mx_formats.mx_tensor import to_mx
 
 from conformance.record import Json, environment, store
-from incref.conformance.identify import Identification, identify
+from incref.conformance.identification import Identification
+from incref.conformance.identify import identify
 from incref.conformance.implementation import Candidate
-from incref.conformance.probe_accumulator import probe_accumulator
+from incref.errors import UnsupportedError
 from incref.formats import ScaleOrder
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN
 from incref.ops import int8_matmul
@@ -82,44 +83,29 @@ def _found(found: Identification) -> dict[str, Json]:
 
 
 def _scaled_mm(
-    x: Tensor, w: Tensor, _x_scale: None, _w_scale: None, *, x_fmt: str, w_fmt: str, dtype: torch.dtype
+    x: Tensor,
+    w: Tensor,
+    x_scale: Tensor | None,
+    w_scale: Tensor | None,
+    *,
+    x_fmt: str,
+    w_fmt: str,
+    dtype: torch.dtype,
+    **_: object,
 ) -> Tensor:
-    one = torch.tensor(1.0)
+    scales = (torch.tensor(1.0) if scale is None else scale for scale in (x_scale, w_scale))
     a, b = (codes.view(getattr(torch, fmt)) for codes, fmt in ((x, x_fmt), (w, w_fmt)))
-    return torch._scaled_mm(a, b.T, scale_a=one, scale_b=one, out_dtype=dtype)  # noqa: SLF001  # its name
+    return torch._scaled_mm(a, b.T, *scales, out_dtype=dtype)  # noqa: SLF001  # its name
 
 
-def _accumulator(box: Callable[..., Tensor]) -> dict[str, Json]:
-    found = probe_accumulator(Candidate(op="fp8_matmul", fn=box))
-    rounding = None if found.rounding is None else found.rounding.value
-    return {
-        "op": "fp8_matmul",
-        "bits": found.bits,
-        "rounding": rounding,
-        "group": found.group,
-        "order": found.order,
-        "environment": environment(),
-    }
-
-
-def _int_mm(x: Tensor, w: Tensor) -> Tensor:
-    return torch._int_mm(x, w.T)  # noqa: SLF001  # its name
-
-
-def _integer_sums() -> dict[str, Json]:
-    """Codes of every size, at the largest K whose sums an int32 holds, and one more, whose sum it does not."""
-    generator = torch.Generator().manual_seed(0)
-    x, w = (torch.randint(-128, 128, (32, 4096), generator=generator, dtype=torch.int8) for _ in range(2))
-    differ = int((_int_mm(x, w) != int8_matmul(x, w)).sum())
-    least = torch.full((32, (1 << 17)), -128, dtype=torch.int8)
-    beyond = int(_int_mm(least, least)[0, 0])
-    return {
-        "op": "int8_matmul",
-        "compared": x.shape[0] * w.shape[0],
-        "unexplained": differ,
-        "beyond int32": f"2**17 products (-128) * (-128) give {beyond}, the exact sum is {1 << 31}",
-        "environment": environment(),
-    }
+def _int_mm(x: Tensor, w: Tensor, *scales: Tensor, **_: object) -> Tensor:
+    """It takes at least 17 rows, and columns in eights."""
+    if scales:
+        raise UnsupportedError("it has no scales")
+    rows, columns = max(32, len(x)), -(-len(w) // 8) * 8
+    left, right = (torch.nn.functional.pad(one, (0, 0, 0, size - len(one))) for one, size in ((x, rows), (w, columns)))
+    found: Tensor = torch._int_mm(left, right.T)  # noqa: SLF001  # its name
+    return found[: len(x), : len(w)]
 
 
 def _call_qlinear(x: Tensor, w: Tensor, x_scale: float, x_zero: int, w_scale: Tensor) -> Tensor:
@@ -164,13 +150,13 @@ def _qlinear() -> dict[str, Json]:
     pair = _call_qlinear(
         torch.full((1, 2), 255, dtype=torch.uint8), torch.full((1, 2), 127, dtype=torch.int8), 1.0, 0, torch.ones(1)
     )
-    capability = torch.backends.cpu.get_cpu_capability()
+    exact = 2 * 255 * 127
     return {
         "op": "int8_matmul",
         "compared": got.numel(),
         "unexplained by order": differ,
         "ruled out by": first,
-        "first": f"255 * 127 + 255 * 127 gives {int(pair)} on {capability}, the exact sum is 64770",
+        "first": "" if int(pair) == exact else f"255 * 127 + 255 * 127 gives {int(pair)}, the exact sum is {exact}",
         "environment": environment(),
     }
 
@@ -182,9 +168,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         store(_KIND, f"{name} {fmt}", _found(identify(box, fmt)))
     if "triton" not in names:
         torch_version = version("torch")
-        store(_KIND, f"torch {torch_version} _int_mm", _integer_sums())
-        store(_KIND, f"torch {torch_version} onednn.qlinear_pointwise", _qlinear())
-        store(_KIND, f"torch {torch_version} _scaled_mm float8_e5m2", _accumulator(_scaled_mm))
+        products = (
+            ("_int_mm", "int8_matmul", _int_mm, "int8"),
+            ("_scaled_mm", "fp8_matmul", _scaled_mm, "float8_e5m2"),
+        )
+        for name, op, box, fmt in products:
+            store(_KIND, f"torch {torch_version} {name} {fmt}", _found(identify(Candidate(op=op, fn=box), fmt)))
+        # Kernels of other instructions add and scale in other ways.
+        capability = torch.backends.cpu.get_cpu_capability()
+        store(_KIND, f"torch {torch_version} onednn.qlinear_pointwise {capability}", _qlinear())
     return 0
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from conformance.device_cases import DeviceCase, Finding, Where
+from incref.backends.declared import AnyOrder, Declared
 from incref.conformance.allowed import Interval, allowed_sums, count_outside, map_interval, round_interval
-from incref.conformance.declared import AnyOrder, Declared
 from incref.conformance.probes import Probe, gemm_probes, guarded, surround
 from incref.formats import FORMATS, BlockFormat, FloatFormat, Format, IntFormat, NanRule, ScaleOrder, get_format
 from incref.formats.layouts import PackLayout

@@ -1,5 +1,8 @@
 """Faults of `fp8_matmul`."""
 
+from dataclasses import replace
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -21,10 +24,14 @@ from conformance.faults.products import (
     Truncating,
 )
 from conformance.faults.spread import spread
-from incref.conformance.declared import AnyGroups, AnyOrder
+from incref.backends.declared import AnyGroups, AnyOrder
 from incref.formats import FORMATS, FloatFormat, Rounding, ScaleOrder
+from incref.numerics.accumulate.evaluate import accumulate
+from incref.numerics.accumulate.models import Accumulator, Carry
+from incref.numerics.accumulate.table import find_accumulator
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.ops import decode
+from incref.ops.quantize_float import get_float_format
 
 
 class Fp8(Product):
@@ -50,15 +57,16 @@ class Fp8(Product):
     ) -> Tensor:
         """Multiply."""
         a, b = self.values(x, x_fmt), self.values(w, w_fmt)
+        layouts = (get_float_format(x_fmt), get_float_format(w_fmt))
         if x_scale is None or w_scale is None:
-            return self.store(self.multiply(a, b), dtype)
+            return self.store(self.sums(a, b, *layouts), dtype)
         left, right = spread(x_scale, x.shape, x_granularity), spread(w_scale, w.shape, w_granularity)
         length = a.shape[1]
         step = x_granularity.block_shape(x.shape)[-1] if x_scale.ndim else length
         total: Tensor | None = None
         for start in range(0, length, step):
             part = slice(start, min(start + step, length))
-            acc = self.multiply(a[:, part], b[:, part])
+            acc = self.sums(a[:, part], b[:, part], *layouts)
             at = self.scale_at(start, step, length)
             scaled = self.scale(acc, left[:, at : at + 1], right[:, at : at + 1].T)
             total = scaled if total is None else total + scaled
@@ -67,6 +75,9 @@ class Fp8(Product):
 
     def values(self, codes: Tensor, fmt: str) -> Tensor:
         return decode(codes, fmt)
+
+    def sums(self, a: Tensor, b: Tensor, _x_fmt: FloatFormat, _w_fmt: FloatFormat) -> Tensor:
+        return self.multiply(a, b)
 
     def scale_at(self, start: int, step: int, length: int) -> int:
         return start
@@ -100,11 +111,51 @@ class Fp8Truncating(Truncating, Fp8):
     accumulator = AnyGroups(group=32, fraction_bits=13, result_bits=13)
 
 
-class Fp8TruncatingInFull(Truncating, Fp8):
-    """The same, declared by its model in full."""
+class _InFull(Fp8):
+    """Adds by a model, and declares the model of an H100 in full."""
+
+    model: ClassVar[Accumulator] = H100
+    accumulator = H100
+
+    def sums(self, a: Tensor, b: Tensor, x_fmt: FloatFormat, w_fmt: FloatFormat) -> Tensor:
+        return accumulate(a, b, x_fmt, w_fmt, self.model)
+
+
+class Fp8TruncatingInFull(_InFull):
+    """Cuts off every group of 32 products as an H100 does, and declares its model in full."""
 
     is_right = True
-    accumulator = H100
+
+
+class Fp8AdaInFull(_InFull):
+    """Cuts off every group of 16 products as an Ada GPU does, and declares its model in full."""
+
+    is_right = True
+    model = accumulator = find_accumulator("ada_mma_fp8")
+
+
+class Fp8GroupsOfSixteen(_InFull):
+    """Groups of 32 products are declared in full, and 16 are aligned at once."""
+
+    model = replace(H100, group=16)
+
+
+class Fp8ResultToNearest(_InFull):
+    """Sums of groups are rounded to nearest, and declared in full to be cut off."""
+
+    model = replace(H100, result_rounding=Rounding.NEAREST_EVEN)
+
+
+class Fp8OneBitMore(_InFull):
+    """Terms keep one bit more than the model that is declared in full."""
+
+    model = replace(H100, fraction_bits=14)
+
+
+class Fp8CarryAdded(_InFull):
+    """What is carried is added to a group, and declared in full to be aligned with it."""
+
+    model = replace(H100, carry=Carry.ADDED)
 
 
 class Fp8Bfloat16Declared(Bfloat16, Fp8):
@@ -163,6 +214,31 @@ class Fp8ScalesApart(Fp8):
 
     def scale(self, acc: Tensor, left: Tensor, right: Tensor) -> Tensor:
         return acc * left * right
+
+
+class Fp8ScaledBefore(Fp8):
+    """Values are scaled before they are multiplied, and not their sums."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        w: Tensor,
+        x_scale: Tensor | None,
+        w_scale: Tensor | None,
+        *,
+        x_fmt: str,
+        w_fmt: str,
+        x_granularity: Granularity = PER_TENSOR,
+        w_granularity: Granularity = PER_TENSOR,
+        dtype: torch.dtype = torch.float32,
+        **_: object,
+    ) -> Tensor:
+        """Multiply."""
+        a, b = self.values(x, x_fmt), self.values(w, w_fmt)
+        if x_scale is not None and w_scale is not None:
+            a = a * spread(x_scale, x.shape, x_granularity)
+            b = b * spread(w_scale, w.shape, w_granularity)
+        return self.store(self.multiply(a, b), dtype)
 
 
 class Fp8ScaleOfFirstGroup(Fp8):

@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
-from incref.conformance.declared import Declared
-from incref.conformance.implementation import ANY_ORDER, Candidate, Choice
+from incref.backends.declared import ANY_ORDER, Declared
+from incref.conformance.implementation import Candidate, Choice
 
 __all__ = ["Kernel"]
 
@@ -21,6 +21,7 @@ class Kernel(ABC):
     options: ClassVar[Mapping[str, Collection[object]]] = {}
     choices: ClassVar[frozenset[Choice]] = frozenset()
     accumulator: ClassVar[Declared] = ANY_ORDER
+    takes_out: ClassVar[bool] = False
     source: ClassVar[str] = ""
     is_right: ClassVar[bool] = False
 
@@ -30,4 +31,11 @@ class Kernel(ABC):
 
     def candidate(self) -> Candidate:
         """Make what the harness judges."""
-        return Candidate(op=self.op, fn=self, options=self.options, choices=self.choices, accumulator=self.accumulator)
+        return Candidate(
+            op=self.op,
+            fn=self,
+            options=self.options,
+            choices=self.choices,
+            accumulator=self.accumulator,
+            takes_out=self.takes_out,
+        )

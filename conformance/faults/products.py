@@ -123,6 +123,14 @@ class TailDropped:
         return super().multiply(a[:, :whole], b[:, :whole]) if whole else super().multiply(a, b)
 
 
+class KMaskForgotten:
+    """Fills the last tile up with what follows in memory: the beginning of the next row."""
+
+    def multiply(self, a: Tensor, b: Tensor) -> Tensor:
+        missing = -a.shape[1] % _TILE
+        return super().multiply(*(torch.cat([one, one.roll(-1, 0)[:, :missing]], 1) for one in (a, b)))
+
+
 class TileSkipped:
     """Leaves out the second tile."""
 
@@ -155,6 +163,16 @@ class Float16Accumulator:
         for k in range(a.shape[1]):
             acc = (acc.float() + a[:, k : k + 1] * b[:, k]).to(torch.float16)
         return acc.float()
+
+
+class Tf32Accumulator:
+    """Keeps sums in TF32, cut off."""
+
+    def multiply(self, a: Tensor, b: Tensor) -> Tensor:
+        acc = torch.zeros(a.shape[0], b.shape[0])
+        for k in range(a.shape[1]):
+            acc = ((acc + a[:, k : k + 1] * b[:, k]).view(torch.int32) & ~0x1FFF).view(torch.float32)
+        return acc
 
 
 class Directed:

@@ -11,6 +11,7 @@ from conformance.faults import (
     dequantize_float,
     dequantize_mx,
     encode,
+    fp8_conv2d,
     fp8_matmul,
     gptq_update,
     int8_matmul,
@@ -40,6 +41,7 @@ _MODULES = (
     int8_matmul,
     weight_only_matmul,
     fp8_matmul,
+    fp8_conv2d,
     mx_matmul,
     gptq_update,
 )

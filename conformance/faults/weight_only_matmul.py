@@ -9,6 +9,7 @@ from conformance.faults.products import (
     Directed,
     EdgeTwice,
     Float16Accumulator,
+    KMaskForgotten,
     LastDropped,
     NanSwallowed,
     NotZeroed,
@@ -17,6 +18,7 @@ from conformance.faults.products import (
     Shuffled,
     SplitFour,
     TailDropped,
+    Tf32Accumulator,
     TileSkipped,
 )
 from conformance.faults.spread import spread
@@ -108,6 +110,36 @@ class WeightOnlyShuffled(Shuffled, WeightOnly):
     """Adds products in a random order."""
 
     is_right = True
+
+
+class WeightOnlyToOut(WeightOnly):
+    """Writes to the memory that it is given."""
+
+    is_right = True
+    takes_out = True
+
+    def __call__(self, *args: object, out: Tensor, **kwargs: object) -> Tensor:
+        """Multiply."""
+        return out.copy_(super().__call__(*args, **kwargs))
+
+
+class WeightOnlyStoreMaskForgotten(WeightOnlyToOut):
+    """The last tile is stored as a whole, also where it is beyond the result."""
+
+    def __call__(self, *args: object, out: Tensor, **kwargs: object) -> Tensor:
+        """Multiply."""
+        found = super().__call__(*args, out=out, **kwargs)
+        beyond = -out.shape[1] % 4
+        out.as_strided((out.numel() + beyond,), (1,), out.storage_offset())[out.numel() :] = 0
+        return found
+
+
+class WeightOnlyKMaskForgotten(KMaskForgotten, WeightOnly):
+    """The last tile of K is loaded as a whole, with the beginning of the next row in it."""
+
+
+class WeightOnlyTf32Accumulator(Tf32Accumulator, WeightOnly):
+    """Sums are kept in TF32, and float32 is declared."""
 
 
 class WeightOnlyLastDropped(LastDropped, WeightOnly):

@@ -92,14 +92,8 @@ def _finding(found: Mapping[str, Any]) -> str:
         ]
         presets = [f"preset {code(name)}" for name in found["presets"]]
         return "; ".join([*said, *presets])
-    if "bits" in found:
-        how = f"{found['bits']} bits below the first, {found['rounding']}, groups of {found['group']}"
-        return f"{how}, {found['order']}" if found["order"] else how
-    orders = found.get("unexplained by order", {})
-    return "; ".join(
-        [f"scales {order}: {count:,} of {found['compared']:,} differ" for order, count in orders.items()]
-        or ["exact sums in int32", found["beyond int32"]]
-    )
+    orders = found["unexplained by order"]
+    return "; ".join(f"scales {order}: {count:,} of {found['compared']:,} differ" for order, count in orders.items())
 
 
 def _unexplained(found: Mapping[str, Any]) -> str:

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from incref.backends.declared import ANY_ORDER, Declared
 from incref.formats.layouts import PackLayout
 
 __all__ = ["Backend", "Kernel", "Prepared"]
@@ -40,15 +42,20 @@ class Kernel:
         prepare: for a product with a weight that stays: takes an `incref.ops.weight.Weight`, and options of the
             operation that stay too; gives a `Prepared` kernel, or the reason why there is none. None for a kernel that
             reads the weight as its operation has it.
-        flushes: whether factors and sums that are subnormal may count as zeros, in operations that accumulate floats.
+        accumulator: for operations that add products of floats: what is known of how they are added, or a function that
+            says it of a device. It holds for all arguments that `why_not` does not decline.
         layouts: how the words of weights may be packed that `prepare` is given; the first is what others become.
     """
 
     fn: Callable[..., object]
     why_not: Callable[..., str | None]
     prepare: Callable[..., Prepared | str] | None = None
-    flushes: bool = False
+    accumulator: Declared | Callable[[torch.device], Declared] = ANY_ORDER
     layouts: Sequence[PackLayout] = (PackLayout.DENSE,)
+
+    def accumulator_on(self, device: torch.device) -> Declared:
+        """What is known of how a device adds."""
+        return self.accumulator(device) if callable(self.accumulator) else self.accumulator
 
 
 @dataclass(frozen=True, kw_only=True)

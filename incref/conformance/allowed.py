@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from incref.backends.declared import AnyGroups, AnyOf, AnyOrder, Declared
 from incref.conformance.bounds import error_bound
-from incref.conformance.declared import Declared
 from incref.formats import FloatFormat
+from incref.numerics.accumulate.evaluate import accumulate
 from incref.numerics.exact_matmul import exact_matmul_parts
 from incref.numerics.scaled import round_to_half
 
-__all__ = ["Interval", "allowed_sums", "count_outside", "map_interval", "round_interval"]
+__all__ = ["Interval", "allowed_sums", "count_outside", "declared_sums", "map_interval", "round_interval"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,17 @@ def allowed_sums(a: Tensor, b: Tensor, a_fmt: FloatFormat, b_fmt: FloatFormat, d
     low = torch.where(width == 0, exact, torch.nextafter(exact - width, -infinity))
     high = torch.where(width == 0, exact, torch.nextafter(exact + width, infinity))
     return Interval(low=low, high=high)
+
+
+def declared_sums(a: Tensor, b: Tensor, a_fmt: FloatFormat, b_fmt: FloatFormat, declared: Declared) -> Interval:
+    """Enclose what the declared accumulator may give for `a @ b.T`, by one number where it is a model in full.
+
+    A model says every bit, so nothing else is allowed. Of others `allowed_sums` says what is.
+    """
+    if isinstance(declared, AnyOrder | AnyGroups | AnyOf):
+        return allowed_sums(a, b, a_fmt, b_fmt, declared)
+    found = accumulate(a, b, a_fmt, b_fmt, declared).to(torch.float64)
+    return Interval(low=found, high=found)
 
 
 def round_interval(sums: Interval, dtype: torch.dtype) -> Interval:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from incref.conformance.declared import AnyGroups, AnyOrder, Declared
+from incref.backends.declared import AnyGroups, AnyOf, AnyOrder, Declared, in_any_order
 from incref.formats import FloatFormat, Rounding
 from incref.numerics.accumulate.aligned import Operand, make_operand
 from incref.numerics.accumulate.float_parts import last_bit_of, power_of
@@ -77,13 +77,14 @@ def error_bound(a: Tensor, b: Tensor, a_fmt: FloatFormat, b_fmt: FloatFormat, de
 def _bound(a: Operand, b: Operand, declared: Declared) -> Tensor:
     """The bound for one row against all columns, [N]."""
     match declared:
-        case AnyOrder():
-            return _any_order(a, b, declared)
+        case AnyOrder() | Sequential() | Pairwise():
+            how = declared if isinstance(declared, AnyOrder) else in_any_order(declared)
+            assert isinstance(how, AnyOrder)
+            return _any_order(a, b, how)
         case AnyGroups():
             return _any_groups(a, b, declared)
-        case Sequential() | Pairwise():
-            is_fused = isinstance(declared, Sequential) and declared.is_fused
-            return _any_order(a, b, AnyOrder(rounds_products=not is_fused))
+        case AnyOf():
+            return torch.stack([_bound(a, b, one) for one in declared.models]).amax(0)
         case Aligned():
             return _in_groups(a, b, declared).error
         case Reordered():
@@ -127,6 +128,8 @@ def _any_groups(a: Operand, b: Operand, how: AnyGroups) -> Tensor:
     # A subnormal factor may count with an exponent beyond its own.
     top = torch.maximum(power_of(2 * total), power).clamp(min=_SMALLEST_NORMAL)
     bound = (count + groups) * top * 2.0**-how.fraction_bits + 2 * groups * top * 2.0**-how.result_bits
+    if how.flushes:
+        bound = bound + 2 * groups * _SMALLEST_NORMAL
     is_exact = _is_exact(product, min(how.fraction_bits, how.result_bits))
     is_exact &= power * 2.0**-how.fraction_bits <= last_bit_of(product).amin(-1)
     return torch.where(is_exact, 0.0, bound)

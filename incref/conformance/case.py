@@ -9,8 +9,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from incref.backends.declared import Declared
 from incref.conformance.allowed import Interval
-from incref.conformance.declared import Declared
 from incref.formats import Format
 from incref.ops.table import OPS
 

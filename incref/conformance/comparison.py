@@ -135,7 +135,8 @@ def compare_bound(got: Sequence[Tensor], want: Tensor, allowed: Interval) -> Mis
     if not bool(differs.any()):
         return None
     nearest = torch.where(one > high, high, low)
-    found = _describe(0, one, nearest, differs, Kind.BEYOND_BOUND)
+    # Where an accumulator is declared in full, one number is allowed, and what is wrong with another can be said.
+    found = _describe(0, one, nearest, differs, None if torch.equal(low, high) else Kind.BEYOND_BOUND)
     middle, half = (low.double() + high.double()) / 2, (high.double() - low.double()) / 2
     shares = ((one.double() - middle).abs() / half)[differs]
     return replace(found, shares=tuple(shares[: len(found.places)].tolist()))

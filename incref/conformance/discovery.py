@@ -5,6 +5,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from inspect import signature
 
+import torch
+
 from incref.backends.discovery import available_backends, find_backend
 from incref.conformance.implementation import Candidate, Implementation, Registry
 from incref.conformance.pipe import pipe_implementation
@@ -17,13 +19,14 @@ GROUP = "incref.kernels"
 """The entry point group; each entry is a function that is called with a `Registry`."""
 
 
-def find_implementations(name: str) -> tuple[Implementation, ...]:
+def find_implementations(name: str, device: torch.device | str = "cpu") -> tuple[Implementation, ...]:
     """Find what `name` stands for.
 
     Args:
         name: `reference`; a backend such as `triton`; an entry point of `incref.kernels`; `cmd:` and a program that
             speaks the protocol of `incref.conformance.pipe`; or `package.module:thing`, a register function, a
             candidate or an implementation. Without `:thing`, all candidates of the module.
+        device: that a backend is judged on.
 
     Raises:
         UnsupportedError: if there is nothing, or a backend can't run here. What importing raises is not caught.
@@ -41,7 +44,7 @@ def find_implementations(name: str) -> tuple[Implementation, ...]:
     backend = find_backend(name)
     if (why := backend.why_unavailable()) is not None:
         raise UnsupportedError(f"backend {name!r} can't run here: {why}")
-    return (Implementation.of_backend(backend),)
+    return (Implementation.of_backend(backend, device),)
 
 
 def installed_implementations() -> dict[str, str | None]:

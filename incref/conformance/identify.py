@@ -1,7 +1,6 @@
 """Says which options of a contract a black box implements."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from itertools import product
 
@@ -11,6 +10,8 @@ from torch import Tensor
 from incref.conformance.case import argument_text
 from incref.conformance.comparison import as_results
 from incref.conformance.generators.rows import hard_rows, tie_rows
+from incref.conformance.identification import Difference, Identification
+from incref.conformance.identify_product import PRODUCTS, identify_product
 from incref.conformance.implementation import Candidate
 from incref.conformance.judge import bits_of
 from incref.conformance.samples import all_codes, boundaries
@@ -35,7 +36,7 @@ from incref.numerics.codes import code_dtype
 from incref.numerics.granularity import PER_TOKEN
 from incref.ops.table import OPS
 
-__all__ = ["Difference", "Identification", "identify"]
+__all__ = ["identify"]
 
 Options = dict[str, object]
 
@@ -50,54 +51,6 @@ class _NanCode(Enum):
     ALL_ONES = "all_ones"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """An input that tells the chosen value of an option from another.
-
-    Attributes:
-        option: its name.
-        other: the value that is ruled out.
-        place: where in the probed tensor.
-        given: the input there.
-        got: what the black box gave.
-        would_be: what the other value would give.
-    """
-
-    option: str
-    other: str
-    place: tuple[int, ...]
-    given: str
-    got: str
-    would_be: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Identification:
-    """What a black box implements.
-
-    Attributes:
-        op: name of the operation.
-        fmt: name of the format.
-        options: the best combination, by name of the option.
-        undecided: for some options, other values that explain everything as well.
-        mismatches: how many of the results this does not explain; 0 if it is what the black box does.
-        total: how many results were compared.
-        preset: names of vendors' presets with the same choices.
-        differences: first inputs that rule other values out.
-        first_unexplained: the first input of which the result is not explained, in words; "" if all are.
-    """
-
-    op: str
-    fmt: str
-    options: Mapping[str, str]
-    undecided: Mapping[str, tuple[str, ...]]
-    mismatches: int
-    total: int
-    preset: tuple[str, ...]
-    differences: tuple[Difference, ...]
-    first_unexplained: str = ""
-
-
 def identify(candidate: Candidate, fmt: str) -> Identification:
     """Find the options under which the reference gives what a black box gives.
 
@@ -105,16 +58,22 @@ def identify(candidate: Candidate, fmt: str) -> Identification:
     combination of options is compared with it on inputs at which they differ. Rows share a scale in `quantize_affine`,
     `quantize_float` and `compute_scale`, and blocks lie along them in `quantize_mx`.
 
+    Products are asked for their accumulator and the order of their scales; see `identify_product`.
+
     Args:
-        candidate: of `encode`, `quantize_mx`, `quantize_affine`, `quantize_float`, `compute_scale` or `pack`.
+        candidate: of `encode`, `quantize_mx`, `quantize_affine`, `quantize_float`, `compute_scale`, `pack`, or a
+            product.
         fmt: name of the format.
 
     Raises:
         ValueError: for another operation.
     """
     target = get_format(fmt)
+    if candidate.op in PRODUCTS:
+        return identify_product(candidate, target.name)
     if candidate.op not in _QUESTIONS:
-        raise ValueError(f"what can be identified is {', '.join(_QUESTIONS)}, got {candidate.op}")
+        allowed = ", ".join((*_QUESTIONS, *PRODUCTS))
+        raise ValueError(f"what can be identified is {allowed}, got {candidate.op}")
     x, fixed, choices = _QUESTIONS[candidate.op](target)
     name = "codes" if candidate.op == "pack" else "x"
     got = as_results(candidate.call({name: x.clone(), "fmt": target.name}))

@@ -6,18 +6,16 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
 
+import torch
+
 from incref.backends.backend import Backend
+from incref.backends.declared import ANY_ORDER, Declared
 from incref.conformance.case import Arguments, Case, argument_text
-from incref.conformance.declared import AnyOrder, Declared
 from incref.formats import Format
 from incref.ops.contract import Exactness
 from incref.ops.table import OPS
 
-__all__ = ["ANY_ORDER", "Candidate", "Choice", "Implementation", "Registry", "kernel"]
-
-
-ANY_ORDER = AnyOrder()
-"""Sums in float32 in any order: what is declared where nothing else is."""
+__all__ = ["Candidate", "Choice", "Implementation", "Registry", "kernel"]
 
 
 class Choice(Enum):
@@ -127,19 +125,16 @@ class Implementation:
         return Implementation(name=name, candidates=MappingProxyType(table))
 
     @staticmethod
-    def of_backend(backend: Backend, accumulators: Mapping[str, Declared] | None = None) -> "Implementation":
+    def of_backend(backend: Backend, device: torch.device | str = "cpu") -> "Implementation":
         """Judge the kernels of a backend; what its `why_not` declines is not supported.
 
         Args:
             backend: its table.
-            accumulators: by operation; where there is none, sums in float32 in any order, of which the kernel says
-                whether subnormals count as zeros.
+            device: that it is judged on, which decides what its kernels declare of their accumulators.
         """
-        declared = accumulators or {}
         candidates = []
         for op, one in backend.kernels.items():
-            accumulator = declared.get(op, replace(ANY_ORDER, flushes=one.flushes))
-            candidate = Candidate(op=op, fn=one.fn, accumulator=accumulator)
+            candidate = Candidate(op=op, fn=one.fn, accumulator=one.accumulator_on(torch.device(device)))
             declines = replace(candidate, fn=one.why_not)
 
             def supports(case: Case, declines: Candidate = declines) -> str | None:

@@ -4,7 +4,8 @@ A message is its length, 8 bytes little-endian, and that many bytes of a safeten
 by name, its metadata says what is wanted: `call` is the name of an operation and `options` a JSON object of all that is
 no tensor. The answer has the results as tensors `0`, `1`, ..., or `unsupported` or `error` in its metadata. The first
 message has `call` = `describe`, and the answer `ops` in its metadata: a JSON object that gives, for the name of each
-operation, the declared options as lists.
+operation, the declared options as lists. Beside it there may be `accumulators`, which gives for operations what
+`incref.conformance.declaration` reads, and `choices`, which gives lists of lower-case names of `Choice`.
 """
 
 import inspect
@@ -24,8 +25,10 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from incref.backends.declared import ANY_ORDER
 from incref.conformance.case import Arguments, argument_text
-from incref.conformance.implementation import Candidate, Implementation
+from incref.conformance.declaration import read_accumulator
+from incref.conformance.implementation import Candidate, Choice, Implementation
 from incref.conformance.report import Json
 from incref.errors import IncrefError, UnsupportedError
 from incref.formats import Format
@@ -54,16 +57,36 @@ class Program:
     seconds: float = 10.0
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False, repr=False)
 
-    def describe(self) -> Mapping[str, Mapping[str, list[Json]]]:
-        """Ask what it implements."""
+    def describe(self) -> tuple[Candidate, ...]:
+        """Ask what it implements, and what it declares.
+
+        Raises:
+            PipeError: if it does not say.
+            ValueError: if it names an operation, an option, an accumulator or a choice that does not exist.
+        """
         _, metadata = self._ask({}, {"call": "describe"})
         try:
             found = json.loads(metadata["ops"])
+            accumulators, choices = (json.loads(metadata.get(name, "{}")) for name in ("accumulators", "choices"))
         except (KeyError, ValueError) as error:
             raise PipeError(f"{self.command}: describe must give ops as JSON, got {metadata}") from error
         if not found or not _is_table(found):
             raise PipeError(f"{self.command}: ops must give lists of options for at least one operation, got {found!r}")
-        return found
+        for name, declared in (("accumulators", accumulators), ("choices", choices)):
+            if not isinstance(declared, dict) or not set(declared) <= set(found):
+                raise PipeError(f"{self.command}: {name} must be an object by operations of ops, got {declared!r}")
+        if not all(isinstance(some, list) for some in choices.values()):
+            raise PipeError(f"{self.command}: choices must be lists, got {choices!r}")
+        return tuple(
+            Candidate(
+                op=op,
+                fn=partial(_call, self, op),
+                options={name: _Words(some) for name, some in options.items()},
+                choices=frozenset(map(Choice, choices.get(op, ()))),
+                accumulator=read_accumulator(accumulators[op]) if op in accumulators else ANY_ORDER,
+            )
+            for op, options in found.items()
+        )
 
     def call(self, op: str, arguments: Arguments) -> tuple[Tensor, ...]:
         """Ask for the results of an operation.
@@ -166,14 +189,10 @@ def pipe_implementation(command: str, *, seconds: float = 10.0) -> tuple[Impleme
 
     Raises:
         PipeError: if it does not say.
-        ValueError: if it names operations that do not exist.
+        ValueError: if it names operations, or declares anything, that do not exist.
     """
     program = Program(command=command, seconds=seconds)
-    candidates = [
-        Candidate(op=op, fn=partial(_call, program, op), options={name: _Words(some) for name, some in options.items()})
-        for op, options in program.describe().items()
-    ]
-    return Implementation.of(command, *candidates), program
+    return Implementation.of(command, *program.describe()), program
 
 
 def _is_table(found: object) -> TypeGuard[Mapping[str, Mapping[str, list[Json]]]]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from incref.conformance.declared import AnyGroups, AnyOrder, Declared
+from incref.backends.declared import AnyGroups, AnyOf, AnyOrder, Declared
 from incref.formats import Rounding
 from incref.numerics.accumulate.models import Aligned, Carry, Pairwise, Promoted, Reordered, Sequential, SplitK
 
@@ -43,6 +43,8 @@ def kept_bits(declared: Declared) -> int:
     match declared:
         case AnyOrder():
             return declared.fraction_bits
+        case AnyOf():
+            return min(map(kept_bits, declared.models))
         case AnyGroups() | Aligned():
             return min(declared.fraction_bits, declared.result_bits)
         case Reordered() | Promoted() | SplitK():
@@ -56,6 +58,8 @@ def is_symmetric(declared: Declared) -> bool:
     match declared:
         case AnyGroups():
             return False
+        case AnyOf():
+            return all(map(is_symmetric, declared.models))
         case Aligned():
             roundings = (declared.term_rounding, declared.result_rounding)
             return Rounding.TOWARD_NEGATIVE not in roundings and declared.carry is not Carry.REALIGNED
@@ -71,6 +75,8 @@ def rounds_to_nearest(declared: Declared) -> bool:
         case AnyOrder():
             is_float32 = declared.fraction_bits == _FLOAT32_BITS and not declared.flushes
             return is_float32 and declared.rounding is Rounding.NEAREST_EVEN
+        case AnyOf():
+            return all(map(rounds_to_nearest, declared.models))
         case SplitK():
             return rounds_to_nearest(declared.inner)
         case Sequential() | Pairwise():

@@ -6,21 +6,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from incref.conformance.comparison import as_results
 from incref.conformance.implementation import Candidate
+from incref.conformance.product_sums import Sums, sums_of
 from incref.conformance.summation_tree import describe_tree, summation_tree
 from incref.formats import Rounding
-from incref.numerics.granularity import PER_TOKEN
-from incref.ops import encode
 
-__all__ = ["Measured", "probe_accumulator"]
+__all__ = ["MOST_BITS", "Measured", "probe_accumulator"]
 
-_MOST_BITS = 26
+MOST_BITS = 25
+"""No more are asked for."""
 _LENGTH = 256
-_FORMAT = "float8_e5m2"
 _IN_ORDER = 32
-_UNIT, _MASK = 2.0**-14, 2.0**26
-"""As far apart as products of the format are, so that float32 loses `_IN_ORDER` units beside a mask."""
+_MASK, _APART = 26, 40
+"""Exponents of a mask, and of it in units: so far apart that float32 loses `_IN_ORDER` units, where products are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,30 +40,34 @@ class Measured:
     order: str = ""
 
 
-def probe_accumulator(candidate: Candidate, *, length: int = _LENGTH) -> Measured:
-    """Measure the accumulator of `weight_only_matmul` or `fp8_matmul`.
+def probe_accumulator(candidate: Candidate, fmt: str | None = None, *, length: int = _LENGTH) -> Measured:
+    """Measure the accumulator of a product in floating point.
 
     Args:
-        candidate: called with activations and weights whose products are powers of two.
+        candidate: called with factors whose products are powers of two.
+        fmt: of the factors, as for `sums_of`.
         length: K.
 
     Raises:
-        ValueError: for another operation, or if no sum of two terms is exact.
+        ValueError: for another operation or a format of few exponents, or if no sum of two terms is exact.
     """
-    if candidate.op not in _SUMS:
-        raise ValueError(f"accumulators are probed through {', '.join(_SUMS)}, got {candidate.op}")
+    sums = sums_of(candidate, fmt)
+    # The largest terms that are asked for have to be products.
+    unit = 2.0 ** min(0, sums.largest - MOST_BITS - 2)
+    if unit < 2.0 ** (sums.smallest + 1):
+        raise ValueError(f"products of {sums.fmt} have too few exponents to be lost in a sum; probe another format")
 
     def add(terms: Sequence[tuple[int, float]]) -> float:
         row = torch.zeros(1, length)
         for place, value in terms:
-            row[0, place] = value
-        return float(_SUMS[candidate.op](candidate, row)[0])
+            row[0, place] = value * unit
+        return float(sums.of_powers(row)[0]) / unit
 
-    held = [bits for bits in range(1, _MOST_BITS) if add([(0, 2.0**bits), (1, 1.0), (2, -(2.0**bits))]) == 1.0]
+    held = [bits for bits in range(1, MOST_BITS + 1) if add([(0, 2.0**bits), (1, 1.0), (2, -(2.0**bits))]) == 1.0]
     if not held or held != list(range(1, len(held) + 1)):
         raise ValueError(f"1 should be left of 2**n + 1 - 2**n up to some n, and is for n in {held}")
     bits = len(held)
-    order = _order(lambda rows: _SUMS[candidate.op](candidate, rows))
+    order = _order(sums)
     return Measured(bits=bits, rounding=_rounding(add, bits), group=_group(add, bits, length), order=order)
 
 
@@ -98,50 +100,15 @@ def _group(add: Callable[[Sequence[tuple[int, float]]], float], bits: int, lengt
     return length
 
 
-def _order(add_rows: Callable[[Tensor], Tensor]) -> str:
+def _order(sums: Sums) -> str:
     """Describe the tree of a sum of `_IN_ORDER` products."""
+    mask = min(_MASK, sums.largest)
+    unit = max(mask - _APART, sums.smallest)
 
     def left(rows: Tensor) -> Tensor:
-        return add_rows(torch.where(rows == 0, _UNIT, rows * _MASK)) / _UNIT
+        return sums.of_powers(torch.where(rows == 0, 2.0**unit, rows * 2.0**mask)) / 2.0**unit
 
     try:
         return describe_tree(summation_tree(left, _IN_ORDER))
     except ValueError:
         return ""
-
-
-def _weight_only(candidate: Candidate, terms: Tensor) -> Tensor:
-    """The sum of every row."""
-    found = candidate.call(
-        {
-            "x": terms,
-            "w": torch.ones(1, terms.shape[1], dtype=torch.int8),
-            "scale": torch.ones(1, 1),
-            "fmt": "int8",
-            "granularity": PER_TOKEN,
-            "dtype": torch.float32,
-        }
-    )
-    return as_results(found)[0][:, 0]
-
-
-def _fp8(candidate: Candidate, terms: Tensor) -> Tensor:
-    """The same; both factors have about half of the exponent of a term."""
-    exponent = torch.where(terms == 0, 0, torch.frexp(terms).exponent)
-    half = exponent // 2
-    x, w = torch.ldexp(terms, -half), torch.ldexp(torch.ones_like(terms), half)
-    found = candidate.call(
-        {
-            "x": encode(x, _FORMAT),
-            "w": encode(torch.where(terms == 0, 0.0, w), _FORMAT),
-            "x_scale": None,
-            "w_scale": None,
-            "x_fmt": _FORMAT,
-            "w_fmt": _FORMAT,
-            "dtype": torch.float32,
-        }
-    )
-    return as_results(found)[0].diagonal()
-
-
-_SUMS: dict[str, Callable[[Candidate, Tensor], Tensor]] = {"weight_only_matmul": _weight_only, "fp8_matmul": _fp8}

@@ -4,7 +4,7 @@ from functools import cache
 
 import torch
 
-__all__ = ["has_fast_bfloat16", "multiplies_int8_exactly"]
+__all__ = ["has_fast_bfloat16", "has_look_up", "multiplies_int8_exactly"]
 
 # Enough products for a vector of any width, and for what is left over.
 _LENGTH = 200
@@ -16,6 +16,15 @@ def has_fast_bfloat16() -> bool:
     # Public names for what a processor can do are missing from PyTorch.
     supports = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
     return any(bool(ask()) for ask in supports if ask is not None)
+
+
+@cache
+def has_look_up() -> bool:
+    """Whether one instruction looks up sixteen values among sixteen: one of AVX-512."""
+    # What compiles asks the processor itself, and may be missing.
+    from incref_kernels.llvm import engine  # noqa: PLC0415
+
+    return engine.host_has("avx512f")
 
 
 @cache

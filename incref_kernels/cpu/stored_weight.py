@@ -8,22 +8,30 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from incref.formats import BlockFormat, Format
+from incref.formats import BlockFormat, ElementFormat, Format, IntFormat
 from incref.numerics.granularity import Granularity, per_group
 from incref_kernels.cpu.jit.code import body_key, compiled
 from incref_kernels.cpu.jit.ports import Kind, Port
 from incref_kernels.cpu.jit.threads import Work, run_in_parts
 from incref_kernels.cpu.jit.weight_loops import SIZES, RowsUse, module_text
 from incref_kernels.cpu.launch import why_not_format
+from incref_kernels.cpu.processor import has_look_up
 from incref_kernels.cpu.tiles.words import dequantize_words_tile
 
 __all__ = ["StoredWeight", "read_weight"]
 
 _WORD_BITS = 8
+# Codes of so many bits are looked up in a register, whose lanes they number.
+_TABLE_BITS = 4
+# Rows of the weight that are multiplied with several of x at once. For one alone the memory is read in order.
+_TOGETHER = 2
+# Words that hold several of them, the longest first.
+_TABLE_WORDS = (torch.int32, torch.int16, torch.uint8)
 # Words of a tile: one or two registers of float32, whatever the processor has.
 _LANES = (16, 8)
-# Rows of x whose sums stay in registers.
+# Rows of x whose sums stay in registers: of 16, and of 32, half of which sums fill.
 _MOST_ROWS = 4
+_MOST_ROWS_LOOKED_UP = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +47,7 @@ class StoredWeight:
         block: which rows and columns share scales.
         lanes: words of a tile.
         places: codes in a word.
+        words: dtype of a word that is looked up code by code; None to decode those that the tensor has.
     """
 
     fmt: Format
@@ -46,6 +55,7 @@ class StoredWeight:
     block: tuple[int, int]
     lanes: int
     places: int
+    words: torch.dtype | None = None
 
     def arrange(self, x: Tensor) -> Tensor:
         """Give the columns of x [M, K] the order in which the codes of a row are read."""
@@ -63,8 +73,9 @@ class StoredWeight:
             weight: its tensors.
             rounded: what the dequantized weight is rounded to.
         """
-        for start in range(0, x.shape[0], _MOST_ROWS):
-            part = x[start : start + _MOST_ROWS]
+        step = _MOST_ROWS if self.words is None else _MOST_ROWS_LOOKED_UP
+        for start in range(0, x.shape[0], step):
+            part = x[start : start + step]
             use = self._use(part.shape[0], torch.float32)
             self._run(use, [*weight, part, out[start:]], range(self.shape[0]), rounded, self.shape[0])
 
@@ -81,15 +92,24 @@ class StoredWeight:
         self._run(use, [*weight, out], rows, rounded, self.shape[1])
 
     def _use(self, rows: int, dtype: torch.dtype) -> RowsUse:
-        is_block = self.block[1] == self.lanes * self.places
-        return RowsUse(rows=rows, lanes=self.lanes, places=self.places, tile_is_block=is_block, dtype=dtype)
+        element = _element_of(self.fmt)
+        return RowsUse(
+            rows=rows,
+            together=_TOGETHER if rows > 1 and self.words is not None else 1,
+            lanes=self.lanes,
+            places=self.places,
+            tile_is_block=self.block[1] == self.lanes * self.places,
+            dtype=dtype,
+            bits=element.bits,
+            table=None if self.words is None else _table(element),
+        )
 
     def _run(self, use: RowsUse, tensors: Sequence[Tensor], rows: range, rounded: torch.dtype, out_step: int) -> None:
         scales = tensors[1 : -2 if use.rows else -1]
         # Of a block format, what follows the scales is that of the tensor.
         kinds = [Kind.WHOLE if i and isinstance(self.fmt, BlockFormat) else Kind.SCALE for i in range(len(scales))]
         ports = tuple(Port(kind=kind, dtype=scale.dtype) for kind, scale in zip(kinds, scales, strict=True))
-        code = _compiled(self.fmt, tensors[0].dtype, ports, use, rounded)
+        code = _compiled(self.fmt, self.words or tensors[0].dtype, ports, use, rounded)
         addresses = (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
         per_tile = self.lanes * self.places
         values = {
@@ -107,7 +127,8 @@ class StoredWeight:
 
 
 def _compiled(fmt: Format, words: torch.dtype, scales: tuple[Port, ...], use: RowsUse, rounded: torch.dtype) -> int:
-    body = partial(dequantize_words_tile, fmt=fmt, places=use.places, rounded=rounded, dtype=use.dtype)
+    places, dtype = (use.places, use.dtype) if use.table is None else (1, torch.float32)
+    body = partial(dequantize_words_tile, fmt=fmt, places=places, rounded=rounded, dtype=dtype)
     return compiled((body_key(body), words, scales, use), lambda: module_text(body, words, scales, use))
 
 
@@ -126,13 +147,31 @@ def read_weight(
     Returns:
         None if codes lie across bytes, or blocks end within a tile.
     """
-    element = fmt.element if isinstance(fmt, BlockFormat) else fmt
+    element = _element_of(fmt)
     if why_not_format(element) is not None or not shape[0] or (is_packed and _WORD_BITS % element.bits):
         return None
     places = _WORD_BITS // element.bits if is_packed else 1
     granularity = per_group(fmt.block_size) if isinstance(fmt, BlockFormat) else granularity
     rows, columns = granularity.block_shape(shape)
+    if is_packed and element.bits <= _TABLE_BITS and has_look_up():
+        lanes = 1 << _TABLE_BITS
+        for words in _TABLE_WORDS:
+            count = 8 * words.itemsize // element.bits
+            if shape[1] % (lanes * count) == columns % (lanes * count) == 0:
+                return StoredWeight(fmt=fmt, shape=shape, block=(rows, columns), lanes=lanes, places=count, words=words)
     for lanes in _LANES:
         if shape[1] % (lanes * places) == columns % (lanes * places) == 0:
             return StoredWeight(fmt=fmt, shape=shape, block=(rows, columns), lanes=lanes, places=places)
     return None
+
+
+def _element_of(fmt: Format) -> ElementFormat:
+    return fmt.element if isinstance(fmt, BlockFormat) else fmt
+
+
+def _table(element: ElementFormat) -> tuple[int, ...]:
+    """Which code the lowest bits mean; those above a code belong to the next one."""
+    codes = [pattern & (element.num_codes - 1) for pattern in range(1 << _TABLE_BITS)]
+    if isinstance(element, IntFormat) and element.is_signed:
+        return tuple(code - element.num_codes if code > element.max_code else code for code in codes)
+    return tuple(codes)

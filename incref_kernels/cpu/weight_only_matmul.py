@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from incref.backends.backend import Kernel, Prepared
+from incref.backends.declared import AnyOrder
 from incref.formats import FORMATS, BlockFormat, Format, IntFormat, get_format
 from incref.numerics.codes import code_dtype
 from incref.numerics.granularity import PER_TENSOR, Granularity, per_group
@@ -144,4 +145,6 @@ def why_not(
     return why_not_tensors({**tensors, "tensor_scale": tensor_scale}) or _why_not_floats(x, scale)
 
 
-KERNEL = Kernel(fn=weight_only_matmul, why_not=why_not, prepare=prepare, flushes=has_fast_bfloat16())
+KERNEL = Kernel(
+    fn=weight_only_matmul, why_not=why_not, prepare=prepare, accumulator=AnyOrder(flushes=has_fast_bfloat16())
+)

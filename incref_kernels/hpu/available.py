@@ -6,13 +6,24 @@ from importlib.util import find_spec
 
 import torch
 
+from incref.backends.declared import Declared, in_any_order
 from incref.errors import UnsupportedError
 from incref.formats import FloatFormat
 from incref.formats.gaudi import GAUDI
+from incref.numerics.accumulate.table import find_accumulator
 from incref_kernels.hpu.simulator.options import Mode
 from incref_kernels.hpu.simulator.simulate import active
 
-__all__ = ["chip", "float8_dtype", "has_group_index", "home", "mode", "why_not_device", "why_unavailable"]
+__all__ = [
+    "chip",
+    "declared_sums",
+    "float8_dtype",
+    "has_group_index",
+    "home",
+    "mode",
+    "why_not_device",
+    "why_unavailable",
+]
 
 _SOFTWARE = "habana_frameworks"
 
@@ -73,6 +84,14 @@ def has_group_index() -> bool:
     """Whether `convert_from_uint4` takes the group of every row."""
     schema = torch.ops.hpu.convert_from_uint4.default._schema  # noqa: SLF001  # the only way to ask
     return any(argument.name == "group_index" for argument in schema.arguments)
+
+
+def declared_sums(_: torch.device) -> Declared:
+    """Say what of the chip's matrix unit holds however K is split, for products of 8-bit floats.
+
+    Its steps were read in the vendor's functional simulator. A simulation here that sums exactly is within them too.
+    """
+    return in_any_order(find_accumulator(f"{chip()}_mme_fp8"))
 
 
 def float8_dtype(fmt: FloatFormat) -> torch.dtype | None:

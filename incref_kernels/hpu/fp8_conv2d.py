@@ -9,7 +9,7 @@ from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.patches import Pair
 from incref.ops.encode import get_element_format
 from incref.ops.fp8_conv2d import PER_FILTER
-from incref_kernels.hpu.available import chip, float8_dtype, why_not_device
+from incref_kernels.hpu.available import chip, declared_sums, float8_dtype, why_not_device
 from incref_kernels.hpu.casts import WIDE, why_not_format
 from incref_kernels.hpu.scales import float_scale
 
@@ -83,4 +83,4 @@ def why_not(
     return reason or why_not_device(x=x, w=w, x_scale=x_scale, w_scale=w_scale, bias=bias)
 
 
-KERNEL = Kernel(fn=fp8_conv2d, why_not=why_not)
+KERNEL = Kernel(fn=fp8_conv2d, why_not=why_not, accumulator=declared_sums)

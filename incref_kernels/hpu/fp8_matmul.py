@@ -8,7 +8,7 @@ from incref.formats import Format, ScaleOrder
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_channel
 from incref.numerics.scaled import require_scale
 from incref.ops.encode import get_element_format
-from incref_kernels.hpu.available import chip, float8_dtype, why_not_device
+from incref_kernels.hpu.available import chip, declared_sums, float8_dtype, why_not_device
 from incref_kernels.hpu.casts import WIDE, why_not_format
 from incref_kernels.hpu.scales import float_scale
 
@@ -93,4 +93,4 @@ def why_not(
     return reason or why_not_device(x=x, w=w, x_scale=x_scale, w_scale=w_scale, bias=bias)
 
 
-KERNEL = Kernel(fn=fp8_matmul, why_not=why_not)
+KERNEL = Kernel(fn=fp8_matmul, why_not=why_not, accumulator=declared_sums)

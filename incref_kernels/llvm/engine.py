@@ -13,7 +13,7 @@ try:
 except ImportError as error:  # pragma: no cover
     raise UnsupportedError("compiling kernels for the CPU needs llvmlite: pip install 'llvmlite>=0.45'") from error
 
-__all__ = ["LoadedKernel", "assembly", "build", "host_description", "load", "machine_of"]
+__all__ = ["LoadedKernel", "assembly", "build", "host_description", "host_has", "load", "machine_of"]
 
 
 # Tried: llvmlite 0.45.1 and 0.46.0 (LLVM 20), 0.49.0 and 0.50.0 (LLVM 22). Before, pointers had other types.
@@ -46,6 +46,12 @@ def host_description() -> str:
     version = ".".join(map(str, llvm.llvm_version_info))
     processor = f"{_machine().triple}, {llvm.get_host_cpu_name()}, {llvm.get_host_cpu_features().flatten()}"
     return f"llvmlite {llvmlite.__version__}, LLVM {version}, {processor}"
+
+
+@cache
+def host_has(feature: str) -> bool:
+    """Whether this processor has a feature, by LLVM's name for it."""
+    return bool(llvm.get_host_cpu_features().get(feature, False))
 
 
 @cache

@@ -23,7 +23,7 @@ from incref_kernels.triton.groups import groups_of, scale_step, stacked_scale, w
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_format, why_not_tensors
 from incref_kernels.triton.matmul import LEAST_K, RowScale, row_scale, stretch_of, swapped, why_not_order
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
-from incref_kernels.triton.targets import FP8_TYPES, Factors, factors_for, target_of
+from incref_kernels.triton.targets import FP8_TYPES, Factors, declared_sums_of_codes, factors_for, target_of
 
 __all__ = ["KERNEL", "K_OF_BFLOAT16", "TILES", "fp8_matmul", "fp8_matmul_kernel"]
 
@@ -320,4 +320,4 @@ def _why_not_flushed(fmt: ElementFormat, device: torch.device) -> str | None:
     return None
 
 
-KERNEL = Kernel(fn=fp8_matmul, why_not=why_not)
+KERNEL = Kernel(fn=fp8_matmul, why_not=why_not, accumulator=declared_sums_of_codes)

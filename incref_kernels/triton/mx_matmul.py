@@ -35,7 +35,7 @@ from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
 from incref_kernels.triton.matmul import LEAST_K, RowScale, swapped, why_not_order
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_blocks, fit_tile, tile_for
 from incref_kernels.triton.split_k import parts_for
-from incref_kernels.triton.targets import Factors, target_of
+from incref_kernels.triton.targets import Factors, declared_sums_of_halves, target_of
 from incref_kernels.triton.tiles import Tile, choose
 from incref_kernels.triton.weight_only_matmul import TILES_OF_FLOATS, Weight, blocks_of_weight, multiply
 
@@ -517,4 +517,4 @@ def _why_not_blocks(formats: Sequence[BlockFormat]) -> str | None:
     return None
 
 
-KERNEL = Kernel(fn=mx_matmul, why_not=why_not)
+KERNEL = Kernel(fn=mx_matmul, why_not=why_not, accumulator=declared_sums_of_halves)

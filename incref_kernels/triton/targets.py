@@ -11,12 +11,24 @@ import torch
 import triton
 import triton.language as tl
 
+from incref.backends.declared import ANY_ORDER, AnyGroups, AnyOf, AnyOrder, Declared, in_any_order
 from incref.errors import UnsupportedError
 from incref.formats import ElementFormat
 from incref.numerics.accumulate.models import Accumulator, Sequential
 from incref.numerics.accumulate.table import find_accumulator
 
-__all__ = ["FP8_TYPES", "Factors", "Target", "accumulator", "assuming", "factors_for", "target_of"]
+__all__ = [
+    "FP8_TYPES",
+    "Factors",
+    "Target",
+    "accumulator",
+    "assuming",
+    "declared_sums_of_codes",
+    "declared_sums_of_floats",
+    "declared_sums_of_halves",
+    "factors_for",
+    "target_of",
+]
 
 
 class Factors(Enum):
@@ -174,3 +186,31 @@ def accumulator(device: torch.device, factors: Factors) -> Accumulator:
             "conformance.tensor_core_probe and add a row to incref/numerics/accumulate/table.py"
         )
     return find_accumulator(row)
+
+
+def declared_sums_of_halves(device: torch.device) -> AnyOrder | AnyGroups:
+    """Say what of `accumulator` holds for every shape, however K is split, of products of 16-bit floats.
+
+    Where nothing is known of a device, and where a kernel is compiled for the CPU or interpreted, that is sums in
+    float32 in any order: a claim that the suite then holds the device to.
+    """
+    return _declared_sums(device, Factors.BFLOAT16)
+
+
+def _declared_sums(device: torch.device, factors: Factors) -> AnyOrder | AnyGroups:
+    target = target_of(device)
+    if target.kind == "cpu" or factors not in _MACHINES.get(target.arch, {}):
+        return ANY_ORDER
+    return in_any_order(accumulator(device, factors))
+
+
+def declared_sums_of_floats(device: torch.device) -> Declared:
+    """Say the same of products that may have 16 bits, which matrix units add, or 32, which are rounded in float32."""
+    singles = in_any_order(Sequential())
+    halves = declared_sums_of_halves(device)
+    return singles if halves == ANY_ORDER else AnyOf(models=(singles, halves))
+
+
+def declared_sums_of_codes(device: torch.device) -> Declared:
+    """Say the same of products of 8-bit floats: of the units for those if there are any, which keep fewer bits."""
+    return _declared_sums(device, Factors.CODES if target_of(device).fp8 else Factors.BFLOAT16)

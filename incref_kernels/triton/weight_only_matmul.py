@@ -37,7 +37,7 @@ from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
 from incref_kernels.triton.matmul import RowScale, row_scale, row_values, swapped
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_blocks, fit_tile, tile_for
 from incref_kernels.triton.split_k import add_parts_kernel, parts_for
-from incref_kernels.triton.targets import target_of
+from incref_kernels.triton.targets import declared_sums_of_floats, target_of
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = [
@@ -623,4 +623,4 @@ def _why_not_packed(fmt: Format, packed: PackLayout) -> str | None:
     return f"it takes codes that fill words in their order, got {element.bits} bits in {packed.name}"
 
 
-KERNEL = Kernel(fn=weight_only_matmul, why_not=why_not)
+KERNEL = Kernel(fn=weight_only_matmul, why_not=why_not, accumulator=declared_sums_of_floats)

@@ -7,8 +7,8 @@ import torch
 
 from conformance.accumulators.replay import draw
 from conformance.tensor_core_record import VECTORS, read_vectors
+from incref.backends.declared import AnyGroups, AnyOrder, Declared
 from incref.conformance.allowed import Interval, allowed_sums, count_outside, map_interval, round_interval
-from incref.conformance.declared import AnyGroups, AnyOrder, Declared
 from incref.formats import FORMATS, FloatFormat
 from incref.numerics.accumulate.evaluate import accumulate
 from incref.numerics.accumulate.models import Aligned, Sequential, SplitK

@@ -2,15 +2,19 @@
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from incref.backends.declared import AnyOrder
+from incref.conformance.implementation import Choice
 from incref.conformance.pipe import PipeError, Program, pipe_implementation
 from incref.conformance.result import Outcome, Status
 from incref.conformance.run import run
+from incref.numerics.accumulate.models import Aligned, Promoted
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
@@ -80,6 +84,46 @@ def test_operations_that_are_no_table_are_refused(ops: str, monkeypatch: pytest.
     monkeypatch.setattr(Program, "_ask", lambda *_: ({}, {"ops": ops}))
     with pytest.raises(PipeError, match="ops must give lists of options for at least one operation"):
         Program(command="any").describe()
+
+
+def test_what_a_program_declares_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {
+        "ops": '{"fp8_matmul": {"x_fmt": ["float8_e5m2"]}, "decode": {}}',
+        "accumulators": '{"fp8_matmul": {"promoted": {"inner": "ada_mma_fp8", "every": 64}}}',
+        "choices": '{"decode": ["any_nan_code"]}',
+    }
+    monkeypatch.setattr(Program, "_ask", lambda *_: ({}, told))
+    product, decode = Program(command="any").describe()
+    assert product.accumulator == Promoted(inner=Aligned(group=16, fraction_bits=13, result_bits=13), every=64)
+    assert product.choices == frozenset()
+    assert decode.choices == {Choice.ANY_NAN_CODE}
+    assert decode.accumulator == AnyOrder()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"accumulators": "[]"},
+        {"accumulators": '{"mx_matmul": "ada_mma_fp8"}'},
+        {"choices": '{"decode": "any_nan_code"}'},
+        {"choices": "no JSON"},
+    ],
+)
+def test_declarations_of_nothing_are_refused(told: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Program, "_ask", lambda *_: ({}, {"ops": '{"decode": {}}', **told}))
+    with pytest.raises(PipeError, match="must"):
+        Program(command="any").describe()
+
+
+@pytest.mark.parametrize(("declared", "passes"), [("ada", True), ("sequential", False)])
+def test_a_program_is_held_to_the_accumulator_that_it_declares(declared: str, passes: bool) -> None:
+    source = Path(__file__).parent / "programs" / "product.py"
+    implementation, process = pipe_implementation(f"{sys.executable} {source} {declared}", seconds=60.0)
+    try:
+        outcome = run(implementation, level=0, match="*/bounded/*")
+    finally:
+        process.close()
+    assert [one.status is Status.PASS for one in outcome.results] == [passes], outcome.results
 
 
 def test_what_does_not_speak_the_protocol_is_refused() -> None:

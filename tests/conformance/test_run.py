@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from incref.backends.declared import AnyOrder, Declared, in_any_order
 from incref.conformance.answers import Answers, Judge
 from incref.conformance.comparison import compare_bits
-from incref.conformance.declared import AnyOrder
 from incref.conformance.generators.table import GENERATORS
 from incref.conformance.implementation import Candidate, Choice, Implementation
 from incref.conformance.known_failures import KnownFailure
@@ -14,7 +14,10 @@ from incref.conformance.profiles import PROFILES
 from incref.conformance.result import Outcome, Status
 from incref.conformance.run import plan_cases, run
 from incref.formats import Overflow, Rounding
+from incref.numerics.accumulate.evaluate import accumulate_codes
+from incref.numerics.accumulate.models import Accumulator, Aligned
 from incref.ops import decode, encode, quantize_mx
+from incref.ops.quantize_float import get_float_format
 from incref.ops.table import OPS
 
 
@@ -22,6 +25,7 @@ def outcome_of(*candidates: Candidate, **options: object) -> Outcome:
     return run(Implementation.of("test", *candidates), **{"level": 0, **options})  # type: ignore[arg-type]
 
 
+NARROW = Aligned(group=16, fraction_bits=13, result_bits=13)
 DECODE = Candidate(op="decode", fn=decode)
 
 
@@ -192,6 +196,23 @@ def test_unknown_operations_and_options_are_refused() -> None:
 def test_the_accumulator_is_part_of_what_is_declared() -> None:
     outcome = outcome_of(replace(DECODE, accumulator=AnyOrder(fraction_bits=10)))
     assert "fraction_bits=10" in str(outcome.declared["decode"])
+
+
+@pytest.mark.parametrize("wrong", [replace(NARROW, group=8), replace(NARROW, fraction_bits=14)], ids=str)
+def test_an_accumulator_that_is_declared_in_full_is_held_to_every_bit(wrong: Aligned) -> None:
+    def judged(model: Accumulator, declared: Declared) -> Outcome:
+        def multiply(
+            x: Tensor, w: Tensor, *_: None, x_fmt: str, w_fmt: str, dtype: torch.dtype, **__: object
+        ) -> Tensor:
+            return accumulate_codes(x, w, get_float_format(x_fmt), get_float_format(w_fmt), model).to(dtype)
+
+        box = Candidate(op="fp8_matmul", fn=multiply, options={"x_scale": [None]}, accumulator=declared)
+        return outcome_of(box, level=1, match="*/bounded/float8_e4m3fn/*")
+
+    assert judged(NARROW, NARROW).is_good
+    assert not judged(wrong, NARROW).is_good
+    # Who says less is held to a bound, which both are within.
+    assert judged(wrong, in_any_order(replace(NARROW, group=8))).is_good
 
 
 def test_level_three_goes_on_with_new_seeds() -> None:

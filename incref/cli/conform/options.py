@@ -48,13 +48,13 @@ def require_ops(names: list[str] | None) -> tuple[str, ...]:
     return tuple(names or ())
 
 
-def find_one(name: str) -> Implementation:
-    """Find the one implementation that `name` stands for.
+def find_one(name: str, device: str = "cpu") -> Implementation:
+    """Find the one implementation that `name` stands for, to be judged on a device.
 
     Raises:
         typer.BadParameter: if a register function adds several.
     """
-    found = find_implementations(name)
+    found = find_implementations(name, device)
     if len(found) != 1:
         raise typer.BadParameter(
             f"{name} registers {len(found)} implementations ({', '.join(one.name for one in found)}); name one function"

@@ -55,7 +55,7 @@ def run_(  # noqa: PLR0917  # typer takes options by annotation
     """
     with using_modules():
         known = () if known_failures is None else read_known_failures(known_failures)
-        chosen, answers = find_one(implementation), Answers(judge)
+        chosen, answers = find_one(implementation, device), Answers(judge)
         outcome = run(
             chosen,
             level=level,

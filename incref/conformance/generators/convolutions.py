@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from incref.backends.declared import Declared
 from incref.conformance.allowed import Interval, map_interval
 from incref.conformance.case import Arguments, Bounded, Case, Placement
-from incref.conformance.declared import Declared
 from incref.conformance.generators.factors import draw_fp8
 from incref.conformance.generators.matmul_bounds import ALLOWED
 from incref.conformance.generators.product_case import HALVES, plain_scales, product_case

@@ -6,9 +6,9 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from incref.conformance.allowed import Interval, allowed_sums, map_interval, round_interval
+from incref.backends.declared import Declared
+from incref.conformance.allowed import Interval, declared_sums, map_interval, round_interval
 from incref.conformance.case import Arguments
-from incref.conformance.declared import Declared
 from incref.formats import FORMATS, BlockFormat, FloatFormat, IntFormat, ScaleOrder
 from incref.numerics.granularity import PER_TENSOR, Granularity, per_group
 from incref.numerics.patterns import float_format_of
@@ -42,7 +42,7 @@ def _allowed_weight_only(arguments: Arguments, declared: Declared) -> Interval:
         factor = dequantize_affine(ones, scale, granularity=granularity)
         weight = (values * factor).to(x.dtype)
     layout = float_format_of(x.dtype)
-    return round_interval(allowed_sums(x, weight, layout, layout, declared), dtype)
+    return round_interval(declared_sums(x, weight, layout, layout, declared), dtype)
 
 
 def _allowed_fp8(arguments: Arguments, declared: Declared) -> Interval:
@@ -53,7 +53,7 @@ def _allowed_fp8(arguments: Arguments, declared: Declared) -> Interval:
     assert isinstance(dtype, torch.dtype)
     fmt = FORMATS[name]
     assert isinstance(fmt, FloatFormat)
-    sums = allowed_sums(decode(x, fmt), decode(w, fmt), fmt, fmt, declared)
+    sums = declared_sums(decode(x, fmt), decode(w, fmt), fmt, fmt, declared)
     found = round_interval(sums, torch.float32)
     scales = [arguments["x_scale"], arguments["w_scale"]]
     if isinstance(scales[0], Tensor) and isinstance(scales[1], Tensor):
@@ -71,7 +71,7 @@ def _allowed_mx(arguments: Arguments, declared: Declared) -> Interval:
         assert isinstance(name, str)
         values.append(dequantize_mx(codes, scale, name))
     layout = float_format_of(torch.float32)
-    return round_interval(allowed_sums(values[0], values[1], layout, layout, declared), torch.float32)
+    return round_interval(declared_sums(values[0], values[1], layout, layout, declared), torch.float32)
 
 
 ALLOWED: Mapping[str, Callable[[Arguments, Declared], Interval]] = MappingProxyType(

@@ -3,7 +3,10 @@
 from incref_kernels.cpu.jit.lower import element_type
 from incref_kernels.cpu.jit.ports import Port, TileShape
 
-__all__ = ["FETCH", "fetch", "place_beside", "put"]
+__all__ = ["FETCH", "ahead", "fetch", "place_beside", "put"]
+
+# Into the second cache: the first one is full of the memory beside.
+_LOCALITY = 2
 
 FETCH = """
 define internal void @fetch(ptr %to, i64 %step, ptr %from, i64 %from.step, i64 %rows, i64 %bytes, i64 %height)
@@ -50,3 +53,21 @@ def place_beside(i: int, port: Port, shape: TileShape) -> str:
     return f"""  %i{i} = sub i64 %col, %lo
   %a{i} = getelementptr {element_type(port.dtype)}, ptr %s{i}, i64 %i{i}
   %t{i} = add i64 {shape.segment}, 0"""
+
+
+def ahead(i: int, port: Port, shape: TileShape, *, is_input: bool) -> str:
+    """Ask for what the next unit reads, or for what this one will write, as far as it lies beneath a tile.
+
+    Rows are too many for a processor to see that they are read in order. What lies behind a tensor is only a hint.
+    """
+    element = element_type(port.dtype)
+    bytes_ahead = shape.segment * port.dtype.itemsize if is_input else 0
+    lines = [
+        f"  %f{i} = getelementptr {element}, ptr %d{i}.unit, i64 %i{i}",
+        f"  %f{i}.0 = getelementptr i8, ptr %f{i}, i64 {bytes_ahead}",
+    ]
+    for r in range(shape.rows):
+        if r:
+            lines.append(f"  %f{i}.{r} = getelementptr i8, ptr %f{i}.{r - 1}, i64 %w{i}.unit")
+        lines.append(f"  call void @llvm.prefetch.p0(ptr %f{i}.{r}, i32 {int(not is_input)}, i32 {_LOCALITY}, i32 1)")
+    return "\n".join(lines)

@@ -5,7 +5,7 @@ from itertools import starmap
 
 from torch import Tensor
 
-from incref_kernels.cpu.jit.beside import FETCH, fetch, place_beside, put
+from incref_kernels.cpu.jit.beside import FETCH, ahead, fetch, place_beside, put
 from incref_kernels.cpu.jit.entry import ENTRY
 from incref_kernels.cpu.jit.lower import Lanes, Writer, element_type
 from incref_kernels.cpu.jit.ports import Kind, Port, TileShape
@@ -65,7 +65,7 @@ def module_text(
         if shape.is_beside(port.kind):
             fetches.append(fetch(i, port, shape, is_input=i < len(inputs)))
             puts += [put(i, port, shape)] if i >= len(inputs) else []
-            places.append(place_beside(i, port, shape))
+            places += [place_beside(i, port, shape), ahead(i, port, shape, is_input=i < len(inputs))]
             continue
         places.append(_place(i, port, shape))
         if _is_wide(port, shape):
@@ -212,6 +212,7 @@ done:
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @llvm.umin.i64(i64, i64)
+declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
 
 !0 = !{!"branch_weights", i32 1000, i32 1}
 """

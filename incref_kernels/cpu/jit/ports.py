@@ -10,8 +10,8 @@ __all__ = ["Kind", "Port", "TileShape"]
 
 # Elements of a row that one thread takes at least, where rows are longer.
 _SEGMENT = 1 << 14
-# Of rows that are copied: more than a few lines of the cache in one go, and the copies fit the second cache.
-_PANEL = 256
+# Of rows that are copied: more than a few lines of the cache in one go, and the copies fit the first cache.
+_PANEL = 128
 
 
 class Kind(Enum):

@@ -14,8 +14,9 @@ from incref.ops import gptq_update, int8_matmul, quantize_affine, quantize_float
 from incref.qtensor.qtensor import QTensor
 from incref.qtensor.spec import QuantSpec
 from incref.workflow.quantize import quantize
-from incref_kernels.cpu import BACKEND, weight_product
+from incref_kernels.cpu import BACKEND, stored_weight, weight_product
 from incref_kernels.cpu import int8_matmul as int8_module
+from incref_kernels.cpu.processor import has_look_up
 
 pytestmark = pytest.mark.skipif(BACKEND.why_unavailable() is not None, reason="no llvmlite")
 
@@ -126,6 +127,37 @@ def test_layers_have_the_product_of_their_weight(
         want = x.double() @ weight.double().T + B.to(dtype).double()
         slack = 2 * torch.finfo(dtype).eps * want.abs() + 2 * BOUND
         assert ((layer(x).double() - want).abs() <= slack).all()
+
+
+@pytest.mark.parametrize("looks_up", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        QuantSpec(fmt=FORMATS["int4"], granularity=per_group(128)),
+        QuantSpec(fmt=FORMATS["uint4"], granularity=per_group(64), symmetric=False),
+        QuantSpec(fmt=FORMATS["uint2"], granularity=per_group(256), symmetric=False),
+        QuantSpec(fmt=FORMATS["int2"], granularity=per_group(64)),
+        QuantSpec(fmt=FORMATS["mxfp4"]),
+    ],
+    ids=lambda spec: spec.fmt.name,
+)
+def test_every_weight_has_its_bits_however_it_is_read(
+    spec: QuantSpec, dtype: torch.dtype, looks_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if looks_up and not has_look_up():
+        pytest.skip("no AVX-512")
+    monkeypatch.setattr(stored_weight, "has_look_up", lambda: looks_up)
+    stored_weight.read_weight.cache_clear()
+    w = torch.randn(37, 256, generator=GENERATOR)
+    layer = QuantLinear(QTensor.quantize(w, spec))
+    layer.bind(Binding(backend="cpu"))
+    want = layer.qweight.dequantize().to(dtype).T
+    x = torch.eye(256, dtype=dtype)
+    # As many rows as are multiplied at once, fewer, one, and so many that the weight is stored.
+    for first, last in ((0, 16), (16, 19), (19, 20), (20, 256)):
+        assert torch.equal(layer(x[first:last]), want[first:last])
+    stored_weight.read_weight.cache_clear()
 
 
 @pytest.mark.parametrize("shape", [(4, 0), (0, 4), (0, 0), (17, 3)])

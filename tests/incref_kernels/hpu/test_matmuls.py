@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from incref.backends.declared import AnyGroups
+from incref.conformance.implementation import Implementation
 from incref.conformance.judge import assert_same_bits
+from incref.conformance.result import Status
+from incref.conformance.run import run
 from incref.errors import UnsupportedError
 from incref.formats import FORMATS, ScaleOrder
 from incref.formats.gaudi import GAUDI
@@ -15,6 +19,7 @@ from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_
 from incref.ops import fp8_matmul, pack, quantize_affine, quantize_float, weight_only_matmul
 from incref.ops.weight import Weight, prepare
 from incref_kernels.hpu import BACKEND
+from incref_kernels.hpu.simulator.options import Sums
 from incref_kernels.hpu.simulator.simulate import simulate
 
 
@@ -153,3 +158,19 @@ def test_groups_of_different_sizes_need_an_index() -> None:
     g_idx = torch.tensor([0] * 10 + [1] * 6)
     with simulate("gaudi2"), pytest.raises(UnsupportedError, match="without group_index, groups must be of one size"):
         woq(g_idx=g_idx, granularity=PER_TENSOR)
+
+
+def test_products_declare_the_unit_of_the_chip(e4m3: str) -> None:
+    table = Implementation.of_backend(BACKEND).candidates
+    group, flushes = (16, True) if e4m3 == "float8_e4m3" else (8, False)
+    for op in ("fp8_matmul", "fp8_conv2d"):
+        assert table[op].accumulator == AnyGroups(group=group, fraction_bits=24, result_bits=23, flushes=flushes)
+
+
+@pytest.mark.parametrize("sums", [Sums.EXACT, Sums.STEPS])
+@pytest.mark.parametrize("chip", GAUDI)
+def test_products_are_within_what_is_declared(chip: str, sums: Sums) -> None:
+    with simulate(chip, sums=sums):
+        outcome = run(Implementation.of_backend(BACKEND), level=0, ops=["fp8_matmul", "fp8_conv2d"])
+    assert outcome.counts[Status.FAIL] == outcome.counts[Status.ERROR] == 0, outcome.results
+    assert outcome.counts[Status.PASS] > 5

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from incref.backends.declared import ANY_ORDER, Declared
 from incref.formats.layouts import PackLayout
@@ -68,6 +68,7 @@ class Backend:
         kernels: by name of the operation.
         devices: types of devices that it is fast on: layers there get its kernels without being told.
         home: where tensors have to be for its kernels, if it matters where a model is put: the name of a device.
+        settle: what is done to a model that was put there, before it computes.
     """
 
     name: str
@@ -75,3 +76,4 @@ class Backend:
     kernels: Mapping[str, Kernel]
     devices: Collection[str] = ()
     home: Callable[[], str] | None = None
+    settle: Callable[[nn.Module], None] | None = None

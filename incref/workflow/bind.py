@@ -9,7 +9,7 @@ from incref.modules.binding import REFERENCE_ONLY, Binding
 from incref.modules.layer import QuantLayer
 from incref.modules.quant_inputs import QuantInputs
 
-__all__ = ["bind", "is_hpu", "resolve_binding"]
+__all__ = ["bind", "is_hpu", "resolve_binding", "settle"]
 
 _HPU = "hpu"
 
@@ -34,6 +34,17 @@ def bind(model: nn.Module, binding: Binding) -> nn.Module:
                 raise UnsupportedError(f"{name}: {error}") from error
         elif isinstance(module, QuantInputs):
             module.bind(binding, device_type)
+    return model
+
+
+def settle(model: nn.Module, device: str | torch.device | None) -> nn.Module:
+    """Let the backend "hpu" do what it does to a model that was put on `device`, if that is its own.
+
+    Returns:
+        The model.
+    """
+    if is_hpu(device) and (prepare := find_backend(_HPU).settle) is not None:
+        prepare(model)
     return model
 
 

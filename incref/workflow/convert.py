@@ -17,7 +17,7 @@ from incref.errors import UnsupportedError
 from incref.export.capture import Stage, stage_of
 from incref.export.quantize import convert_exported, prepare_exported
 from incref.modules.replace import disable_fast_paths
-from incref.workflow.bind import bind, resolve_binding
+from incref.workflow.bind import bind, resolve_binding, settle
 from incref.workflow.blockwise import replace_blockwise
 from incref.workflow.fingerprint import fingerprint
 from incref.workflow.inputs import replace_inputs
@@ -97,7 +97,7 @@ def convert(
             plan.detach(model)
         settled = _settle(model, plan, quant_config, calls)
         model = _convert(model, settled, journal, Processes(group), inplace=inplace, progress=progress)
-        return bind(model if place is None else model.to(place), binding)
+        return settle(bind(model if place is None else model.to(place), binding), device)
     finally:
         if plan is not None and find_plan(model) is plan:
             plan.attach(model)

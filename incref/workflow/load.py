@@ -19,7 +19,7 @@ from incref.modules.table import QUANTIZED, QUANTIZED_INPUTS, quantized_inputs, 
 from incref.modules.transformers_attention import ATTENTION, expose_attention
 from incref.nn.inputs_only import InputsOnly
 from incref.qtensor.qtensor import QTensor
-from incref.workflow.bind import bind, is_hpu, resolve_binding
+from incref.workflow.bind import bind, is_hpu, resolve_binding, settle
 from incref.workflow.load_huggingface import load_huggingface
 from incref.workflow.save import give_save, require_format
 from incref.workflow.transformers_model import CONFIG_FILE
@@ -85,7 +85,7 @@ def load(
             falls_back=binding.falls_back,
         )
         give_save(loaded)
-        return bind(loaded, binding)
+        return settle(bind(loaded, binding), device)
     if torch_dtype is not None or weights_only:
         raise ValueError('torch_dtype and weights_only are for format="huggingface"; a saved model has what was saved')
     directory = Path(model_name_or_path)
@@ -116,7 +116,7 @@ def load(
     _place_tensors(model, manifest, tensors)
     disable_fast_paths(model)
     give_save(model)
-    return bind(model, binding)
+    return settle(bind(model, binding), device)
 
 
 def _require_file(directory: Path, file: str) -> None:

@@ -17,6 +17,7 @@ from incref_kernels.hpu import (
     weight_only_matmul,
 )
 from incref_kernels.hpu.available import home, why_unavailable
+from incref_kernels.hpu.runtime import settle
 from incref_kernels.hpu.simulator.simulate import simulate, start
 
 __all__ = ["BACKEND", "simulate"]
@@ -35,6 +36,7 @@ BACKEND = Backend(
     },
     devices=("hpu",),
     home=home,
+    settle=settle,
 )
 
 if os.environ.get("INCREF_HPU_SIMULATOR"):

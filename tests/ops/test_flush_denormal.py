@@ -31,6 +31,7 @@ from incref.ops import (
     dequantize_float,
     dequantize_mx,
     encode,
+    fp8_conv2d,
     fp8_matmul,
     int8_matmul,
     mx_matmul,
@@ -156,3 +157,12 @@ def test_what_multiplies_floats_refuses(operation: str) -> None:
         pytest.raises(FlushDenormalError, match=rf"{operation} computes with .* call torch\.set_flush_denormal"),
     ):
         REFUSING[operation]()
+
+
+def test_a_convolution_refuses_as_the_product_of_its_patches() -> None:
+    image = CODES.view(1, 1, 4, 8)
+    with (
+        flushed(),
+        pytest.raises(FlushDenormalError, match=r"fp8_matmul computes with .* call torch\.set_flush_denormal"),
+    ):
+        fp8_conv2d(image, image, None, None, x_fmt="e4m3fn", w_fmt="e4m3fn")

@@ -17,6 +17,7 @@ from incref.ops import (
     dequantize_float,
     dequantize_mx,
     encode,
+    fp8_conv2d,
     fp8_matmul,
     int8_matmul,
     mx_matmul,
@@ -32,6 +33,16 @@ Outputs = tuple[Tensor, ...]
 def codes_from(x: Tensor) -> Tensor:
     """Bytes with the strides of `x`."""
     return (x.view(torch.int32) if x.itemsize == 4 else x).bitwise_right_shift(20).to(torch.uint8)
+
+
+def image_of(x: Tensor) -> Tensor:
+    codes = codes_from(x)
+    return codes if x.ndim == 4 else codes[None]
+
+
+def filter_of(x: Tensor) -> Tensor:
+    """Codes [1, C, 1, 1]."""
+    return weight_of(image_of(x).movedim(1, -1))[..., None, None]
 
 
 def random_bits(x: Tensor) -> Tensor:
@@ -85,6 +96,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Outputs]] = {
             x_granularity=PER_TOKEN,
         ),
     ),
+    "fp8_conv2d": lambda x: (fp8_conv2d(image_of(x), filter_of(x), None, None, x_fmt="e5m2", w_fmt="e5m2"),),
     "mx_matmul": lambda x: (
         mx_matmul(
             codes_from(x), weight_of(x), block_scales(x), block_scales(weight_of(x)), x_fmt="mxfp8_e5m2", w_fmt="mxfp4"

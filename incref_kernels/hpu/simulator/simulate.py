@@ -31,11 +31,13 @@ class Simulation:
         profile: the chip.
         mode: which mode of the vendor's software is played.
         steps: how often a graph was cut since it began.
+        models: how many the environment of inference is set up for now.
     """
 
     profile: HpuProfile
     mode: Mode = Mode.LAZY
     steps: int = 0
+    models: int = 0
 
 
 class _Registered:

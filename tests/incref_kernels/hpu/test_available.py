@@ -1,5 +1,6 @@
 """Whether there is a Gaudi, and which."""
 
+import gc
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -11,7 +12,7 @@ from incref.errors import UnsupportedError
 from incref.ops import encode
 from incref_kernels.hpu import BACKEND, available
 from incref_kernels.hpu.available import chip, has_group_index, home, mode, why_unavailable
-from incref_kernels.hpu.runtime import compile_model, inference, mark_step
+from incref_kernels.hpu.runtime import compile_model, inference, mark_step, settle
 from incref_kernels.hpu.simulator.options import Mode
 from incref_kernels.hpu.simulator.simulate import simulate
 
@@ -93,6 +94,35 @@ def test_the_environment_of_inference_is_torn_down_whatever_happens(monkeypatch:
     with pytest.raises(ZeroDivisionError), inference(nn.Linear(1, 1)):
         raise ZeroDivisionError
     assert calls == ["hpu_set_inference_env", "hpu_inference_initialize", "hpu_teardown_inference_env"]
+
+
+def test_the_environment_lasts_while_a_model_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = install(monkeypatch)
+    one, other = nn.Linear(1, 1), nn.Linear(1, 1)
+    settle(one)
+    settle(other)
+    with inference(one):
+        pass
+    assert calls == ["hpu_set_inference_env", *["hpu_inference_initialize"] * 3]
+    del one
+    gc.collect()
+    assert calls[-1] == "hpu_inference_initialize"
+    del other
+    gc.collect()
+    assert calls[-1] == "hpu_teardown_inference_env"
+    assert calls.count("hpu_teardown_inference_env") == 1
+
+
+def test_a_model_that_cannot_be_initialized_leaves_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = install(monkeypatch)
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sys.modules["habana_frameworks.torch.core"], "hpu_inference_initialize", fail)
+    with pytest.raises(ZeroDivisionError):
+        settle(nn.Linear(1, 1))
+    assert calls == ["hpu_set_inference_env", "hpu_teardown_inference_env"]
 
 
 def test_a_simulation_has_no_environment() -> None:

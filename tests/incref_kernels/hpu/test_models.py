@@ -1,5 +1,6 @@
 """Models that are converted for a Gaudi, on the simulator: as its operations say, bit for bit."""
 
+import gc
 import runpy
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from incref import FP8Config, RTNConfig, convert, prepare, quantize
+from incref import FP8Config, RTNConfig, convert, load, prepare, quantize, save
 from incref.conformance.judge import assert_same_bits
 from incref.errors import UnsupportedError
 from incref.modules.conv import QuantConv2d
@@ -183,3 +184,19 @@ def test_the_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     assert len(calls) >= 20
     # Sums are not added in one order, so only what is shown of the scores is the same.
     assert on_hpu == on_cpu
+
+
+def test_a_model_on_the_device_has_the_environment_of_inference(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    float_model = nn.Sequential(nn.Linear(64, 40, bias=False))
+    with simulate("gaudi2") as simulation:
+        quantized = quantize(float_model, RTNConfig(), inplace=False)
+        assert simulation.models == 0
+        save(quantized, tmp_path)
+        converted = convert(float_model, RTNConfig(), inplace=False, device="hpu")
+        assert simulation.models == 1
+        loaded = load(tmp_path, float_model, device="hpu")
+        assert simulation.models == 2
+        del converted, loaded
+        gc.collect()
+        assert simulation.models == 0

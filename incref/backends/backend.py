@@ -24,12 +24,14 @@ class Prepared:
         tensors: what the kernel reads of the weight; they are moved and copied with the layer.
         why_not: takes the same arguments; the reason why `run` can't take them, or None if it can.
         takes_order: whether `run` takes `x` as it is, though the weight holds the columns in another order.
+        with_scale: takes the one scale that every `x` has, and gives a kernel that knows it; None where that is no use.
     """
 
     run: Callable[..., Tensor]
     tensors: tuple[Tensor | None, ...]
     why_not: Callable[..., str | None]
     takes_order: bool = False
+    with_scale: "Callable[[Tensor], Prepared] | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)

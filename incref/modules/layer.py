@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -231,6 +232,13 @@ class QuantLayer(KeptBuffers, ABC):
         weight = self.qweight.dequantize(dtype)
         self._cached = weight if self.cache_weight else None
         return weight
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # as in nn.Module
+        """Read the tensors, and give them to the kernels."""
+        super()._load_from_state_dict(*args, **kwargs)
+        self._cached = None
+        if self._binding != REFERENCE_ONLY:
+            self.bind(self._binding)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002  # as in nn.Module
         """Move the module, forget the dequantized weight, and find kernels for where it is now."""

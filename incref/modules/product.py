@@ -133,6 +133,8 @@ def find_product(qweight: QTensor, given: LinearInput, backend: Backend, *, same
         if isinstance(prepared, str):
             reasons.append(f"{op.name}: {prepared}")
             continue
+        if given.scale is not None and activation is not None and prepared.with_scale is not None:
+            prepared = prepared.with_scale(given.scale)
         order = None if prepared.takes_order else weight.order
         product = Product(backend=backend.name, op=op.name, prepared=prepared, activation=activation, order=order)
         reason = _why_not(product, qweight, given)

@@ -1,20 +1,40 @@
 """`fp8_matmul`: one product that is scaled in its epilogue."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from incref.backends.backend import Kernel
+from incref.backends.backend import Kernel, Prepared
 from incref.formats import Format, ScaleOrder
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_channel
 from incref.numerics.scaled import require_scale
 from incref.ops.encode import get_element_format
-from incref_kernels.hpu.available import chip, declared_sums, float8_dtype, why_not_device
+from incref.ops.weight import Weight
+from incref_kernels.hpu.available import chip, declared_sums, float8_dtype, mode, why_not_device
 from incref_kernels.hpu.casts import WIDE, why_not_format
 from incref_kernels.hpu.scales import float_scale
+from incref_kernels.hpu.simulator.options import Mode
 
 __all__ = ["KERNEL", "fp8_matmul"]
 
 _SCALED_ROWS = (PER_TENSOR, PER_TOKEN, per_channel())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constants:
+    """Scales that stay, as numbers: compilers of graphs fold those into the product if the hardware is aligned to them.
+
+    Attributes:
+        x: the one of all of x.
+        w: the one of all of w, or those of its rows.
+    """
+
+    x: float
+    w: float | tuple[float, ...]
 
 
 def fp8_matmul(
@@ -30,23 +50,32 @@ def fp8_matmul(
     bias: Tensor | None = None,
     order: ScaleOrder = ScaleOrder.PRODUCT,  # noqa: ARG001  # why_not takes one value only
     dtype: torch.dtype = torch.float32,
+    constants: Constants | None = None,
 ) -> Tensor:
-    """Run `incref.ops.fp8_matmul` by `fp8_gemm_v2`; codes that have more dimensions become rows of a matrix."""
+    """Run `incref.ops.fp8_matmul` by `fp8_gemm_v2`; codes that have more dimensions become rows of a matrix.
+
+    The vendor's tests leave powers of two as numbers out where operators run eagerly, so constants are tensors there.
+    """
     one, other = (
         codes.view(float8_dtype(get_element_format(fmt)))  # type: ignore[arg-type]  # why_not has seen the format
         for codes, fmt in ((x.reshape(-1, x.shape[-1]), x_fmt), (w, w_fmt))
     )
-    y: Tensor = torch.ops.hpu.fp8_gemm_v2(
-        one,
-        False,  # noqa: FBT003  # as declared
-        other,
-        True,  # noqa: FBT003  # likewise
-        None,
-        dtype,
-        _rows("x_scale", x_scale, x.shape, x_granularity, is_column=True),
-        _rows("w_scale", w_scale, w.shape, w_granularity, is_column=False),
-        bias,
-    )
+    head = (one, False, other, True, None, dtype)
+    if constants is None or mode() is Mode.EAGER:
+        left = _rows("x_scale", x_scale, x.shape, x_granularity, is_column=True)
+        right = _rows("w_scale", w_scale, w.shape, w_granularity, is_column=False)
+        y: Tensor = torch.ops.hpu.fp8_gemm_v2(*head, left, right, bias)
+    elif isinstance(constants.w, float):
+        y = torch.ops.hpu.fp8_gemm_v2.scalar(*head, constants.x, constants.w, bias)
+    else:
+        y = torch.ops.hpu.fp8_gemm_v2.scalar_list(
+            *head,
+            [constants.x],
+            list(constants.w),
+            bias,
+            False,  # noqa: FBT003  # as declared
+            [1, len(constants.w)],
+        )
     return y.view(*x.shape[:-1], w.shape[0])
 
 
@@ -93,4 +122,31 @@ def why_not(
     return reason or why_not_device(x=x, w=w, x_scale=x_scale, w_scale=w_scale, bias=bias)
 
 
-KERNEL = Kernel(fn=fp8_matmul, why_not=why_not, accumulator=declared_sums)
+def prepare(weight: Weight) -> Prepared:
+    """Take a weight as it is; with a scale of all inputs, its own scales become numbers, too."""
+    options = {"w_fmt": weight.fmt, "w_granularity": weight.granularity}
+    prepared = Prepared(
+        run=partial(_call, fp8_matmul, options),
+        tensors=(weight.codes(), weight.scale),
+        why_not=partial(_call, why_not, options),
+    )
+    return replace(prepared, with_scale=partial(_with_scale, prepared, weight))
+
+
+def _with_scale(prepared: Prepared, weight: Weight, x_scale: Tensor) -> Prepared:
+    if weight.granularity not in _SCALED_ROWS or "meta" in (weight.scale.device.type, x_scale.device.type):
+        return prepared
+    scales = float_scale(require_scale("w_scale", weight.scale, torch.Size(weight.shape), weight.granularity))
+    w = scales.item() if weight.granularity == PER_TENSOR else tuple(scales.flatten().tolist())
+    options = {"w_fmt": weight.fmt, "w_granularity": weight.granularity}
+    constants = Constants(x=float_scale(x_scale).item(), w=w)
+    return replace(prepared, run=partial(_call, partial(fp8_matmul, constants=constants), options))
+
+
+def _call(fn: Callable[..., Any], options: dict[str, object], *tensors: Tensor | None, **rest: Any) -> Any:  # noqa: ANN401
+    """Call with the tensors of a weight and x, the last of them."""
+    w, w_scale, x = tensors
+    return fn(x, w, w_scale=w_scale, **options, **rest)
+
+
+KERNEL = Kernel(fn=fp8_matmul, why_not=why_not, prepare=prepare, accumulator=declared_sums)

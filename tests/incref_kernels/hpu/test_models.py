@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from incref import FP8Config, RTNConfig, convert, load, prepare, quantize, save
+from incref.algorithms.maxabs import search_scale
 from incref.conformance.judge import assert_same_bits
 from incref.errors import UnsupportedError
 from incref.modules.conv import QuantConv2d
@@ -25,6 +28,21 @@ from incref_kernels.hpu.simulator.products import Products
 from incref_kernels.hpu.simulator.simulate import simulate
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "fp8_resnet18.py"
+
+
+class CountedProducts(TorchDispatchMode):
+    """Keeps which overloads of `fp8_gemm_v2` are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.overloads: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
+    ) -> object:
+        if func.overloadpacket is torch.ops.hpu.fp8_gemm_v2:
+            self.overloads.append(func._overloadname)
+        return func(*args, **(kwargs or {}))
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -60,6 +78,61 @@ def test_a_layer_multiplies_codes(method: str, dtype: torch.dtype, target: str, 
         dtype=dtype,
     )
     assert_same_bits(y, want)
+
+
+@pytest.mark.parametrize("mode", ["lazy", "eager", "compile"])
+@pytest.mark.parametrize(
+    ("method", "overload"),
+    [("maxabs_hw", "scalar"), ("act_maxabs_hw_weights_pcs_maxabs_pow2", "scalar_list"), ("maxabs_pcs_pow2", "default")],
+)
+def test_scales_that_stay_are_numbers(method: str, overload: str, mode: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = FP8Config(target="gaudi3", scale_method=method, dump_stats_path=str(tmp_path / "measured"))
+    prepared = prepare(nn.Sequential(nn.Linear(32, 24)).bfloat16(), config)
+    x = draw(50, 32, seed=1).bfloat16()
+    prepared(x)
+    with simulate("gaudi3", mode=mode):
+        layer = convert(prepared, device="hpu").get_submodule("0")
+        assert isinstance(layer, QuantLayer)
+        assert layer.kernel == "hpu fp8_matmul"
+        with CountedProducts() as products:
+            y = layer(x)
+    assert products.overloads == ["default" if mode == "eager" else overload]
+    assert layer.activation is not None
+    scale = layer.input_scale
+    if scale is None:
+        assert layer.scale_method is not None
+        scale = search_scale(x, layer.activation, layer.scale_method)
+    parts, weight, fmt = quantize_parts(x, layer.activation, scale), layer.qweight, layer.activation.fmt
+    want = fp8_matmul(
+        parts.codes,
+        weight.packed,
+        parts.scale,
+        weight.block_scale,
+        x_fmt=fmt,
+        w_fmt=fmt,
+        x_granularity=layer.activation.granularity,
+        w_granularity=weight.spec.granularity,
+        bias=layer.bias,
+        dtype=torch.bfloat16,
+    )
+    assert_same_bits(y, want)
+
+
+def test_numbers_are_read_again_with_a_state_dict(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = FP8Config(target="gaudi2", dump_stats_path=str(tmp_path / "measured"))
+    with simulate("gaudi2"):
+        layers = []
+        for size in (1.0, 1000.0):
+            prepared = prepare(nn.Sequential(nn.Linear(32, 24)), config)
+            prepared(draw(50, 32) * size)
+            layers.append(convert(prepared, device="hpu"))
+        one, other = layers
+        x = draw(7, 32)
+        assert not torch.equal(one(x), other(x))
+        one.load_state_dict(other.state_dict())
+        assert_same_bits(one(x), other(x))
 
 
 def test_tokens_have_scales_of_their_own() -> None:

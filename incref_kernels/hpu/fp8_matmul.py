@@ -1,6 +1,6 @@
 """`fp8_matmul`: one product that is scaled in its epilogue."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -143,7 +143,7 @@ def _with_scale(prepared: Prepared, weight: Weight, x_scale: Tensor) -> Prepared
     return replace(prepared, run=partial(_call, partial(fp8_matmul, constants=constants), options))
 
 
-def _call(fn: Callable[..., Any], options: dict[str, object], *tensors: Tensor | None, **rest: Any) -> Any:  # noqa: ANN401
+def _call(fn: Callable[..., Any], options: Mapping[str, object], *tensors: Tensor | None, **rest: Any) -> Any:  # noqa: ANN401
     """Call with the tensors of a weight and x, the last of them."""
     w, w_scale, x = tensors
     return fn(x, w, w_scale=w_scale, **options, **rest)

@@ -9,7 +9,7 @@ WORKERS ?= 2
 # One thread a worker: the tests run side by side.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help env test triton check format lint types imports doctest docs demo checkpoints bench aot readme clean
+.PHONY: help env test triton subset check format lint types imports doctest docs demo checkpoints bench aot readme clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,7 +28,15 @@ triton: env ## fetch Triton (900 MB) and run the tests of its kernels: compiled 
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[native]'
 	$(PYTEST) -n $(WORKERS) tests/incref_kernels/triton
 
-check: lint types imports docs test ## everything that has to pass before a change is merged
+# One test a kind of kernel, one file in the interpreter, and a call a kind of product for three GPUs.
+subset: env ## fetch Triton and run a part of `make triton` and of `make aot`, in two minutes
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[native]'
+	$(PYTEST) -n $(WORKERS) tests/incref_kernels/triton/test_int8_matmul.py tests/incref_kernels/triton/test_mx_matmul.py \
+		tests/incref_kernels/triton/test_decode.py
+	$(BIN)/python -m conformance.aot --targets sm_90 sm_100 gfx942 --only 'int8_matmul, 5 rows' 'per token, 5 rows' \
+		'scaled blocks, 5 rows' 'encode float8_e4m3fn from float32' 'quantize_mx mxfp4 float32'
+
+check: lint types imports docs test subset ## everything that has to pass before a change is merged
 
 format: env ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix --exit-zero --quiet .

@@ -60,8 +60,10 @@ class Fp8(Product):
         layouts = (get_float_format(x_fmt), get_float_format(w_fmt))
         if x_scale is None or w_scale is None:
             return self.store(self.sums(a, b, *layouts), dtype)
-        left, right = spread(x_scale, x.shape, x_granularity), spread(w_scale, w.shape, w_granularity)
         length = a.shape[1]
+        if not length:
+            return self.of_nothing(a.shape[0], b.shape[0], dtype)
+        left, right = spread(x_scale, x.shape, x_granularity), spread(w_scale, w.shape, w_granularity)
         step = x_granularity.block_shape(x.shape)[-1] if x_scale.ndim else length
         total: Tensor | None = None
         for start in range(0, length, step):
@@ -75,6 +77,9 @@ class Fp8(Product):
 
     def values(self, codes: Tensor, fmt: str) -> Tensor:
         return decode(codes, fmt)
+
+    def of_nothing(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+        return torch.zeros(rows, columns, dtype=dtype)
 
     def sums(self, a: Tensor, b: Tensor, _x_fmt: FloatFormat, _w_fmt: FloatFormat) -> Tensor:
         return self.multiply(a, b)
@@ -214,6 +219,13 @@ class Fp8ScalesApart(Fp8):
 
     def scale(self, acc: Tensor, left: Tensor, right: Tensor) -> Tensor:
         return acc * left * right
+
+
+class Fp8NothingUnwritten(Fp8):
+    """Without anything to add the kernel is not launched, and the output keeps the NaN that memory had."""
+
+    def of_nothing(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+        return torch.full((rows, columns), torch.nan, dtype=dtype)
 
 
 class Fp8ScaledBefore(Fp8):

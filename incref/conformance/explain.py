@@ -7,6 +7,7 @@ from torch import Tensor
 
 from incref.conformance.case import Case, argument_text
 from incref.conformance.comparison import Mismatch
+from incref.conformance.exact_product import exact_product
 from incref.conformance.judge import bits_of
 from incref.conformance.result import Result
 from incref.ops.table import OPS
@@ -42,6 +43,9 @@ def _place(case: Case, mismatch: Mismatch) -> Iterator[str]:
             value = one[place]
             bits = int(bits_of(value)) & ((1 << (8 * one.itemsize)) - 1)
             yield f"  {name}[{', '.join(map(str, place))}] = {_exact(value)}, bits {bits:#0{2 + 2 * one.itemsize}x}"
+    exact = exact_product(case.op, case.arguments, place)
+    if exact is not None:
+        yield f"  exact sum of the products: {exact}; scales and bias, if any, follow"
     yield f"  got      {mismatch.got} ({mismatch.got_bits})"
     yield f"  expected {mismatch.want} ({mismatch.want_bits})"
 

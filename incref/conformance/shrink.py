@@ -15,6 +15,7 @@ from incref.conformance.run import run_case
 __all__ = ["Shrunk", "shrink"]
 
 _MOST_TRIES = 200
+_SUFFIX = "/shrunk"
 _SHRUNK = ("x", "codes", "packed", "w")
 
 
@@ -48,7 +49,7 @@ def shrink(candidate: Candidate, case: Case, answers: Answers) -> Shrunk:
             places = _nonzero(best.case, name)
             for part in places.split(size):
                 tries -= 1
-                smaller = _without(best.case, name, part, _MOST_TRIES - tries)
+                smaller = _without(best.case, name, part)
                 result = run_case(candidate, smaller, Answers(answers.judge))
                 if result.status is Status.FAIL:
                     best = Shrunk(smaller, result)
@@ -66,7 +67,7 @@ def _nonzero(case: Case, name: str) -> Tensor:
     return (bits_of(x.reshape(-1)) != 0).nonzero().flatten()
 
 
-def _without(case: Case, name: str, places: Tensor, number: int) -> Case:
+def _without(case: Case, name: str, places: Tensor) -> Case:
     arguments = dict(case.arguments)
     x = arguments[name]
     assert isinstance(x, Tensor)
@@ -77,4 +78,4 @@ def _without(case: Case, name: str, places: Tensor, number: int) -> Case:
     def draw(arguments: Arguments = arguments) -> Arguments:
         return arguments
 
-    return replace(case, name=f"{case.name}/shrunk{number}", draw=draw)
+    return replace(case, name=f"{case.name.removesuffix(_SUFFIX)}{_SUFFIX}", draw=draw)

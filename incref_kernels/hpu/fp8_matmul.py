@@ -12,6 +12,7 @@ from incref.backends.backend import Kernel, Prepared
 from incref.formats import Format, ScaleOrder
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_channel
 from incref.numerics.scaled import require_scale
+from incref.numerics.scaled_matmul import as_rows
 from incref.ops.encode import get_element_format
 from incref.ops.weight import Weight
 from incref_kernels.hpu.available import chip, declared_sums, float8_dtype, mode, why_not_device
@@ -58,7 +59,7 @@ def fp8_matmul(
     """
     one, other = (
         codes.view(float8_dtype(get_element_format(fmt)))  # type: ignore[arg-type]  # why_not has seen the format
-        for codes, fmt in ((x.reshape(-1, x.shape[-1]), x_fmt), (w, w_fmt))
+        for codes, fmt in ((as_rows(x), x_fmt), (w, w_fmt))
     )
     head = (one, False, other, True, None, dtype)
     if constants is None or mode() is Mode.EAGER:

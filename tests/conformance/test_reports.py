@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from conformance.faults.fp8_matmul import Fp8LastDropped
 from incref.conformance.answers import Answers
 from incref.conformance.explain import explain
 from incref.conformance.html import as_html
@@ -84,6 +86,7 @@ def test_a_failure_is_shrunk_and_its_reproducer_runs(outcome: Outcome) -> None:
     x = small.case.arguments["x"]
     assert isinstance(x, Tensor)
     assert int((x != 0).sum()) <= 1
+    assert small.case.key.count("/shrunk") == 1
     words = explain(small.case, small.result)
     assert "expected" in words
     assert "derivation: quantize_mx@1.0" in words
@@ -92,6 +95,18 @@ def test_a_failure_is_shrunk_and_its_reproducer_runs(outcome: Outcome) -> None:
     with contextlib.redirect_stdout(printed):
         exec(compile(program, "reproducer", "exec"), {})  # noqa: S102  # that it runs is the point
     assert "tensor" in printed.getvalue()
+
+
+def test_a_wrong_product_is_explained_by_its_exact_sum() -> None:
+    box = Fp8LastDropped().candidate()
+    case = next(one for one in plan_cases(box, level=0) if one.generator == "identity1")
+    small = shrink(box, case, Answers())
+    assert small.result.status is Status.FAIL
+    (line,) = (line for line in explain(small.case, small.result).splitlines() if "exact sum of the products" in line)
+    x, w = (decode(small.case.tensors[name], "float8_e4m3fn").double() for name in ("x", "w"))
+    assert small.result.mismatch is not None
+    place = small.result.mismatch.places[0]
+    assert f": {Fraction((x @ w.T)[place].item())};" in line
 
 
 def test_a_reproducer_makes_the_same_arguments() -> None:

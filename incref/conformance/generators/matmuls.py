@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from incref.conformance.case import Bounded, Case, Placement
+from torch import Tensor
+
+from incref.conformance.case import Arguments, Bounded, Case, Placement
 from incref.conformance.generators.factors import Draw, draw_fp8, draw_mx, draw_weight_only
 from incref.conformance.generators.half_ulps import half_ulps
 from incref.conformance.generators.lefts import PROBES
@@ -33,6 +35,10 @@ _FP8 = (
     "float8_e4m3fn/group32",
     "float8_e4m3fnuz/row",
 )
+
+
+_UNGROUPED = {"weight_only_matmul": "int8/row", "fp8_matmul": "float8_e4m3fn/tensor", "mx_matmul": "mxfp4"}
+"""A kind of each whose arguments stay right without rows, columns, or both."""
 
 
 _MX = ("mxfp8_e4m3", "mxfp4", "mxfp8_e5m2", "mxfp6_e2m3", "mxfp6_e3m2", "mxint8")
@@ -68,10 +74,25 @@ def _products(plan: Plan, op: str, draw: Draw, kinds: Sequence[str]) -> Iterator
     yield from related_products(plan, op, draw, kinds)
     if plan.is_nearest:
         yield from half_ulps(plan, op)
+    for extent in ("M", "N", "K"):
+        yield product_case(plan, op, "empty", extent, partial(_without, plan, draw, _UNGROUPED[op], extent))
     for placement in Placement:
         for kind in kinds[:3]:
             memory = partial(draw, plan, kind, "signs_all", 65)
             yield product_case(plan, op, "memory", kind, memory, placement=placement)
+
+
+def _without(plan: Plan, draw: Draw, kind: str, extent: str) -> Arguments:
+    """A product with no rows, no columns, or nothing to add."""
+    found = dict(draw(plan, kind, "identity1", 33))
+    sides = {"M": ("x", "x_scale"), "N": ("w", "scale", "w_scale"), "K": ("x", "w", "scale", "x_scale", "w_scale")}[
+        extent
+    ]
+    for name in sides:
+        one = found.get(name)
+        if isinstance(one, Tensor) and one.ndim:
+            found[name] = (one[:, :0] if extent == "K" else one[:0]).contiguous()
+    return found
 
 
 def _probes(plan: Plan, op: str, draw: Draw, kinds: Sequence[str]) -> Iterator[Case]:

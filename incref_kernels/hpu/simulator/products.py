@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from incref.errors import UnsupportedError
 from incref.formats import FORMATS, FloatFormat
 from incref.numerics.accumulate.evaluate import accumulate
-from incref.numerics.scaled_matmul import matmul_rounded
+from incref.numerics.scaled_matmul import as_rows, matmul_rounded
 from incref.ops.decode import decode
 from incref_kernels.hpu.simulator.casts import FLOAT8, Scale, encode_result
 from incref_kernels.hpu.simulator.options import Scaling, Sums
@@ -164,7 +164,7 @@ class Products:
         one = a.unsqueeze(0) if a.ndim == 1 else a
         other = b.unsqueeze(1) if b.ndim == 1 else b
         if other.ndim == 2:
-            return self._multiply(one.reshape(-1, one.shape[-1]), other.mT).view(shape)
+            return self._multiply(as_rows(one), other.mT).view(shape)
         batch = torch.broadcast_shapes(one.shape[:-2], other.shape[:-2])
         ones = one.expand(*batch, *one.shape[-2:]).reshape(-1, *one.shape[-2:])
         others = other.expand(*batch, *other.shape[-2:]).reshape(-1, *other.shape[-2:])

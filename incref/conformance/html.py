@@ -12,12 +12,15 @@ __all__ = ["as_html"]
 
 _MOST_DETAILS = 50
 _CELL = 6
+_LETTER = 6
+"""Widths in pixels, the latter of a title."""
 _MOST_CELLS = 64
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
     "table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.2rem .6rem;text-align:right}"
     "td:first-child,th:first-child{text-align:left}.bad{color:#b00020}.good{color:#0a7d2c}"
-    "pre{background:#f4f4f4;padding:.6rem;overflow:auto}svg{margin:.5rem 1rem .5rem 0;vertical-align:top}"
+    "pre{background:#f4f4f4;padding:.6rem;white-space:pre-wrap;overflow-wrap:anywhere}"
+    ".words{text-align:left}svg{margin:.5rem 1rem .5rem 0;vertical-align:top}"
 )
 
 
@@ -67,7 +70,8 @@ def _counts(outcome: Outcome) -> Iterator[str]:
 def _declared(outcome: Outcome) -> Iterator[str]:
     yield "<h2>Declared</h2><table>"
     for op, declared in outcome.declared.items():
-        yield f"<tr><td>{escape(op)}</td><td>{escape(str(declared))}</td></tr>"
+        words = "; ".join(f"{name}: {value if value not in ({}, []) else 'none'}" for name, value in declared.items())
+        yield f'<tr><td>{escape(op)}</td><td class="words">{escape(words)}</td></tr>'
     yield "</table>"
 
 
@@ -150,8 +154,9 @@ def _range(place: int) -> str:
 
 
 def _svg(width: int, height: int, title: str, inside: str) -> str:
+    room = max(width, _LETTER * len(title))
     return (
-        f'<svg width="{max(width, 120)}" height="{height + 18}" role="img"><title>{escape(title)}</title>'
+        f'<svg width="{room}" height="{height + 18}" role="img"><title>{escape(title)}</title>'
         f'<rect width="{width}" height="{height}" fill="#eee"/>{inside}'
         f'<text x="0" y="{height + 14}" font-size="10">{escape(title)}</text></svg>'
     )

@@ -81,7 +81,7 @@ class Outcome:
     judge: str
     is_whole: bool
     missing: tuple[str, ...]
-    declared: Mapping[str, object]
+    declared: Mapping[str, Mapping[str, object]]
     results: Sequence[Result]
     seconds: float
 

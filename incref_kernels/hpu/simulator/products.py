@@ -100,6 +100,38 @@ class Products:
         assert isinstance(args[-1], Tensor)
         return args[-1]
 
+    def scaled_mm(
+        self,
+        self_: Tensor,
+        mat2: Tensor,
+        scale_a: Tensor,
+        scale_b: Tensor,
+        bias: Tensor | None = None,
+        scale_result: Tensor | None = None,
+        out_dtype: torch.dtype | None = None,
+        use_fast_accum: bool = False,
+    ) -> Tensor:
+        """Compute PyTorch's own `_scaled_mm` as `fp8_gemm_v2` of the same factors, which it is on a Gaudi.
+
+        Raises:
+            UnsupportedError: with a scale for the result, which nothing public says what becomes of.
+        """
+        del use_fast_accum
+        if scale_result is not None:
+            raise UnsupportedError("what _scaled_mm makes of scale_result on a Gaudi is not known; leave it out")
+        dtype = self_.dtype if out_dtype is None else out_dtype
+        return self.fp8_gemm_v2(
+            self_,
+            trans_A=False,
+            B=mat2,
+            trans_B=False,
+            D=None,
+            out_dtype=dtype,
+            A_scale_inv=scale_a,
+            B_scale_inv=scale_b,
+            bias=bias,
+        )
+
     def conv2d_fp8(
         self,
         input: Tensor,

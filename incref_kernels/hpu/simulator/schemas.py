@@ -61,7 +61,6 @@ NOT_SIMULATED: Mapping[str, str] = MappingProxyType(
         "mixture_of_experts": "the signatures of its FP8 forms were not published",
         "fp8_sdpa_fwd, fp8_sdpa_recomp_fwd": "no contract of incref is about attention as one operation",
         "fake_quant_fp4, dequantize_nf4, in_place_interleave": "no kernel of incref uses them",
-        "aten::_scaled_mm": "on Gaudi it is the product of fp8_gemm_v2; on a CPU its name belongs to PyTorch's own",
     }
 )
 """Operators that are left out, and why."""

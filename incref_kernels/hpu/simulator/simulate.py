@@ -1,5 +1,6 @@
 """Puts the simulated operators where the real ones would be, and takes them away again."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -44,18 +45,19 @@ class _Registered:
     """What is registered now: at most one simulation in a process."""
 
     simulation: Simulation | None = None
-    library: torch.library.Library | None = None
+    libraries: tuple[torch.library.Library, ...] = ()
 
     @classmethod
     def put(cls, simulation: Simulation | None) -> None:
         """Take away the operators that are there, and register those of `simulation`."""
-        if cls.library is not None:
-            cls.library._destroy()  # noqa: SLF001  # a library has no other way to end before the process does
+        for library in cls.libraries:
+            library._destroy()  # noqa: SLF001  # a library has no other way to end before the process does
+        if cls.libraries:
             for name in SCHEMAS:
                 vars(torch.ops.hpu).pop(name.split(".")[0], None)
-        cls.simulation, cls.library = simulation, None
+        cls.simulation, cls.libraries = simulation, ()
         if simulation is not None:
-            cls.library = _register(simulation.profile)
+            cls.libraries = (_register(simulation.profile), _register_scaled_mm(simulation.profile))
 
 
 def active() -> Simulation | None:
@@ -136,6 +138,16 @@ def _register(profile: HpuProfile) -> torch.library.Library:
         real, meta = functions[name.split(".")[0]]
         library.impl(name, real, "CPU")
         library.impl(name, meta, "Meta")
+    return library
+
+
+def _register_scaled_mm(profile: HpuProfile) -> torch.library.Library:
+    """Let PyTorch's own product of 8-bit floats on the CPU be what it is on a Gaudi."""
+    library = torch.library.Library("aten", "IMPL")
+    with warnings.catch_warnings():
+        # PyTorch says that it had a kernel of its own.
+        warnings.simplefilter("ignore")
+        library.impl("_scaled_mm", Products(profile).scaled_mm, "CPU")
     return library
 
 

@@ -5,7 +5,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from incref.conformance.judge import assert_same_bits
 from incref.errors import UnsupportedError
+from incref.formats.gaudi import GAUDI
+from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, per_channel
+from incref.ops import fp8_matmul, quantize_float
 from incref_kernels.hpu.simulator.options import Scaling, Sums
 from incref_kernels.hpu.simulator.simulate import simulate
 
@@ -136,3 +140,28 @@ def test_convolution(groups: int) -> None:
         rows = torch.arange(1.0, 7.0)
         scaled = torch.ops.hpu.conv2d_fp8(x, w, None, groups=groups, out_dtype=torch.float32, scale_weight=rows)
         assert torch.equal(scaled, F.conv2d(x.double(), w.double(), groups=groups).float() * rows[:, None, None])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("chip", GAUDI)
+@pytest.mark.parametrize("has_rows", [True, False])
+def test_the_product_of_pytorch_is_the_contracts(chip: str, dtype: torch.dtype, *, has_rows: bool) -> None:
+    e4m3 = GAUDI[chip].e4m3.name
+    shares = (PER_TOKEN, per_channel()) if has_rows else (PER_TENSOR, PER_TENSOR)
+    generator = torch.Generator().manual_seed(0)
+    x, x_scale = quantize_float(torch.randn(16, 96, generator=generator), e4m3, granularity=shares[0])
+    w, w_scale = quantize_float(torch.randn(32, 96, generator=generator), e4m3, granularity=shares[1])
+    options = {"x_granularity": shares[0], "w_granularity": shares[1]}
+    want = fp8_matmul(x, w, x_scale, w_scale, x_fmt=e4m3, w_fmt=e4m3, dtype=dtype, **options)
+    one, other = (codes.view(torch.float8_e4m3fn) for codes in (x, w))
+    # The largest code is 448 to PyTorch, and NaN to Gaudi 2.
+    top = torch.full((16, 16), 0x7E, dtype=torch.uint8).view(torch.float8_e4m3fn)
+    unit = torch.ones(())
+    before = torch._scaled_mm(top, top.t(), unit, unit, out_dtype=torch.float32)
+    with simulate(chip):
+        found = torch._scaled_mm(one, other.t(), x_scale, w_scale.view(1, -1) if has_rows else w_scale, out_dtype=dtype)
+        assert torch._scaled_mm(top, top.t(), unit, unit, out_dtype=torch.float32).isnan().all() == (chip == "gaudi2")
+        with pytest.raises(UnsupportedError, match="leave it out"):
+            torch._scaled_mm(one, other.t(), unit, unit, scale_result=unit, out_dtype=dtype)
+    assert_same_bits(found, want)
+    assert torch.equal(torch._scaled_mm(top, top.t(), unit, unit, out_dtype=torch.float32), before)

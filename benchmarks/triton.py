@@ -2,7 +2,8 @@
 
 python -m benchmarks.triton [--mebibytes 256] [--json FILE] [--tiles]
 
-A kernel that moves b bytes in the time in which a copy moves c has the share b / c. Nothing is printed of a kernel that
+A kernel that moves b bytes in the time in which a copy moves c has the share b / c; beside it stands what a call costs
+the host. Nothing is printed of a kernel that
 is not right: each is first compared with the oracle or the reference. Without a GPU the kernels are checked on the CPU,
 and compiled for the target that is named: printed are the bytes that an element takes and the instructions that a
 thread spends on it, which bound the time from below.
@@ -10,9 +11,8 @@ thread spends on it, which bound the time from below.
 
 import argparse
 import json
-import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.device_timing import seconds_on_device, seconds_on_host
 from conformance.aot.builds import Build
 from conformance.aot.compile import compile_launch, launches_of
 from conformance.aot.targets import TARGETS, AotTarget
@@ -46,6 +47,9 @@ from incref_kernels.triton.tiles import Tile
 __all__ = ["main"]
 
 _TILES = tuple(Tile(elements=elements, num_warps=warps) for elements in (1024, 2048, 4096, 8192) for warps in (2, 4, 8))
+
+_FEW_ROWS = 128
+"""Of the tensor that is so small that a call costs what the host takes to make it."""
 
 _GRANULARITIES = {
     "per tensor": PER_TENSOR,
@@ -155,37 +159,26 @@ def _block_rows(values: Tensor, name: str, kind: str, axis: int, only: Sequence[
     )
 
 
-def _seconds(run: Callable[[], object], device: torch.device, rounds: int) -> float:
-    """Median time of a call on the device."""
-    run()
-    module = torch.get_device_module(device)
-    found = []
-    for _ in range(rounds):
-        start, stop = module.Event(enable_timing=True), module.Event(enable_timing=True)
-        start.record()
-        run()
-        stop.record()
-        module.synchronize()
-        found.append(start.elapsed_time(stop) / 1e3)
-    return statistics.median(found)
-
-
-def _measure(row: Row, device: torch.device, options: argparse.Namespace, copy_rate: float) -> dict[str, Json]:
+def _measure(
+    row: Row, small: Row, device: torch.device, options: argparse.Namespace, copy_rate: float
+) -> dict[str, Json]:
     kernel = partial(row.op.on(BACKEND), *row.args, **row.options)
     moved = _bytes(row.args, tuple(row.options.values()), kernel())
     result: dict[str, Json] = {"bytes": moved}
-    result |= _rate("triton", _seconds(kernel, device, options.rounds), moved, copy_rate)
+    result |= _rate("triton", seconds_on_device([kernel], device, options.rounds), moved, copy_rate)
+    call = partial(small.op.on(BACKEND), *small.args, **small.options)
+    result["host_microseconds"] = round(seconds_on_host(call, device, options.rounds) * 1e6, 1)
     if options.tiles:
         shares: dict[str, Json] = {}
         for tile in _TILES:
             run = partial(BACKEND.kernels[row.op.name].fn, *row.args, **row.options, tile=tile)
-            seconds = _seconds(run, device, options.rounds)
+            seconds = seconds_on_device([run], device, options.rounds)
             shares[f"{tile.elements}x{tile.num_warps}"] = round(moved / seconds / copy_rate, 3)
         result["tiles"] = shares
     if options.compiled:
         try:
             run = partial(torch.compile(row.op.reference, fullgraph=True, dynamic=False), *row.args, **row.options)
-            result |= _rate("compiled", _seconds(run, device, options.rounds), moved, copy_rate)
+            result |= _rate("compiled", seconds_on_device([run], device, options.rounds), moved, copy_rate)
         except Exception as error:  # noqa: BLE001  # what the compiler can't do is a result too
             result["compiled_error"] = f"{type(error).__name__}: {error}"[:300]
     return result
@@ -254,12 +247,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if device.type == "cpu":
         print(f"compiled for {options.target}, not run there")
     else:
-        copy_rate = 2 * _bytes(x) / _seconds(partial(into.copy_, x), device, options.rounds)
+        copy_rate = 2 * _bytes(x) / seconds_on_device([partial(into.copy_, x)], device, options.rounds)
         print(f"copy of {options.mebibytes} MiB: {copy_rate / 1e9:.0f} GB/s on {environment_of_device()['device']}")
     rows: dict[str, Json] = {}
     is_red = False
     known: dict[str, str | None] = {}
-    for row in _rows(x, options.only):
+    for row, small in zip(_rows(x, options.only), _rows(x[:_FEW_ROWS], options.only), strict=True):
         if not _is_wanted(options.only, row.name):
             continue
         if row.guard.key not in known:
@@ -271,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if device.type == "cpu":
             found = _predict(row, TARGETS[options.target])
         else:
-            found = _measure(row, device, options, copy_rate)
+            found = _measure(row, small, device, options, copy_rate)
         rows[row.name] = found
         print(f"{row.name}: {json.dumps(found)}", flush=True)
         if options.json:

@@ -11,7 +11,6 @@ is timed.
 import argparse
 import json
 import multiprocessing
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.device_timing import seconds_on_device
 from conformance.device_cases import DeviceCase, Where
 from conformance.matmul_cases import Fp8MatmulCase, Int8MatmulCase, MatmulShape, MxMatmulCase, WeightOnlyCase
 from conformance.record import Json
@@ -227,29 +227,6 @@ def _calls(row: Row, tile: MatmulTile | None, device: torch.device) -> tuple[lis
     return [partial(kernel, x, weight.clone(), *rest, **given) for _ in range(copies)], size
 
 
-def _seconds(calls: Sequence[Callable[[], object]], device: torch.device, rounds: int) -> float:
-    """Median time of a call, of all in a graph, so that starting them costs the host nothing."""
-    if device.type == "cpu":
-        begun = time.perf_counter()
-        calls[0]()
-        return time.perf_counter() - begun
-    calls[0]()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for call in calls:
-            call()
-    found = []
-    for _ in range(rounds):
-        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        graph.replay()
-        stop.record()
-        torch.cuda.synchronize()
-        found.append(start.elapsed_time(stop) / 1e3 / len(calls))
-    return statistics.median(found)
-
-
 def _peaks(device: torch.device, rounds: int, size: int) -> dict[str, float]:
     """Rates of PyTorch's own products, in operations a second."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
@@ -262,7 +239,7 @@ def _peaks(device: torch.device, rounds: int, size: int) -> dict[str, float]:
         "int8": lambda: torch._int_mm(int8[0], int8[1].T),  # noqa: SLF001
     }
     work = 2 * size**3
-    return {name: work / _seconds([function], device, rounds) for name, function in functions.items()}
+    return {name: work / seconds_on_device([function], device, rounds) for name, function in functions.items()}
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -295,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results[title] = {"skipped": "out of time"}
         else:
             calls, size = _calls(row, tile, device)
-            seconds = _seconds(calls, device, options.rounds)
+            seconds = seconds_on_device(calls, device, options.rounds)
             rate = 2 * row.rows * row.size**2 / seconds
             results[title] = {
                 "microseconds": round(seconds * 1e6, 1),

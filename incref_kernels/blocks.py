@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from incref.numerics.granularity import Granularity
 
@@ -31,6 +32,11 @@ class Blocks:
 
 def blocks_of(granularity: Granularity, shape: Sequence[int]) -> Blocks | None:
     """Find that form; None if more than two neighbouring dimensions are cut."""
+    return _blocks_of(granularity, tuple(shape))
+
+
+@lru_cache(maxsize=4096)
+def _blocks_of(granularity: Granularity, shape: tuple[int, ...]) -> Blocks | None:
     merged: list[tuple[int, int]] = []
     for size, extent in zip(shape, granularity.block_shape(shape), strict=True):
         if size == 1:

@@ -1,16 +1,19 @@
 """Whether this machine can run the kernels."""
 
 import os
+from functools import cache
 from importlib.util import find_spec
 
 __all__ = ["has_native", "has_triton", "is_interpreting", "why_unavailable"]
 
 
+@cache
 def has_triton() -> bool:
     """Whether Triton is installed."""
     return find_spec("triton") is not None
 
 
+@cache
 def has_native() -> bool:
     """Whether kernels can be compiled for the CPU; see `incref_kernels.triton.native`."""
     return find_spec("llvmlite") is not None

@@ -18,6 +18,7 @@ from incref_kernels.triton.device.amax import ALL, FINITE, NEGATIVE, POSITIVE, a
 from incref_kernels.triton.device.facts import working_layout
 from incref_kernels.triton.device.scale_kernels import affine_scale_kernel, float_scale_kernel, power_scale_kernel
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
+from incref_kernels.triton.sizes import cdiv, next_power_of_2
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = ["KERNEL", "TILE", "TILE_SCALES", "compute_scale", "tensor_scale", "why_not_blocks"]
@@ -101,7 +102,7 @@ def _per_scale(
     tile = choose(TILE_SCALES)
     launch(
         kernel,
-        triton.cdiv(scale.numel(), tile.elements),
+        cdiv(scale.numel(), tile.elements),
         *tensors,
         scale.numel(),
         device=scale.device,
@@ -124,15 +125,15 @@ def _amax(x: Tensor, blocks: Blocks, select: object) -> Tensor:
         rows, columns = rows * (columns // extent), extent
     while extent > 1 or (amax is x and blocks.row_extent == 1):
         step = _step(extent, columns, TILE.elements)
-        found = torch.empty(rows * triton.cdiv(columns, step), dtype=dtype, device=x.device)
+        found = torch.empty(rows * cdiv(columns, step), dtype=dtype, device=x.device)
         _reduce_along(amax, found, rows, columns, step, layout=layout, select=select)
-        amax, columns, extent, select = found, triton.cdiv(columns, step), triton.cdiv(extent, step), ALL
+        amax, columns, extent, select = found, cdiv(columns, step), cdiv(extent, step), ALL
     length, extent, inner = blocks.rows, blocks.row_extent, blocks.column_blocks
     while extent > 1:
         step = _step(extent, length, _ROWS_AT_ONCE)
-        found = torch.empty(blocks.outer * triton.cdiv(length, step) * inner, dtype=dtype, device=x.device)
+        found = torch.empty(blocks.outer * cdiv(length, step) * inner, dtype=dtype, device=x.device)
         _reduce_across(amax, found, blocks.outer, length, inner, step, layout=layout, select=select)
-        amax, length, extent, select = found, triton.cdiv(length, step), triton.cdiv(extent, step), ALL
+        amax, length, extent, select = found, cdiv(length, step), cdiv(extent, step), ALL
     return amax
 
 
@@ -145,9 +146,9 @@ def _step(extent: int, size: int, most: int) -> int:
 
 
 def _reduce_along(x: Tensor, out: Tensor, rows: int, columns: int, extent: int, **constants: object) -> None:
-    tile, lanes = choose(TILE), triton.next_power_of_2(extent)
-    count = min(max(tile.elements // lanes, 1), triton.next_power_of_2(triton.cdiv(columns, extent)))
-    programs = rows * triton.cdiv(columns, extent * count)
+    tile, lanes = choose(TILE), next_power_of_2(extent)
+    count = min(max(tile.elements // lanes, 1), next_power_of_2(cdiv(columns, extent)))
+    programs = rows * cdiv(columns, extent * count)
     constants |= {"EXTENT": extent, "BLOCKS": count, "LANES": lanes}
     launch(amax_along_kernel, programs, x, out, columns, device=x.device, tile=tile, **constants)
 
@@ -155,9 +156,9 @@ def _reduce_along(x: Tensor, out: Tensor, rows: int, columns: int, extent: int, 
 def _reduce_across(
     x: Tensor, out: Tensor, outer: int, length: int, inner: int, extent: int, **constants: object
 ) -> None:
-    tile, lanes = choose(TILE), triton.next_power_of_2(extent)
-    columns = min(max(tile.elements // lanes, 1), triton.next_power_of_2(inner))
-    programs = outer * triton.cdiv(length, extent) * triton.cdiv(inner, columns)
+    tile, lanes = choose(TILE), next_power_of_2(extent)
+    columns = min(max(tile.elements // lanes, 1), next_power_of_2(inner))
+    programs = outer * cdiv(length, extent) * cdiv(inner, columns)
     constants |= {"EXTENT": extent, "LANES": lanes, "COLUMNS": columns}
     launch(amax_across_kernel, programs, x, out, length, inner, device=x.device, tile=tile, **constants)
 

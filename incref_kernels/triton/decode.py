@@ -13,6 +13,7 @@ from incref.numerics.patterns import float_format_of
 from incref.ops.encode import get_element_format
 from incref_kernels.triton.device.decode import decode_patterns
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_format, why_not_tensors
+from incref_kernels.triton.sizes import cdiv
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = ["KERNEL", "TILE", "decode", "decode_kernel"]
@@ -51,7 +52,7 @@ def decode(codes: Tensor, fmt: str | Format, *, dtype: torch.dtype = torch.float
     tile = tile or choose(TILE)
     launch(
         decode_kernel,
-        triton.cdiv(codes.numel(), tile.elements),
+        cdiv(codes.numel(), tile.elements),
         codes.contiguous(),
         values.view(pattern_dtype(dtype)),
         codes.numel(),

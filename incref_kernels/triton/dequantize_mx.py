@@ -17,6 +17,7 @@ from incref_kernels.triton.device.divide import value_of
 from incref_kernels.triton.device.facts import integer_type, working_layout
 from incref_kernels.triton.device.store import round_to
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
+from incref_kernels.triton.sizes import cdiv, next_power_of_2
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = ["KERNEL", "TILE", "dequantize_across_kernel", "dequantize_along_kernel", "dequantize_mx"]
@@ -124,14 +125,14 @@ def dequantize_mx(
     if inner == 1:
         # Whole blocks follow each other across rows, as if there were one row.
         row = codes.numel() if length % size == 0 else length
-        count = min(tile.elements // size, triton.next_power_of_2(triton.cdiv(row, size)))
-        programs = codes.numel() // row * triton.cdiv(row, count * size)
+        count = min(tile.elements // size, next_power_of_2(cdiv(row, size)))
+        programs = codes.numel() // row * cdiv(row, count * size)
         launch(
             dequantize_along_kernel, programs, *tensors, row, device=codes.device, tile=tile, **constants, BLOCKS=count
         )
     else:
-        columns = min(tile.elements // size, triton.next_power_of_2(inner))
-        programs = codes.numel() // (length * inner) * triton.cdiv(length, size) * triton.cdiv(inner, columns)
+        columns = min(tile.elements // size, next_power_of_2(inner))
+        programs = codes.numel() // (length * inner) * cdiv(length, size) * cdiv(inner, columns)
         launch(
             dequantize_across_kernel,
             programs,

@@ -16,6 +16,7 @@ from incref_kernels.triton.device.encode import encode_patterns
 from incref_kernels.triton.device.facts import may_refuse, working_layout
 from incref_kernels.triton.device.patterns import load_patterns
 from incref_kernels.triton.launch import launch, lost_flag, raise_if_lost, why_not_format, why_not_tensors
+from incref_kernels.triton.sizes import cdiv
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = ["KERNEL", "TILE", "encode", "encode_kernel"]
@@ -72,7 +73,7 @@ def encode(
     tile = tile or choose(TILE)
     launch(
         encode_kernel,
-        triton.cdiv(x.numel(), tile.elements),
+        cdiv(x.numel(), tile.elements),
         x.contiguous(),
         None if random_bits is None else random_bits.contiguous(),
         codes,

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import torch
-import triton
 from torch import Tensor
 
 from incref.formats import IntFormat, ScaleArithmetic, ScaleRule, SymmetricScale
@@ -16,6 +15,7 @@ from incref_kernels.blocks import Blocks, blocks_of
 from incref_kernels.triton.device.facts import may_refuse, working_layout
 from incref_kernels.triton.device.found_scales import AFFINE, EXTREME, LARGEST, POWER, quantize_found_kernel
 from incref_kernels.triton.launch import launch, lost_flag, pattern_dtype, raise_if_lost
+from incref_kernels.triton.sizes import cdiv, next_power_of_2
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = ["MOST", "TILE", "Find", "quantize_found", "takes_one_pass"]
@@ -72,12 +72,12 @@ def quantize_found(
     scale = torch.empty(shape, dtype=dtype, device=x.device)
     zero = torch.empty(shape, dtype=torch.int32, device=x.device) if kind is AFFINE else None
     lost = lost_flag(x.device, may_refuse=may_refuse(to))
-    rows, columns = (triton.next_power_of_2(each) for each in (blocks.row_extent, blocks.column_extent))
+    rows, columns = (next_power_of_2(each) for each in (blocks.row_extent, blocks.column_extent))
     tile = tile or choose(TILE)
-    count = min(max(tile.elements // (rows * columns), 1), triton.next_power_of_2(blocks.column_blocks))
+    count = min(max(tile.elements // (rows * columns), 1), next_power_of_2(blocks.column_blocks))
     launch(
         quantize_found_kernel,
-        blocks.outer * blocks.row_blocks * triton.cdiv(blocks.column_blocks, count),
+        blocks.outer * blocks.row_blocks * cdiv(blocks.column_blocks, count),
         x.contiguous(),
         None if random_bits is None else random_bits.contiguous(),
         codes,
@@ -107,9 +107,7 @@ def quantize_found(
 
 def _lanes(blocks: Blocks) -> int:
     """How many elements a block takes in a program."""
-    rows: int = triton.next_power_of_2(blocks.row_extent)
-    columns: int = triton.next_power_of_2(blocks.column_extent)
-    return rows * columns
+    return next_power_of_2(blocks.row_extent) * next_power_of_2(blocks.column_extent)
 
 
 def _flat(blocks: Blocks) -> Blocks:

@@ -20,6 +20,7 @@ from incref_kernels.triton.device.divide import divide, pattern_of, value_of
 from incref_kernels.triton.device.facts import layout_of_width, may_refuse
 from incref_kernels.triton.device.scaled import quantize_values
 from incref_kernels.triton.launch import launch, lost_flag, raise_if_lost, why_not_tensors
+from incref_kernels.triton.sizes import cdiv, next_power_of_2
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = ["KERNEL", "MOST_COLUMNS", "TILE", "gptq_update", "gptq_update_kernel"]
@@ -127,12 +128,12 @@ def gptq_update(
     if w.numel() == 0:
         return codes, error, updated
     lost = lost_flag(device, may_refuse=may_refuse(to))
-    lanes = triton.next_power_of_2(columns)
+    lanes = next_power_of_2(columns)
     tile = tile or choose(TILE)
     height = max(tile.elements // lanes, 1)
     launch(
         gptq_update_kernel,
-        triton.cdiv(rows, height),
+        cdiv(rows, height),
         w.contiguous(),
         upper.contiguous(),
         scale.contiguous(),

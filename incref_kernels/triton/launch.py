@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _WIDEST_CODE = 31
+_IS_INTERPRETING = is_interpreting()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ def launch(
     elif device.type != "cpu":
         with torch.get_device_module(device).device(device):
             kernel[(programs,)](*args, **options)
-    elif is_interpreting():
+    elif _IS_INTERPRETING:
         kernel[(programs,)](*args, **options)
     else:
         _native(kernel)[(programs,)](*args, **options)
@@ -126,7 +127,7 @@ def pattern_dtype(dtype: torch.dtype) -> torch.dtype:
 def why_not_tensors(tensors: Mapping[str, Tensor | None]) -> str | None:
     """Say which tensor the kernels can't take: they run on a GPU, or on the CPU if compiled for it or interpreted."""
     devices = {name: x.device for name, x in tensors.items() if x is not None}
-    wanted = ("cpu",) if is_interpreting() else ("cuda", "xpu", "cpu") if has_native() else ("cuda", "xpu")
+    wanted = ("cpu",) if _IS_INTERPRETING else ("cuda", "xpu", "cpu") if has_native() else ("cuda", "xpu")
     for name, device in devices.items():
         if device.type not in wanted:
             return f"it takes tensors on {' or '.join(wanted)}, got {name} on {device}"

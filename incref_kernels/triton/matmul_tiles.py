@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import triton
 
+from incref_kernels.triton.sizes import cdiv
 from incref_kernels.triton.targets import target_of
 
 __all__ = ["MatmulTile", "fit_blocks", "fit_tile", "tile_for"]
@@ -51,8 +51,7 @@ class MatmulTile:
 
     def programs(self, rows: int, columns: int) -> int:
         """How many programs a result takes."""
-        tiles: int = triton.cdiv(rows, self.rows) * triton.cdiv(columns, self.columns)
-        return tiles
+        return cdiv(rows, self.rows) * cdiv(columns, self.columns)
 
     def constants(self) -> dict[str, int]:
         """Give what a kernel and its launch are told."""

@@ -34,6 +34,7 @@ from incref_kernels.triton.groups import Groups, groups_of, why_not_groups
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
 from incref_kernels.triton.matmul import LEAST_K, RowScale, swapped, why_not_order
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_blocks, fit_tile, tile_for
+from incref_kernels.triton.sizes import cdiv
 from incref_kernels.triton.split_k import parts_for
 from incref_kernels.triton.targets import Factors, declared_sums_of_halves, target_of
 from incref_kernels.triton.tiles import Tile, choose
@@ -312,7 +313,7 @@ def _find_beyond(*sides: "_Side") -> Tensor | None:
         least, most = folded_codes(side.fmt)
         launch(
             find_beyond_kernel,
-            triton.cdiv(side.scale.numel(), tile.elements),
+            cdiv(side.scale.numel(), tile.elements),
             side.scale,
             found,
             side.scale.numel(),
@@ -338,7 +339,7 @@ def plan(
         table = FUSED_TILES if is_fused else TILES_OF_FLOATS
         tile = tile_for(table, rows)
         tile = fit_tile(fit_blocks(tile, device) if is_fused else tile, device, x_bytes=2, w_bytes=1 if is_fused else 2)
-    steps = max(1, triton.cdiv(length, tile.block_k))
+    steps = max(1, cdiv(length, tile.block_k))
     return tile, parts_for(device, tile.programs(rows, columns), steps, _MOST_PARTS) if is_fused else 1, is_fused
 
 
@@ -442,7 +443,7 @@ def _side(
         raise TypeError(f"element codes of {fmt.name} must be {code_dtype(fmt.element)}, got {codes.dtype}")
     if scale.dtype is not torch.uint8:
         raise TypeError(f"scale codes of {fmt.name} must be torch.uint8, got {scale.dtype}")
-    wanted = (*codes.shape[:-1], triton.cdiv(codes.shape[-1], fmt.block_size))
+    wanted = (*codes.shape[:-1], cdiv(codes.shape[-1], fmt.block_size))
     if tuple(scale.shape) != wanted:
         raise ValueError(
             f"{name}_scale must have the shape {wanted}, one for {fmt.block_size} codes, got {tuple(scale.shape)}"

@@ -13,6 +13,7 @@ from incref.numerics.codes import code_dtype
 from incref.numerics.packing import word_dtype
 from incref.ops.pack import get_packed_format, require_dimension, require_in_range, require_words
 from incref_kernels.triton.launch import launch, lost_flag, why_not_tensors
+from incref_kernels.triton.sizes import cdiv
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = ["PACK", "TILE", "UNPACK", "pack", "pack_kernel", "unpack", "unpack_kernel"]
@@ -183,7 +184,7 @@ def pack(codes: Tensor, fmt: str | Format, *, layout: PackLayout, axis: int = -1
     outer, length, words = _joined(outer, length, words, inner, facts, element.bits)
     lost = lost_flag(codes.device, may_refuse=element.bits < 8)
     tile = tile or choose(TILE)
-    programs = triton.cdiv(words * inner, tile.elements)
+    programs = cdiv(words * inner, tile.elements)
     launch(
         pack_kernel,
         outer * programs,
@@ -223,7 +224,7 @@ def unpack(
     shape = (*packed.shape[:axis], length, *packed.shape[axis + 1 :])
     codes = empty(shape, dtype=code_dtype(element), device=packed.device)
     tile = tile or choose(TILE)
-    programs = triton.cdiv(run * inner, tile.elements)
+    programs = cdiv(run * inner, tile.elements)
     launch(
         unpack_kernel,
         outer * programs,

@@ -30,6 +30,7 @@ from incref_kernels.triton.device.blocks import encode_mx_blocks, encode_nvfp4_b
 from incref_kernels.triton.device.facts import block_may_refuse, working_layout
 from incref_kernels.triton.device.patterns import load_patterns
 from incref_kernels.triton.launch import launch, lost_flag, raise_if_lost, why_not_tensors
+from incref_kernels.triton.sizes import cdiv, next_power_of_2
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = ["KERNEL", "TILE", "TILE_ACROSS", "quantize_across_kernel", "quantize_along_kernel", "quantize_mx"]
@@ -199,7 +200,7 @@ def quantize_mx(
     to = Encoding(fmt=target.element, rounding=rounding, overflow=overflow, nan=nan, int_range=int_range)
     axis = axis % x.ndim
     length, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
-    blocks = triton.cdiv(length, target.block_size)
+    blocks = cdiv(length, target.block_size)
     codes = torch.empty(x.shape, dtype=code_dtype(target.element), device=x.device)
     scale = torch.empty((*x.shape[:axis], blocks, *x.shape[axis + 1 :]), dtype=torch.uint8, device=x.device)
     lost = lost_flag(x.device, may_refuse=block_may_refuse(to, specials))
@@ -218,12 +219,12 @@ def quantize_mx(
         # Whole blocks follow each other across rows, as if there were one row.
         row = x.numel() if length % target.block_size == 0 else length
         count = _blocks_along(row, target.block_size, tile)
-        programs = 0 if row == 0 else x.numel() // row * triton.cdiv(row, count * target.block_size)
+        programs = 0 if row == 0 else x.numel() // row * cdiv(row, count * target.block_size)
         launch(quantize_along_kernel, programs, *tensors, row, device=x.device, tile=tile, **constants, BLOCKS=count)
     else:
         tile = tile or choose(TILE_ACROSS)
-        columns = min(tile.elements // target.block_size, triton.next_power_of_2(max(inner, 1)))
-        programs = 0 if x.numel() == 0 else x.numel() // (length * inner) * blocks * triton.cdiv(inner, columns)
+        columns = min(tile.elements // target.block_size, next_power_of_2(max(inner, 1)))
+        programs = 0 if x.numel() == 0 else x.numel() // (length * inner) * blocks * cdiv(inner, columns)
         launch(
             quantize_across_kernel,
             programs,
@@ -241,8 +242,7 @@ def quantize_mx(
 
 def _blocks_along(row: int, size: int, tile: Tile) -> int:
     """How many blocks of a row a program takes: no more than there are."""
-    blocks: int = triton.next_power_of_2(max(triton.cdiv(row, size), 1))
-    return min(tile.elements // size, blocks)
+    return min(tile.elements // size, next_power_of_2(max(cdiv(row, size), 1)))
 
 
 def why_not(

@@ -1,7 +1,6 @@
 """Starts the kernels that divide by scales of blocks, or multiply with them."""
 
 import torch
-import triton
 from torch import Tensor
 
 from incref.formats import ElementFormat, ScaleArithmetic
@@ -13,6 +12,7 @@ from incref_kernels.blocks import Blocks, blocks_of
 from incref_kernels.triton.device.facts import may_refuse, working_layout
 from incref_kernels.triton.device.scaled import dequantize_kernel, quantize_kernel
 from incref_kernels.triton.launch import launch, lost_flag, pattern_dtype, raise_if_lost
+from incref_kernels.triton.sizes import cdiv, next_power_of_2
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = ["TILE", "dequantize_scaled", "quantize_scaled"]
@@ -99,14 +99,12 @@ def _blocks(granularity: Granularity, x: Tensor) -> Blocks:
 
 
 def _programs(blocks: Blocks, tile: Tile) -> int:
-    tiles: int = triton.cdiv(blocks.columns, _lanes(blocks, tile))
-    return blocks.outer * blocks.rows * tiles
+    return blocks.outer * blocks.rows * cdiv(blocks.columns, _lanes(blocks, tile))
 
 
 def _lanes(blocks: Blocks, tile: Tile) -> int:
     """How many elements of a row a program takes: no more than there are."""
-    elements: int = triton.next_power_of_2(max(blocks.columns, 1))
-    return min(tile.elements, elements)
+    return min(tile.elements, next_power_of_2(max(blocks.columns, 1)))
 
 
 def _extents(blocks: Blocks, tile: Tile) -> dict[str, object]:

@@ -21,8 +21,9 @@ class Tile:
 
 
 _INTERPRETED = 1 << 16
+_IS_INTERPRETING = is_interpreting()
 
 
 def choose(tile: Tile) -> Tile:
     """Give `tile`, or a large one for the interpreter, where each program costs milliseconds."""
-    return replace(tile, elements=_INTERPRETED) if is_interpreting() else tile
+    return replace(tile, elements=_INTERPRETED) if _IS_INTERPRETING else tile

@@ -36,6 +36,7 @@ from incref_kernels.triton.groups import Groups, groups_of, scale_step, why_not_
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
 from incref_kernels.triton.matmul import RowScale, row_scale, row_values, swapped
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_blocks, fit_tile, tile_for
+from incref_kernels.triton.sizes import cdiv
 from incref_kernels.triton.split_k import add_parts_kernel, parts_for
 from incref_kernels.triton.targets import declared_sums_of_floats, target_of
 from incref_kernels.triton.tiles import Tile, choose
@@ -438,7 +439,7 @@ def multiply(
         adding = choose(ADD_TILE)
         launch(
             add_parts_kernel,
-            triton.cdiv(out.numel(), adding.elements),
+            cdiv(out.numel(), adding.elements),
             sums,
             *scales,
             last,
@@ -483,7 +484,7 @@ def plan(
     if tile is None:
         tile = tile_for(table, rows)
         tile = fit_tile(fit_blocks(tile, device) if has_blocks else tile, device, x_bytes=dtype.itemsize, w_bytes=1)
-    steps: int = max(1, triton.cdiv(length, tile.block_k))
+    steps = max(1, cdiv(length, tile.block_k))
     wanted = parts or parts_for(device, tile.programs(rows, columns), steps, _MOST_PARTS)
     return tile, min(wanted, steps)
 

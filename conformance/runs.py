@@ -4,12 +4,17 @@ What has a result for the sources as they are is not run again, so an interrupte
 
 python -m conformance.runs reference --judge oracle --level 2
 python -m conformance.runs triton --level 1 --op encode --op decode
+python -m conformance.runs triton --level 1 --device cuda --workers 8
 """
 
 import argparse
+import multiprocessing
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+import torch
 
 from conformance.record import Json, environment, load, store
 from incref.conformance.answers import Answers, Judge
@@ -27,34 +32,80 @@ _MOST_FAILURES = 20
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, and keep what was found; 1 if something is wrong."""
+    options = _options(arguments)
+    (implementation,) = find_implementations(options.implementation)
+    is_good, kept = True, load(_KIND)
+    wanted = []
+    for op in implementation.candidates:
+        known = kept.get(_key(options, op))
+        if options.op and op not in options.op:
+            continue
+        if not options.again and isinstance(known, dict) and _is_current(known):
+            sys.stdout.write(f"{op}: {known['verdict']}, from an earlier run\n")
+            continue
+        wanted.append(op)
+    for op, found in _results(options, wanted):
+        store(_KIND, _key(options, op), found)
+        sys.stdout.write(f"{op}: {found['verdict']}, {found['seconds']} s\n")
+        sys.stdout.flush()
+        is_good &= found["is_good"] is True
+    return 0 if is_good else 1
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("implementation", help="reference, or the name of a backend")
     parser.add_argument("--judge", type=Judge, default=Judge.REFERENCE, choices=list(Judge))
     parser.add_argument("--level", type=int, default=2, choices=(0, 1, 2))
     parser.add_argument("--op", action="append", help="only this operation; may be repeated")
+    parser.add_argument("--device", default="cpu", help="where the arguments lie")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes, an operation each; 0 for none beside this one"
+    )
+    parser.add_argument("--seconds", type=float, default=None, help="no case is begun later than that in an operation")
     parser.add_argument("--again", action="store_true", help="run also what has a result for these sources")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def _key(options: argparse.Namespace, op: str) -> str:
+    where = "" if options.device == "cpu" else f" on {_name(options.device)}"
+    return f"{options.implementation}{where}/{options.judge.value}/level {options.level}/{op}"
+
+
+def _name(device: str) -> str:
+    name: str = torch.get_device_module(device).get_device_name()
+    return name
+
+
+def _results(options: argparse.Namespace, ops: Sequence[str]) -> Iterator[tuple[str, dict[str, Json]]]:
+    """What is found of each operation, as it comes."""
+    if not options.workers:
+        yield from ((op, _run(options, op)) for op in ops)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        options.workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        running = {pool.submit(_run, options, op): op for op in ops}
+        for done in as_completed(running):
+            yield running[done], done.result()
+
+
+def _run(options: argparse.Namespace, op: str) -> dict[str, Json]:
+    """Run one operation on its own, so that its verdict is of a whole level."""
     (implementation,) = find_implementations(options.implementation)
-    is_good, kept = True, load(_KIND)
-    for op, candidate in implementation.candidates.items():
-        if options.op and op not in options.op:
-            continue
-        key = f"{implementation.name}/{options.judge.value}/level {options.level}/{op}"
-        known = kept.get(key)
-        if not options.again and isinstance(known, dict) and _is_current(known):
-            sys.stdout.write(f"{op}: {known['verdict']}, from an earlier run\n")
-            continue
-        busy = time.process_time()
-        # On its own, so that an operation's verdict is of a whole level.
-        outcome = run(
-            Implementation.of(implementation.name, candidate), level=options.level, answers=Answers(options.judge)
-        )
-        found = _kept(outcome, time.process_time() - busy)
-        store(_KIND, key, found)
-        sys.stdout.write(f"{op}: {outcome.verdict}, {outcome.seconds:.0f} s\n")
-        sys.stdout.flush()
-        is_good &= outcome.is_good
-    return 0 if is_good else 1
+    busy = time.process_time()
+    outcome = run(
+        Implementation.of(implementation.name, implementation.candidates[op]),
+        level=options.level,
+        answers=Answers(options.judge),
+        device=options.device,
+        most_seconds=options.seconds,
+    )
+    found = _kept(outcome, time.process_time() - busy)
+    if options.device != "cpu":
+        found["device"] = _name(options.device)
+    return found
 
 
 def _is_current(known: Mapping[str, Json]) -> bool:
@@ -71,6 +122,7 @@ def _kept(outcome: Outcome, busy: float) -> dict[str, Json]:
         "suite": SUITE,
         "sources": _sources(),
         "verdict": outcome.verdict,
+        "is_good": outcome.is_good,
         "counts": {status.value: count for status, count in outcome.counts.items() if count},
         "seconds": round(outcome.seconds, 1),
         "processor_seconds": round(busy, 1),

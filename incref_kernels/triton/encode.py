@@ -15,6 +15,7 @@ from incref.ops.encode import get_element_format
 from incref_kernels.triton.device.encode import encode_patterns
 from incref_kernels.triton.device.facts import may_refuse, working_layout
 from incref_kernels.triton.device.patterns import load_patterns
+from incref_kernels.triton.hardware import converted
 from incref_kernels.triton.launch import launch, lost_flag, raise_if_lost, why_not_format, why_not_tensors
 from incref_kernels.triton.sizes import cdiv
 from incref_kernels.triton.tiles import Tile, choose
@@ -67,7 +68,7 @@ def encode(
     target = get_element_format(fmt)
     layout = float_format_of(x.dtype)
     require_random_bits(x, rounding, random_bits)
-    to = Encoding(fmt=target, rounding=rounding, overflow=overflow, nan=nan, int_range=int_range)
+    to = Encoding(fmt=converted(target, x.device), rounding=rounding, overflow=overflow, nan=nan, int_range=int_range)
     codes = torch.empty(x.shape, dtype=code_dtype(target), device=x.device)
     lost = lost_flag(x.device, may_refuse=may_refuse(to))
     tile = tile or choose(TILE)

@@ -20,10 +20,11 @@ from incref_kernels.triton.device.facts import bfloat16
 from incref_kernels.triton.device.groups import group_place
 from incref_kernels.triton.device.matmul import apply_scales, load_factors, store_tile, tile_place
 from incref_kernels.triton.groups import groups_of, scale_step, stacked_scale, why_not_groups
+from incref_kernels.triton.hardware import FP8_TYPES
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_format, why_not_tensors
 from incref_kernels.triton.matmul import LEAST_K, RowScale, row_scale, stretch_of, swapped, why_not_order
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_tile, tile_for
-from incref_kernels.triton.targets import FP8_TYPES, Factors, declared_sums_of_codes, factors_for, target_of
+from incref_kernels.triton.targets import Factors, declared_sums_of_codes, factors_for, target_of
 
 __all__ = ["KERNEL", "K_OF_BFLOAT16", "TILES", "fp8_matmul", "fp8_matmul_kernel"]
 

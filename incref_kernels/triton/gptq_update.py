@@ -70,7 +70,7 @@ def gptq_update_kernel(
         zero = None
         if zero_ptr is not None:
             zero = tl.load(zero_ptr + place, mask=in_rows, other=0)
-        code, is_nan = quantize_values(signed, None, factor, zero, layout, to, target, arithmetic)
+        code, is_nan = quantize_values(signed, None, factor, zero, layout, to, target, arithmetic, is_shared=False)
         shifted = code
         if zero is not None:
             shifted = code - zero

@@ -13,6 +13,7 @@ from incref.ops.quantize_float import get_float_format
 from incref_kernels.scales import float_scale, why_not_quotient
 from incref_kernels.triton.compute_scale import compute_scale, why_not_blocks
 from incref_kernels.triton.found_scales import Find, quantize_found, takes_one_pass
+from incref_kernels.triton.hardware import converted
 from incref_kernels.triton.launch import why_not_format, why_not_tensors
 from incref_kernels.triton.scaled import quantize_scaled
 from incref_kernels.triton.tiles import Tile
@@ -38,7 +39,7 @@ def quantize_float(
     """Run `incref.ops.quantize_float` in kernels; a tensor that is not contiguous is copied first."""
     target = get_float_format(fmt)
     require_random_bits(x, rounding, random_bits)
-    to = Encoding(fmt=target, rounding=rounding, overflow=overflow, nan=nan)
+    to = Encoding(fmt=converted(target, x.device), rounding=rounding, overflow=overflow, nan=nan)
     codes = torch.empty(x.shape, dtype=code_dtype(target), device=x.device)
     if scale is None and takes_one_pass(x, granularity):
         found, _ = quantize_found(

@@ -29,6 +29,7 @@ from incref_kernels.triton.compute_scale import tensor_scale as find_tensor_scal
 from incref_kernels.triton.device.blocks import encode_mx_blocks, encode_nvfp4_blocks
 from incref_kernels.triton.device.facts import block_may_refuse, working_layout
 from incref_kernels.triton.device.patterns import load_patterns
+from incref_kernels.triton.hardware import converted
 from incref_kernels.triton.launch import launch, lost_flag, raise_if_lost, why_not_tensors
 from incref_kernels.triton.sizes import cdiv, next_power_of_2
 from incref_kernels.triton.tiles import Tile, choose
@@ -190,7 +191,7 @@ def quantize_mx(
 
     Where an element can be left without a code and `nan` is ERROR, the call waits for the kernel to know.
     """
-    target = get_block_format(fmt)
+    target = converted(get_block_format(fmt), x.device)
     require_axis(x, axis)
     require_random_bits(x, rounding, random_bits)
     x = x.contiguous()

@@ -9,7 +9,6 @@ from functools import cache
 
 import torch
 import triton
-import triton.language as tl
 
 from incref.backends.declared import ANY_ORDER, AnyGroups, AnyOf, AnyOrder, Declared, in_any_order
 from incref.errors import UnsupportedError
@@ -18,7 +17,6 @@ from incref.numerics.accumulate.models import Accumulator, Sequential
 from incref.numerics.accumulate.table import find_accumulator
 
 __all__ = [
-    "FP8_TYPES",
     "Factors",
     "Target",
     "accumulator",
@@ -42,15 +40,7 @@ class Factors(Enum):
     """As they are with the scales of their blocks, by units that multiply those too: of `mx_matmul` alone."""
 
 
-FP8_TYPES: Mapping[str, tl.dtype] = {
-    "float8_e4m3fn": tl.float8e4nv,
-    "float8_e5m2": tl.float8e5,
-    "float8_e4m3fnuz": tl.float8e4b8,
-    "float8_e5m2fnuz": tl.float8e5b16,
-}
-"""Triton's names of the formats that some matrix units take."""
 _SCALING_BLOCKS = ("sm_100", "sm_103", "sm_120", "gfx950")
-
 _OCP = ("float8_e4m3fn", "float8_e5m2")
 _FNUZ = ("float8_e4m3fnuz", "float8_e5m2fnuz")
 # The formats that matrix units of NVIDIA's GPUs take, from this architecture on.

@@ -6,6 +6,7 @@ import triton.language as tl
 from incref_kernels.triton.device.divide import pattern_of, value_of
 from incref_kernels.triton.device.facts import (
     decodes_by_product,
+    hardware_type,
     has_code_for_nan,
     has_inf,
     has_subnormals,
@@ -58,7 +59,12 @@ def _decode_int(codes: tl.tensor, fmt: tl.constexpr, layout: tl.constexpr) -> tl
 def _decode_float(code: tl.tensor, fmt: tl.constexpr, layout: tl.constexpr) -> tl.tensor:
     width: tl.constexpr = fmt.mantissa_bits
     magnitude = code & (fmt.num_codes - 1 - fmt.sign_code)
-    if decodes_by_product(fmt, layout):
+    if hardware_type(fmt, layout) is not None:
+        # By way of binary16, which holds every value.
+        eight: tl.constexpr = hardware_type(fmt, layout)
+        value = magnitude.to(tl.uint8).to(eight, bitcast=True).to(tl.float16).to(tl.float32)
+        pattern = pattern_of(value) >> (32 - layout.bits)
+    elif decodes_by_product(fmt, layout):
         # In the place of binary32's fields a code means its value times a power of two, subnormals too.
         small = value_of(magnitude << (23 - width))
         pattern = pattern_of(small * power_of_two(127 - fmt.bias)) >> (32 - layout.bits)

@@ -14,7 +14,9 @@ from incref_kernels.triton.device.facts import (
     TOWARD_POSITIVE,
     TOWARD_ZERO,
     code_of_zero,
+    encodes_in_hardware,
     greatest_pattern,
+    hardware_type,
     has_code_for_nan,
     has_inf,
     is_float,
@@ -46,7 +48,9 @@ def encode_patterns(
     Returns:
         The codes in the dtype of `signed`, and which elements are or become NaN.
     """
-    if rounds_by_addition(to, layout):
+    if encodes_in_hardware(to, layout):
+        code, is_nan = _encode_in_hardware(signed, exponent, layout, to)
+    elif rounds_by_addition(to, layout):
         code, is_nan = _encode_by_addition(signed, exponent, layout, to)
     else:
         code, is_nan = _encode_by_shift(signed, random, exponent, layout, to)
@@ -72,11 +76,8 @@ def _encode_by_shift(
 
 
 @triton.jit
-def _encode_by_addition(signed: tl.tensor, exponent: tl.tensor, layout: tl.constexpr, to: tl.constexpr) -> tl.tensor:
-    """Encode to nearest even, saturating: the sum with a large power of two is rounded to the grid of the target.
-
-    That rounding is the one of IEEE 754 addition, so the result is that of `_encode_by_shift`, in half the steps.
-    """
+def _scaled_magnitude(signed: tl.tensor, exponent: tl.tensor, layout: tl.constexpr) -> tl.tensor:
+    """Patterns of magnitudes divided by `2**exponent`, the sign of each in all bits, and which are NaN."""
     magnitude = signed & (layout.sign_code - 1)
     sign_mask = signed >> (layout.bits - 1)
     is_nan = magnitude > layout.inf_code
@@ -87,6 +88,28 @@ def _encode_by_addition(signed: tl.tensor, exponent: tl.tensor, layout: tl.const
             exponent > -layout.emin, 1 << (layout.mantissa_bits - 1), (layout.bias - exponent) << layout.mantissa_bits
         )
         scaled = pattern_of(value_of(magnitude) * value_of(inverse))
+    return scaled, sign_mask, is_nan
+
+
+@triton.jit
+def _encode_in_hardware(signed: tl.tensor, exponent: tl.tensor, layout: tl.constexpr, to: tl.constexpr) -> tl.tensor:
+    """Encode to nearest even, saturating, by the instruction of the device; it need not know the signs of NaNs."""
+    fmt: tl.constexpr = to.fmt
+    scaled, sign_mask, is_nan = _scaled_magnitude(signed, exponent, layout)
+    eight: tl.constexpr = hardware_type(fmt, layout)
+    code = value_of(scaled).to(eight).to(tl.uint8, bitcast=True).to(tl.int32)
+    sign = sign_mask & fmt.sign_code
+    code = tl.where(is_nan, fmt.nan_code, code)
+    return code | sign, is_nan
+
+
+@triton.jit
+def _encode_by_addition(signed: tl.tensor, exponent: tl.tensor, layout: tl.constexpr, to: tl.constexpr) -> tl.tensor:
+    """Encode to nearest even, saturating: the sum with a large power of two is rounded to the grid of the target.
+
+    That rounding is the one of IEEE 754 addition, so the result is that of `_encode_by_shift`, in half the steps.
+    """
+    scaled, sign_mask, is_nan = _scaled_magnitude(signed, exponent, layout)
     if is_float(to.fmt):
         code = _add_float(scaled, sign_mask, is_nan, layout, to)
     else:

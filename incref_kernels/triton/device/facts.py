@@ -26,6 +26,8 @@ from incref.formats import (
 from incref.numerics.encode import Encoding
 from incref.numerics.mx import BlockSpecials
 from incref.numerics.patterns import float_format_of
+from incref_kernels.triton.available import is_interpreting
+from incref_kernels.triton.hardware import FP8_TYPES, HardwareFloat
 
 __all__ = [
     "DIVIDE",
@@ -54,8 +56,11 @@ __all__ = [
     "block_nan_scale",
     "code_of_zero",
     "decodes_by_product",
+    "divides_by_reciprocal",
     "e8m0",
+    "encodes_in_hardware",
     "greatest_pattern",
+    "hardware_type",
     "has_code_for_nan",
     "has_inf",
     "has_subnormals",
@@ -111,6 +116,7 @@ class _Layouts:
     }
     e8m0: ClassVar[FloatFormat] = E8M0
     bfloat16: ClassVar[FloatFormat] = float_format_of(torch.bfloat16)
+    is_interpreted: ClassVar[bool] = is_interpreting()
     int16: ClassVar[IntFormat] = IntFormat(name="int16", bits=16, is_signed=True, source="two's complement")
 
 
@@ -233,6 +239,37 @@ def rounds_by_addition(to: Encoding, layout: FloatFormat) -> bool:
     assert isinstance(fmt, FloatFormat)
     has_room = fmt.emin >= layout.emin and fmt.emax + layout.mantissa_bits - fmt.mantissa_bits < layout.emax
     return has_room and fmt.is_signed and fmt.has_zero and 0 < fmt.mantissa_bits < layout.mantissa_bits
+
+
+@triton.constexpr_function
+def hardware_type(fmt: ElementFormat, layout: FloatFormat) -> tl.dtype | None:
+    """Triton's type of a format whose values the device converts to and from `layout`; None if it should not."""
+    is_wide = layout.exponent_bits == 8 and layout.bits <= 32
+    return FP8_TYPES[fmt.name] if isinstance(fmt, HardwareFloat) and is_wide else None
+
+
+@triton.constexpr_function
+def encodes_in_hardware(to: Encoding, layout: FloatFormat) -> bool:
+    """Whether an instruction does the rounding: to nearest even, saturating."""
+    is_usual = to.rounding is Rounding.NEAREST_EVEN and to.overflow is Overflow.SATURATE
+    return is_usual and isinstance(to.fmt, HardwareFloat) and layout.bits == 32
+
+
+@triton.constexpr_function
+def divides_by_reciprocal(to: Encoding, layout: FloatFormat) -> bool:
+    """Whether codes are those of the correctly rounded quotient though it is wrong where it is tiny or huge.
+
+    To nearest, saturating, everything below half the least positive value is zero, and the rest of the range alike. The
+    interpreters of some versions of Triton round a fused product and sum twice.
+    """
+    if _Layouts.is_interpreted or layout.bits != 32 or to.overflow is not Overflow.SATURATE:
+        return False
+    if to.rounding not in (Rounding.NEAREST_EVEN, Rounding.NEAREST_AWAY):
+        return False
+    fmt = to.fmt
+    if isinstance(fmt, IntFormat):
+        return fmt.bits <= 32 and fmt.fraction_bits < 32
+    return isinstance(fmt, FloatFormat) and fmt.is_signed and fmt.has_zero and abs(fmt.emin) < 32 and fmt.emax < 32
 
 
 @triton.constexpr_function

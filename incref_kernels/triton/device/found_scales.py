@@ -77,7 +77,9 @@ def quantize_found_kernel(
     shift = None
     if zero is not None:
         shift = zero[:, None]
-    codes, is_nan = quantize_values(signed, random, factor[:, None], shift, layout, to, target, arithmetic)
+    codes, is_nan = quantize_values(
+        signed, random, factor[:, None], shift, layout, to, target, arithmetic, is_shared=True
+    )
     tl.store(codes_ptr + at, codes.to(codes_ptr.dtype.element_ty), mask=mask)
     place = band * across + first + block
     is_there = block * column_extent < width

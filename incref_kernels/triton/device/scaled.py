@@ -9,6 +9,7 @@ from incref_kernels.triton.device.encode import encode_patterns
 from incref_kernels.triton.device.facts import (
     DIVIDE,
     SATURATE_FINITE,
+    divides_by_reciprocal,
     e8m0,
     integer_type,
     is_float,
@@ -71,15 +72,19 @@ def quantize_values(
     to: tl.constexpr,
     target: tl.constexpr,
     arithmetic: tl.constexpr,
+    is_shared: tl.constexpr,
 ) -> tl.tensor:
     """Compute `encode(x / factor)`, and with `zero` the code of zero added, limited to `target`.
+
+    `is_shared` says that many elements have a factor.
 
     Returns:
         The codes, and which elements are or become NaN.
     """
     if arithmetic != DIVIDE:
         factor = divide(factor * 0 + 1, factor)
-    quotient = divide_by_scale(signed, factor, arithmetic == DIVIDE, layout)
+    shared: tl.constexpr = is_shared and divides_by_reciprocal(to, layout)
+    quotient = divide_by_scale(signed, factor, arithmetic == DIVIDE, layout, shared)
     if to.overflow == SATURATE_FINITE:
         # A quotient beyond the working format is still finite.
         is_lost = ((signed & (layout.sign_code - 1)) < layout.inf_code) & (
@@ -135,7 +140,7 @@ def quantize_kernel(
             zero = tl.load(zero_ptr + place)
         else:
             zero = tl.load(zero_ptr + place, mask=mask, other=0)
-    codes, is_nan = quantize_values(signed, random, factor, zero, layout, to, target, arithmetic)
+    codes, is_nan = quantize_values(signed, random, factor, zero, layout, to, target, arithmetic, IS_UNIFORM)
     tl.store(codes_ptr + at, codes.to(codes_ptr.dtype.element_ty), mask=mask)
     if lost_ptr is not None:
         tl.store(lost_ptr, 1, mask=tl.max((is_nan & mask).to(tl.int32), axis=0) != 0)

@@ -46,7 +46,7 @@ from incref_kernels.triton.tiles import Tile
 
 __all__ = ["main"]
 
-_TILES = tuple(Tile(elements=elements, num_warps=warps) for elements in (1024, 2048, 4096, 8192) for warps in (2, 4, 8))
+_TILES = tuple(Tile(elements=elements, num_warps=warps) for elements in (2048, 4096, 8192) for warps in (1, 2, 4))
 
 _FEW_ROWS = 128
 """Of the tensor that is so small that a call costs what the host takes to make it."""

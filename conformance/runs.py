@@ -12,7 +12,8 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import torch
 
@@ -21,13 +22,15 @@ from incref.conformance.answers import Answers, Judge
 from incref.conformance.discovery import find_implementations
 from incref.conformance.implementation import Implementation
 from incref.conformance.result import Outcome, Result
-from incref.conformance.run import run
+from incref.conformance.run import plan_cases, run
 from incref.conformance.suite import SUITE, suite_digest
 
 __all__ = ["main"]
 
 _KIND = "runs"
 _MOST_FAILURES = 20
+_PARTS = 8
+"""Of an operation, where processes share its cases."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,32 +83,47 @@ def _name(device: str) -> str:
 def _results(options: argparse.Namespace, ops: Sequence[str]) -> Iterator[tuple[str, dict[str, Json]]]:
     """What is found of each operation, as it comes."""
     if not options.workers:
-        yield from ((op, _run(options, op)) for op in ops)
+        for op in ops:
+            outcome, busy = _run(options, op)
+            yield op, _kept(options, outcome, busy)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         options.workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
-        running = {pool.submit(_run, options, op): op for op in ops}
-        for done in as_completed(running):
-            yield running[done], done.result()
+        parts = {op: [pool.submit(_run, options, op, part, _PARTS) for part in range(_PARTS)] for op in ops}
+        for op, running in parts.items():
+            done = [one.result() for one in running]
+            yield op, _kept(options, _joined([outcome for outcome, _ in done]), sum(busy for _, busy in done))
 
 
-def _run(options: argparse.Namespace, op: str) -> dict[str, Json]:
-    """Run one operation on its own, so that its verdict is of a whole level."""
-    (implementation,) = find_implementations(options.implementation)
+def _run(options: argparse.Namespace, op: str, part: int = 0, parts: int = 1) -> tuple[Outcome, float]:
+    """Run every `parts`-th case of one operation; the outcome, and the processor time."""
+    (implementation,) = find_implementations(options.implementation, options.device)
+    candidate = implementation.candidates[op]
+    others = [
+        case.key for i, case in enumerate(plan_cases(candidate, level=options.level)) if parts > 1 and i % parts != part
+    ]
     busy = time.process_time()
     outcome = run(
-        Implementation.of(implementation.name, implementation.candidates[op]),
+        Implementation.of(implementation.name, candidate),
         level=options.level,
         answers=Answers(options.judge),
         device=options.device,
         most_seconds=options.seconds,
+        leave_out=frozenset(others),
     )
-    found = _kept(outcome, time.process_time() - busy)
-    if options.device != "cpu":
-        found["device"] = _name(options.device)
-    return found
+    was_cut = options.seconds is not None and outcome.seconds > options.seconds
+    return replace(outcome, is_whole=outcome.is_whole or (parts > 1 and not was_cut)), time.process_time() - busy
+
+
+def _joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """All parts of an operation as one run."""
+    results = [result for outcome in outcomes for result in outcome.results]
+    is_whole = all(outcome.is_whole for outcome in outcomes)
+    return replace(
+        outcomes[0], results=results, is_whole=is_whole, seconds=sum(outcome.seconds for outcome in outcomes)
+    )
 
 
 def _is_current(known: Mapping[str, Json]) -> bool:
@@ -117,8 +135,8 @@ def _sources() -> str:
     return suite_digest()[:16]
 
 
-def _kept(outcome: Outcome, busy: float) -> dict[str, Json]:
-    return {
+def _kept(options: argparse.Namespace, outcome: Outcome, busy: float) -> dict[str, Json]:
+    found: dict[str, Json] = {
         "suite": SUITE,
         "sources": _sources(),
         "verdict": outcome.verdict,
@@ -129,6 +147,7 @@ def _kept(outcome: Outcome, busy: float) -> dict[str, Json]:
         "not_passed": [_described(one) for one in outcome.results if one.status.is_bad][:_MOST_FAILURES],
         "environment": environment(),
     }
+    return found if options.device == "cpu" else found | {"device": _name(options.device)}
 
 
 def _described(result: Result) -> str:

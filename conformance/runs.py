@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     (implementation,) = find_implementations(options.implementation)
     is_good, kept = True, load(_KIND)
+    options.name = implementation.name
     wanted = []
     for op in implementation.candidates:
         known = kept.get(_key(options, op))
@@ -72,7 +73,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _key(options: argparse.Namespace, op: str) -> str:
     where = "" if options.device == "cpu" else f" on {_name(options.device)}"
-    return f"{options.implementation}{where}/{options.judge.value}/level {options.level}/{op}"
+    return f"{options.name}{where}/{options.judge.value}/level {options.level}/{op}"
 
 
 def _name(device: str) -> str:

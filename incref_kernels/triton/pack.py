@@ -69,6 +69,31 @@ def _place(programs: tl.tensor, size: tl.tensor, inner: tl.tensor, BLOCK: tl.con
     return row, index, lane % inner, index < size
 
 
+@triton.constexpr_function
+def _repeated(code: int, fmt: ElementFormat, facts: WordLayout) -> int:
+    """A word of equal codes, as a signed integer."""
+    word = sum(code << place for place in range(0, facts.word_bits, fmt.bits))
+    return word - (1 << facts.word_bits) if word >> (facts.word_bits - 1) else word
+
+
+@triton.jit
+def _add_offset(
+    word: tl.tensor, index: tl.tensor, length: tl.tensor, fmt: tl.constexpr, facts: tl.constexpr
+) -> tl.tensor:
+    """Add the offset to every code of a word, modulo the number of codes; what is filled up stays 0.
+
+    All at once, without carries from a code to the next: the highest bit of each is added apart. One by one in 16 bits,
+    ptxas 12.8 and 12.9 lose the offset of every second code on sm_90 (`add.s16x2` with an undefined upper half).
+    """
+    high: tl.constexpr = _repeated(fmt.num_codes // 2, fmt, facts)
+    offset: tl.constexpr = _repeated(facts.offset % fmt.num_codes, fmt, facts)
+    moved = ((word & ~high) + (offset & ~high)) ^ ((word ^ offset) & high)
+    codes: tl.constexpr = facts.word_bits // fmt.bits
+    there = tl.minimum(length - index * codes, codes).to(tl.int32)
+    kept = tl.where(there == codes, -1, (1 << (tl.minimum(there, codes - 1) * fmt.bits)) - 1)
+    return moved & kept
+
+
 @triton.jit
 def pack_kernel(
     codes_ptr: tl.tensor,
@@ -103,15 +128,17 @@ def pack_kernel(
         loaded = tl.load(base + code * inner, mask=is_there, other=0).to(tl.int32)
         is_lost = is_lost | (is_there & ((loaded < _least(fmt)) | (loaded > _greatest(fmt))))
         field = loaded & (fmt.num_codes - 1)
-        if facts.offset != 0:
-            # What is filled up stays 0.
-            field = tl.where(is_there, (field + facts.offset) & (fmt.num_codes - 1), 0)
         if split:
+            if facts.offset != 0:
+                # What is filled up stays 0.
+                field = tl.where(is_there, (field + facts.offset) & (fmt.num_codes - 1), 0)
             begins = field << tl.minimum(tl.maximum(shift, 0), 31)
             part = tl.where(shift < 0, field >> tl.minimum(tl.maximum(-shift, 0), 31), begins)
             word = word | tl.where(shift < size, part, 0)
         else:
             word = word | (field << shift)
+    if facts.offset != 0 and not split:
+        word = _add_offset(word, index, length, fmt, facts)
     tl.store(words_ptr + (row * words + index) * inner + column, word.to(words_ptr.dtype.element_ty), mask=mask)
     if lost_ptr is not None:
         tl.store(lost_ptr, 1, mask=tl.max(is_lost.to(tl.int32), axis=0) != 0)

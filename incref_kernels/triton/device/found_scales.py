@@ -60,16 +60,18 @@ def quantize_found_kernel(
     if random_ptr is not None:
         random = tl.load(random_ptr + at, mask=mask, other=0)
     zero = None
+    # Triton 3.6 takes no attribute of a constant as an argument.
+    fmt: tl.constexpr = target.fmt
     if kind == AFFINE:
         above = tl.max(selected(signed, layout, POSITIVE), axis=1)
         below = tl.max(selected(signed, layout, NEGATIVE), axis=1)
-        scale, zero = affine_scale(above, below, layout, target.fmt, rule)
+        scale, zero = affine_scale(above, below, layout, fmt, rule)
     elif kind == EXTREME:
         above = tl.max(selected(signed, layout, POSITIVE), axis=1)
         below = tl.max(selected(signed, layout, NEGATIVE), axis=1)
         scale = extreme_scale(above, below, layout, limit, rule)
     elif kind == POWER:
-        scale = power_scale(tl.max(selected(signed, layout, ALL), axis=1), layout, target.fmt, rule).to(tl.uint8)
+        scale = power_scale(tl.max(selected(signed, layout, ALL), axis=1), layout, fmt, rule).to(tl.uint8)
     else:
         tl.static_assert(kind == LARGEST)
         scale = float_scale(tl.max(selected(signed, layout, ALL), axis=1), layout, limit, rule)

@@ -13,7 +13,6 @@ from incref_kernels.triton.device.facts import (
     are_nan_blocks,
     block_nan_code,
     block_nan_scale,
-    divides_by_reciprocal,
     scale_encoding,
 )
 from incref_kernels.triton.device.scales import scale_exponent
@@ -105,8 +104,8 @@ def encode_nvfp4_blocks(
         # Beneath tiny scales the reciprocal would overflow, and make NaN of every zero.
         inverse = divide(divide(tl.full([], 1.0, tl.float32), tensor_scale), scale)
         factor = tl.minimum(inverse, layout.qmax, propagate_nan=tl.PropagateNan.ALL)
-    shared: tl.constexpr = divides_by_reciprocal(to, layout)
-    quotient = divide_by_scale(signed, tl.expand_dims(factor, axis), arithmetic == DIVIDE, layout, shared)
+    # Of 16 elements too few share a scale for its reciprocal to pay.
+    quotient = divide_by_scale(signed, tl.expand_dims(factor, axis), arithmetic == DIVIDE, layout, is_shared=False)
     # A zero of either sign stays what it is.
     zero = signed & -layout.sign_code
     quotient = tl.where(tl.expand_dims(vanishes, axis), zero, quotient)

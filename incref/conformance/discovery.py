@@ -7,6 +7,7 @@ from inspect import signature
 
 import torch
 
+from incref.backends.backend import Backend
 from incref.backends.discovery import available_backends, find_backend
 from incref.conformance.implementation import Candidate, Implementation, Registry
 from incref.conformance.pipe import pipe_implementation
@@ -25,7 +26,7 @@ def find_implementations(name: str, device: torch.device | str = "cpu") -> tuple
     Args:
         name: `reference`; a backend such as `triton`; an entry point of `incref.kernels`; `cmd:` and a program that
             speaks the protocol of `incref.conformance.pipe`; or `package.module:thing`, a register function, a
-            candidate or an implementation. Without `:thing`, all candidates of the module.
+            candidate, an implementation or a backend. Without `:thing`, all candidates of the module.
         device: that a backend is judged on.
 
     Raises:
@@ -37,7 +38,7 @@ def find_implementations(name: str, device: torch.device | str = "cpu") -> tuple
         return (pipe_implementation(name.removeprefix(_PROGRAM))[0],)
     if ":" in name or "." in name:
         module, _, thing = name.partition(":")
-        return _implementations_of(name, module, thing)
+        return _implementations_of(name, module, thing, device)
     points = {point.name: point for point in entry_points(group=GROUP)}
     if name in points:
         return _loaded(name, points[name].load())
@@ -52,13 +53,14 @@ def installed_implementations() -> dict[str, str | None]:
     return {**available_backends(), **dict.fromkeys(sorted(point.name for point in entry_points(group=GROUP)))}
 
 
-def _implementations_of(name: str, module: str, thing: str) -> tuple[Implementation, ...]:
+def _implementations_of(name: str, module: str, thing: str, device: torch.device | str) -> tuple[Implementation, ...]:
     found = import_module(module)
     if not thing:
         return _loaded(name, [one for one in vars(found).values() if isinstance(one, Candidate)])
     if not hasattr(found, thing):
         raise UnsupportedError(f"module {module} has no {thing!r}")
-    return _loaded(name, getattr(found, thing))
+    named = getattr(found, thing)
+    return (Implementation.of_backend(named, device),) if isinstance(named, Backend) else _loaded(name, named)
 
 
 def _loaded(name: str, found: object) -> tuple[Implementation, ...]:

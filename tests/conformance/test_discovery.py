@@ -1,10 +1,13 @@
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from incref.backends.backend import Backend, Kernel
 from incref.conformance.discovery import find_implementations, installed_implementations
 from incref.errors import UnsupportedError
+from incref.ops import int8_matmul
 
 MODULE = """
 from incref.conformance.implementation import Implementation, kernel
@@ -48,6 +51,15 @@ def test_candidates_and_implementations_are_taken_as_they_are(module: str) -> No
     assert find_implementations(f"{module}:ready")[0].name == "ready"
     for name in (f"{module}:mine", f"{module}:"):
         assert find_implementations(name)[0].candidates.keys() == {"decode"}
+
+
+def test_a_backend_is_taken_by_its_place(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(fn=int8_matmul, why_not=lambda *_args, **_options: None)
+    backend = Backend(name="theirs", why_unavailable=lambda: None, kernels={"int8_matmul": kernel})
+    monkeypatch.setattr(import_module(module), "backend", backend, raising=False)
+    (found,) = find_implementations(f"{module}:backend")
+    assert found.name == "theirs"
+    assert found.candidates.keys() == {"int8_matmul"}
 
 
 def test_what_is_nothing_is_an_error(module: str) -> None:

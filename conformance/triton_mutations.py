@@ -88,8 +88,8 @@ MUTATIONS = (
         story="Scales that are found take the least value for the greatest.",
         op="quantize_affine",
         file="device/found_scales.py",
-        old="affine_scale(above, below, layout, target.fmt, rule)",
-        new="affine_scale(below, above, layout, target.fmt, rule)",
+        old="affine_scale(above, below, layout, fmt, rule)",
+        new="affine_scale(below, above, layout, fmt, rule)",
     ),
     Mutation(
         name="zero_point_is_added",

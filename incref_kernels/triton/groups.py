@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import triton
 from torch import Tensor
 
 from incref.numerics.granularity import Granularity
 from incref.ops.grouped import require_ends
 from incref_kernels.triton.matmul import RowScale, row_scale
 from incref_kernels.triton.matmul_tiles import MatmulTile
+from incref_kernels.triton.sizes import cdiv
 
 __all__ = ["Groups", "groups_of", "scale_step", "stacked_scale", "why_not_groups"]
 
@@ -30,13 +30,13 @@ class Groups:
 
     def usual_rows(self, rows: int) -> int:
         """How many rows an expert has if all have as many; what each has is known on the device only."""
-        usual: int = triton.cdiv(rows, self.count)
+        usual = cdiv(rows, self.count)
         return usual
 
     def programs(self, tile: MatmulTile, rows: int, columns: int) -> int:
         """How many programs suffice wherever groups end: each may end within a tile."""
-        tiles: int = min(rows, triton.cdiv(rows, tile.rows) + self.count - 1)
-        across: int = triton.cdiv(columns, tile.columns)
+        tiles = min(rows, cdiv(rows, tile.rows) + self.count - 1)
+        across = cdiv(columns, tile.columns)
         return tiles * across
 
 

@@ -30,8 +30,7 @@ class Groups:
 
     def usual_rows(self, rows: int) -> int:
         """How many rows an expert has if all have as many; what each has is known on the device only."""
-        usual = cdiv(rows, self.count)
-        return usual
+        return cdiv(rows, self.count)
 
     def programs(self, tile: MatmulTile, rows: int, columns: int) -> int:
         """How many programs suffice wherever groups end: each may end within a tile."""

@@ -1,5 +1,7 @@
 """Binds the modules of a model to the kernels of a backend."""
 
+import os
+
 import torch
 from torch import nn
 
@@ -9,9 +11,11 @@ from incref.modules.binding import REFERENCE_ONLY, Binding
 from incref.modules.layer import QuantLayer
 from incref.modules.quant_inputs import QuantInputs
 
-__all__ = ["bind", "is_hpu", "resolve_binding", "settle"]
+__all__ = ["bind", "is_hpu", "resolve_binding", "settle", "target_device"]
 
 _HPU = "hpu"
+_NAMED_BY = ("INCREF_TARGET_DEVICE", "INC_TARGET_DEVICE")
+_DEVICES = (_HPU, "xpu", "cuda", "cpu")
 
 
 def bind(model: nn.Module, binding: Binding) -> nn.Module:
@@ -51,6 +55,25 @@ def settle(model: nn.Module, device: str | torch.device | None) -> nn.Module:
 def is_hpu(device: str | torch.device | None) -> bool:
     """Whether a device is a Gaudi, or what stands for one."""
     return device is not None and str(device).split(":")[0] == _HPU
+
+
+def target_device(device: str | torch.device | None) -> str | torch.device | None:
+    """Give `device`, or if that is None the one that the environment names, if it does.
+
+    INCREF_TARGET_DEVICE goes before INC_TARGET_DEVICE, and neither minds capitals.
+
+    Raises:
+        ValueError: if the environment names another than hpu, xpu, cuda or cpu.
+    """
+    if device is not None:
+        return device
+    variable = next((name for name in _NAMED_BY if os.environ.get(name)), None)
+    if variable is None:
+        return None
+    named = os.environ[variable].lower()
+    if named not in _DEVICES:
+        raise ValueError(f"{variable} must be {', '.join(_DEVICES)}, or unset, got {os.environ[variable]!r}")
+    return named
 
 
 def resolve_binding(

@@ -17,7 +17,7 @@ from incref.errors import UnsupportedError
 from incref.export.capture import Stage, stage_of
 from incref.export.quantize import convert_exported, prepare_exported
 from incref.modules.replace import disable_fast_paths
-from incref.workflow.bind import bind, resolve_binding, settle
+from incref.workflow.bind import bind, resolve_binding, settle, target_device
 from incref.workflow.blockwise import replace_blockwise
 from incref.workflow.fingerprint import fingerprint
 from incref.workflow.inputs import replace_inputs
@@ -66,7 +66,8 @@ def convert(
             as "cpu", "triton" or "hpu". None for "hpu" on that device, else "reference". `incref.modules.product` says
             which bits depend on it.
         fallback: "reference" where that computes what the named backend can't; None where that is an error.
-        device: where the converted model is put; "hpu" also where a simulator stands for it. None to leave it.
+        device: where the converted model is put; "hpu" also where a simulator stands for it. None for what
+            INCREF_TARGET_DEVICE or INC_TARGET_DEVICE names in the environment; if neither does, to leave it.
 
     Returns:
         The converted model. Its `save` is `incref.save`, unless its class has a method of that name.
@@ -87,6 +88,7 @@ def convert(
         if any(given is not None for given in (calls, journal, group, backend, fallback, device)):
             raise UnsupportedError("a captured graph is converted at once, by calls of its own; leave the others out")
         return _convert_graph(model, quant_config, inplace=inplace)
+    device = target_device(device)
     binding, place = resolve_binding(backend, fallback, device)
     plan = find_plan(model)
     if plan is not None and calls is not None:

@@ -273,3 +273,22 @@ def test_a_model_on_the_device_has_the_environment_of_inference(tmp_path: Path) 
         del converted, loaded
         gc.collect()
         assert simulation.models == 0
+
+
+@pytest.mark.parametrize("variable", ["INCREF_TARGET_DEVICE", "INC_TARGET_DEVICE"])
+def test_the_environment_names_a_device(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    model = nn.Sequential(nn.Linear(64, 40, bias=False))
+    monkeypatch.setenv(variable, "HPU")
+    with simulate("gaudi2"):
+        layer = quantize(model, RTNConfig(), inplace=False).get_submodule("0")
+        assert isinstance(layer, QuantLayer)
+        assert layer.kernel == "hpu weight_only_matmul"
+        told = quantize(model, RTNConfig(), inplace=False, device="cpu").get_submodule("0")
+        assert isinstance(told, QuantLayer)
+        assert told.kernel == "reference"
+    with pytest.raises(UnsupportedError, match="backend 'hpu' can't run here"):
+        quantize(model, RTNConfig(), inplace=False)
+    monkeypatch.setenv("INC_TARGET_DEVICE", "hpu")
+    monkeypatch.setenv("INCREF_TARGET_DEVICE", "tpu")
+    with pytest.raises(ValueError, match="INCREF_TARGET_DEVICE must be hpu, xpu, cuda, cpu, or unset, got 'tpu'"):
+        quantize(model, RTNConfig(), inplace=False)

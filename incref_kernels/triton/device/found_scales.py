@@ -79,9 +79,9 @@ def quantize_found_kernel(
     shift = None
     if zero is not None:
         shift = zero[:, None]
-    codes, is_nan = quantize_values(
-        signed, random, factor[:, None], shift, layout, to, target, arithmetic, is_shared=True
-    )
+    # For blocks of many rows the registers that a reciprocal takes cost more than it saves.
+    shared: tl.constexpr = ROWS == 1
+    codes, is_nan = quantize_values(signed, random, factor[:, None], shift, layout, to, target, arithmetic, shared)
     tl.store(codes_ptr + at, codes.to(codes_ptr.dtype.element_ty), mask=mask)
     place = band * across + first + block
     is_there = block * column_extent < width

@@ -28,13 +28,19 @@ def answer(tensors: dict[str, Tensor], options: dict[str, str]) -> dict[str, Ten
     return {"0": y.to(getattr(torch, options["dtype"]))}
 
 
-while size := sys.stdin.buffer.read(8):
-    message = sys.stdin.buffer.read(int.from_bytes(size, "little"))
-    told = json.loads(message[8 : 8 + int.from_bytes(message[:8], "little")])["__metadata__"]
-    if told["call"] == "describe":
-        accumulators = {"fp8_matmul": DECLARED[sys.argv[1]]}
-        found = save({}, {"ops": json.dumps({"fp8_matmul": {}}), "accumulators": json.dumps(accumulators)})
-    else:
-        found = save(answer(load(message), json.loads(told["options"])))
-    sys.stdout.buffer.write(len(found).to_bytes(8, "little") + found)
-    sys.stdout.buffer.flush()
+def main() -> None:
+    """Answer calls until there are no more."""
+    while size := sys.stdin.buffer.read(8):
+        message = sys.stdin.buffer.read(int.from_bytes(size, "little"))
+        told = json.loads(message[8 : 8 + int.from_bytes(message[:8], "little")])["__metadata__"]
+        if told["call"] == "describe":
+            accumulators = {"fp8_matmul": DECLARED[sys.argv[1]]}
+            found = save({}, {"ops": json.dumps({"fp8_matmul": {}}), "accumulators": json.dumps(accumulators)})
+        else:
+            found = save(answer(load(message), json.loads(told["options"])))
+        sys.stdout.buffer.write(len(found).to_bytes(8, "little") + found)
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -63,9 +63,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--level", type=int, default=2, choices=(0, 1, 2))
     parser.add_argument("--op", action="append", help="only this operation; may be repeated")
     parser.add_argument("--device", default="cpu", help="where the arguments lie")
-    parser.add_argument(
-        "--workers", type=int, default=0, help="processes, an operation each; 0 for none beside this one"
-    )
+    parser.add_argument("--workers", type=int, default=0, help="processes that share the cases; 0 for none")
     parser.add_argument("--seconds", type=float, default=None, help="no case is begun later than that in an operation")
     parser.add_argument("--again", action="store_true", help="run also what has a result for these sources")
     return parser.parse_args(arguments)

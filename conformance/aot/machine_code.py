@@ -97,16 +97,23 @@ def _inexact(compiled: CompiledKernel, text: str, *, is_nvidia: bool, may_fuse: 
     """Find instructions that round otherwise than the kernel says."""
     ttir = compiled.asm["ttir"]
     if "math.fma" in ttir:
-        # The kernel asks for some itself, so those are not told apart: nothing may let the compiler make more of them.
-        may_fuse = True
+        # The kernel asks for some itself; the compiler must neither be free to make more of them, nor have made any.
         if compiled.metadata.enable_fp_fusion or re.search(_CONTRACTS, compiled.asm["llir"]):
             return ["leave to contract products and sums"]
+        asked = _count_fused(r"@llvm\.fma\.(?:v(\d+))?f\d+\(", compiled.asm["llir"])
+        may_fuse = not is_nvidia or _count_fused(r"\bfma\.rn\.f\d+(?:x(\d+))?", text) <= asked
     if is_nvidia:
         patterns = {pattern: what for pattern, what in _FORBIDDEN.items() if not (pattern == _FMA and may_fuse)}
         return [f"{what} in PTX" for pattern, what in patterns.items() if re.search(pattern, text)]
     # A division is a sequence of fused operations, and rounded once.
     may_fuse = may_fuse or bool(re.search(r"precise_divf|arith\.divf", ttir))
     return ["a contracted product and sum"] if re.search(_FUSED, text) and not may_fuse else []
+
+
+def _count_fused(pattern: str, text: str) -> int:
+    """Count fused operations, each as often as it has elements."""
+    lines = "\n".join(line for line in text.splitlines() if not line.startswith("declare"))
+    return sum(int(width or 1) for width in re.findall(pattern, lines))
 
 
 def _read_nvidia(code: Code, ptx: str, cubin: bytes) -> None:

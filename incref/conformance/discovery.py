@@ -30,8 +30,9 @@ def find_implementations(name: str, device: torch.device | str = "cpu") -> tuple
         device: that a backend is judged on.
 
     Raises:
-        UnsupportedError: if there is nothing, or a backend can't run here. What importing raises is not caught.
+        UnsupportedError: if there is no such device, if there is nothing, or a backend can't run here. What importing raises is not caught.
     """
+    _require_device(device)
     if name == "reference":
         return (Implementation.reference(),)
     if name.startswith(_PROGRAM):
@@ -46,6 +47,14 @@ def find_implementations(name: str, device: torch.device | str = "cpu") -> tuple
     if (why := backend.why_unavailable()) is not None:
         raise UnsupportedError(f"backend {name!r} can't run here: {why}")
     return (Implementation.of_backend(backend, device),)
+
+
+def _require_device(device: torch.device | str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        # PyTorch asserts that it was built for CUDA.
+        raise UnsupportedError(f"nothing can be put on the device {str(device)!r}: {error}") from error
 
 
 def installed_implementations() -> dict[str, str | None]:

@@ -31,7 +31,7 @@ _SHOWN: Mapping[str, tuple[str, ...]] = {"sm_90": _CONVERTED}
 class HardwareFloat(FloatFormat):
     """A format that kernels convert by instructions of the device, not in integers; NaN they put right themselves.
 
-    It is what a kernel is compiled with, so it is asked for by passing it as the format: `in_hardware("float8_e5m2")`.
+    It is what a kernel is compiled with, so it is asked for as the format: `in_hardware(FORMATS["float8_e5m2"])`.
     """
 
 

@@ -62,6 +62,12 @@ def test_a_backend_is_taken_by_its_place(module: str, monkeypatch: pytest.Monkey
     assert found.candidates.keys() == {"int8_matmul"}
 
 
+@pytest.mark.parametrize("device", ["nosuch", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(device: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"nothing can be put on the device '{device}'"):
+        find_implementations("reference", device)
+
+
 def test_what_is_nothing_is_an_error(module: str) -> None:
     with pytest.raises(UnsupportedError, match="registered nothing"):
         find_implementations(f"{module}:register_nothing")

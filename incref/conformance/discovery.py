@@ -30,7 +30,8 @@ def find_implementations(name: str, device: torch.device | str = "cpu") -> tuple
         device: that a backend is judged on.
 
     Raises:
-        UnsupportedError: if there is no such device, if there is nothing, or a backend can't run here. What importing raises is not caught.
+        UnsupportedError: if there is nothing, no such device, or a backend can't run here. What importing raises is
+            not caught.
     """
     _require_device(device)
     if name == "reference":

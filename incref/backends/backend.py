@@ -1,7 +1,7 @@
 """A backend is a table of kernels, one for each operation that it implements."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,8 @@ class Kernel:
         accumulator: for operations that add products of floats: what is known of how they are added, or a function that
             says it of a device. It holds for all arguments that `why_not` does not decline.
         layouts: how the words of weights may be packed that `prepare` is given; the first is what others become.
+        with_scales: takes scales that every call will have, each the one of its tensor, by the names of the operation's
+            arguments; gives a kernel that knows them. None where that is no use.
     """
 
     fn: Callable[..., object]
@@ -54,6 +56,7 @@ class Kernel:
     prepare: Callable[..., Prepared | str] | None = None
     accumulator: Declared | Callable[[torch.device], Declared] = ANY_ORDER
     layouts: Sequence[PackLayout] = (PackLayout.DENSE,)
+    with_scales: "Callable[..., Kernel] | None" = None
 
     def accumulator_on(self, device: torch.device) -> Declared:
         """What is known of how a device adds."""
@@ -79,3 +82,17 @@ class Backend:
     devices: Collection[str] = ()
     home: Callable[[], str] | None = None
     settle: Callable[[nn.Module], None] | None = None
+
+    def with_scales(self, op: str, **scales: Tensor | None) -> "Backend":
+        """Give the backend whose kernel of the operation `op` knows these scales, where that is of use.
+
+        Args:
+            op: name of the operation.
+            scales: float32 [] each, by the names of its arguments; they have their values: none may be on "meta". None
+                for a scale that is not known, and then none is.
+        """
+        kernel = self.kernels.get(op)
+        known = {name: scale for name, scale in scales.items() if scale is not None and not scale.is_meta}
+        if kernel is None or kernel.with_scales is None or len(known) < len(scales):
+            return self
+        return replace(self, kernels={**self.kernels, op: kernel.with_scales(**known)})

@@ -45,8 +45,8 @@ def identify_product(candidate: Candidate, fmt: str) -> Identification:
 
     Args:
         candidate: of a product; it is called without the options that are asked for.
-        fmt: of the factors: an 8-bit float for `fp8_matmul` and `fp8_conv2d`, blocks of floats for `mx_matmul`; of the
-            activations for others: int8 or uint8, or float32, bfloat16 or float16.
+        fmt: of the factors: an 8-bit float for `fp8_matmul`, `fp8_bmm` and `fp8_conv2d`, blocks of floats for
+            `mx_matmul`; of the activations for others: int8 or uint8, or float32, bfloat16 or float16.
 
     Raises:
         ValueError: for another operation or format.

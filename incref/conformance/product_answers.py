@@ -125,6 +125,42 @@ def _fp8_matmul(
     )
 
 
+def _fp8_bmm(
+    x: Tensor,
+    y: Tensor,
+    x_scale: Tensor | None,
+    y_scale: Tensor | None,
+    *,
+    x_fmt: str,
+    y_fmt: str,
+    order: ScaleOrder = ScaleOrder.PRODUCT,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    depth = max(x.ndim, y.ndim) - 2
+    left, right = ((1,) * (depth + 2 - one.ndim) + tuple(one.shape[:-2]) for one in (x, y))
+    batch = tuple(b if a == 1 else a for a, b in zip(left, right, strict=True))
+    found = torch.empty(*batch, x.shape[-2], y.shape[-1], dtype=dtype)
+    for place in product(*map(range, batch)):
+        found[place] = _fp8_matmul(
+            _matrix(x, place),
+            _matrix(y, place).T,
+            x_scale,
+            y_scale,
+            x_fmt=x_fmt,
+            w_fmt=y_fmt,
+            order=order,
+            dtype=dtype,
+        )
+    return found
+
+
+def _matrix(batch: Tensor, place: tuple[int, ...]) -> Tensor:
+    """The matrix that is multiplied at a place of the result; a dimension of one has the same for all."""
+    sizes = batch.shape[:-2]
+    at = place[len(place) - len(sizes) :]
+    return batch[tuple(0 if size == 1 else one for one, size in zip(at, sizes, strict=True))]
+
+
 def _fp8_conv2d(
     x: Tensor,
     w: Tensor,
@@ -265,6 +301,7 @@ PRODUCT_ANSWERS: Mapping[str, Callable[..., object]] = MappingProxyType(
         "int8_matmul": _int8_matmul,
         "weight_only_matmul": _weight_only_matmul,
         "fp8_matmul": _fp8_matmul,
+        "fp8_bmm": _fp8_bmm,
         "fp8_conv2d": _fp8_conv2d,
         "mx_matmul": _mx_matmul,
         "gptq_update": _gptq_update,

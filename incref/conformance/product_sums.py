@@ -25,7 +25,7 @@ class Sums:
     """Sums of products in floating point, asked from a candidate.
 
     Attributes:
-        candidate: of `weight_only_matmul`, `fp8_matmul`, `fp8_conv2d` or `mx_matmul`.
+        candidate: of `weight_only_matmul`, `fp8_matmul`, `fp8_bmm`, `fp8_conv2d` or `mx_matmul`.
         fmt: name of the format of the factors.
         layout: that format, of an element if it is one of blocks.
         ask: takes the candidate, the name, and codes or values [rows, K] of both factors; gives float32 [rows].
@@ -121,6 +121,13 @@ def _fp8(candidate: Candidate, fmt: str, x: Tensor, w: Tensor) -> Tensor:
     return as_results(candidate.call(_unscaled(encode(x, fmt), encode(w, fmt), fmt)))[0].diagonal()
 
 
+def _bmm(candidate: Candidate, fmt: str, x: Tensor, w: Tensor) -> Tensor:
+    """A batch of one."""
+    arguments = {"x": encode(x, fmt)[None], "y": encode(w, fmt).T.contiguous()[None], "x_scale": None, "y_scale": None}
+    formats = {"x_fmt": fmt, "y_fmt": fmt, "dtype": torch.float32}
+    return as_results(candidate.call({**arguments, **formats}))[0][0].diagonal()
+
+
 def _conv2d(candidate: Candidate, fmt: str, x: Tensor, w: Tensor) -> Tensor:
     """Images and filters of one place, with all of K as channels."""
     images, filters = (encode(one, fmt)[:, :, None, None] for one in (x, w))
@@ -163,6 +170,7 @@ SUMS: Mapping[str, tuple[str, Callable[[Candidate, str, Tensor, Tensor], Tensor]
     {
         "weight_only_matmul": ("float32", _weight_only),
         "fp8_matmul": ("float8_e5m2", _fp8),
+        "fp8_bmm": ("float8_e5m2", _bmm),
         "fp8_conv2d": ("float8_e5m2", _conv2d),
         "mx_matmul": ("mxfp8_e5m2", _mx),
     }

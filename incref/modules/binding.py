@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from incref.backends.backend import Backend
 from incref.backends.discovery import backends_for, find_backend
 from incref.errors import UnsupportedError
@@ -60,10 +62,10 @@ class Binding:
             return []
         raise UnsupportedError(f"backend {named.name!r} can't run here: {reason}")
 
-    def quantizers(self, device_type: str) -> Quantizers:
-        """What quantizes inputs: they give the same bits everywhere."""
+    def quantizers(self, device_type: str, scale: Tensor | None = None) -> Quantizers:
+        """What quantizes inputs, by `scale` if that is static: they give the same bits everywhere."""
         able = self.backends(device_type)
-        return quantizers_of(able[0]) if able else REFERENCE
+        return quantizers_of(able[0], scale) if able else REFERENCE
 
 
 REFERENCE_ONLY = Binding()

@@ -133,7 +133,10 @@ class QuantConv2d(QuantLayer):
             for backend in binding.backends(device_type):
                 if binding.names_one and self._convolves_float8 and fp8_conv2d.name in backend.kernels:
                     fallback = REFERENCE_ONLY.backend if binding.falls_back else None
-                    self._convolve = fp8_conv2d.on(backend, fallback=fallback)
+                    scales = {"x_scale": self.input_scale, "w_scale": self.qweight.scale}
+                    is_per_filter = self.qweight.scale.ndim > 0
+                    known = backend if is_per_filter else backend.with_scales(fp8_conv2d.name, **scales)
+                    self._convolve = fp8_conv2d.on(known, fallback=fallback)
                     self._matmul_name = f"{backend.name} {fp8_conv2d.name}"
             return
         for backend in binding.backends(device_type):

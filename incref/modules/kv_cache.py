@@ -40,8 +40,8 @@ class QuantKVCache(QuantInputs):
         """Keep x [..., L, D] after what is kept already, and give all of it, in the dtype of x."""
         if self.scheme.elementwise is not None:
             x = round_elementwise(x, self.scheme.elementwise)
-        self.kept.append(x, by=self._quantizers)
-        kept = self.kept.read(x.dtype, by=self._quantizers)
+        self.kept.append(x, by=self._quantizers["x"])
+        kept = self.kept.read(x.dtype, by=self._quantizers["x"])
         if not x.requires_grad:
             return kept
         before, given = kept.tensor_split([kept.shape[-2] - x.shape[-2]], dim=-2)
@@ -49,4 +49,4 @@ class QuantKVCache(QuantInputs):
 
     def reset(self) -> None:
         """Forget everything."""
-        self.kept = StoredTokens(self.scheme.activation, self.scheme.input_scale, self._buffers.get("x_scale"))
+        self.kept = StoredTokens(self.scheme.activation, self.scheme.input_scale, self._scale("x"))

@@ -119,7 +119,7 @@ class QuantLayer(KeptBuffers, ABC):
         self._binding = binding
         device = self.qweight.device
         if device.type != "meta":
-            self._quantizers = binding.quantizers(device.type)
+            self._quantizers = binding.quantizers(device.type, self.input_scale)
             self._find_kernels(binding, device.type)
 
     @property

@@ -10,6 +10,7 @@ from incref.ops.encode import encode
 from incref.ops.fake_quantize_affine import fake_quantize_affine
 from incref.ops.fake_quantize_float import fake_quantize_float
 from incref.ops.fake_quantize_mx import fake_quantize_mx
+from incref.ops.fp8_bmm import fp8_bmm
 from incref.ops.fp8_conv2d import fp8_conv2d
 from incref.ops.fp8_matmul import fp8_matmul
 from incref.ops.gptq_update import gptq_update
@@ -34,6 +35,7 @@ __all__ = [
     "fake_quantize_affine",
     "fake_quantize_float",
     "fake_quantize_mx",
+    "fp8_bmm",
     "fp8_conv2d",
     "fp8_matmul",
     "gptq_update",

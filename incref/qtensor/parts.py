@@ -87,8 +87,15 @@ REFERENCE = Quantizers(
 """The operations themselves."""
 
 
-def quantizers_of(backend: Backend) -> Quantizers:
-    """The kernels of `backend`. Where it has none, or declines, the reference computes: both give the same bits."""
+def quantizers_of(backend: Backend, scale: Tensor | None = None) -> Quantizers:
+    """The kernels of `backend`. Where it has none, or declines, the reference computes: both give the same bits.
+
+    Args:
+        backend: whose kernels.
+        scale: float32 [], the one that every tensor is quantized by, if it stays.
+    """
+    for op in (quantize_float, dequantize_float):
+        backend = backend.with_scales(op.name, scale=scale)
     return Quantizers(
         quantize_affine=quantize_affine.on(backend, fallback="reference"),
         quantize_float=quantize_float.on(backend, fallback="reference"),

@@ -1,5 +1,7 @@
 """`dequantize_float`: one cast that multiplies with the scale."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,7 @@ from incref.numerics.scaled import require_scale
 from incref_kernels.hpu.available import why_not_device
 from incref_kernels.hpu.casts import WIDE, from_float8, why_not_format
 from incref_kernels.hpu.runtime import mark_step
-from incref_kernels.hpu.scales import float_scale, why_not_granularity
+from incref_kernels.hpu.scales import as_number, float_scale, why_not_granularity
 
 __all__ = ["KERNEL", "dequantize_float"]
 
@@ -22,13 +24,17 @@ def dequantize_float(
     *,
     granularity: Granularity = PER_TENSOR,
     dtype: torch.dtype = torch.float32,
+    number: float | None = None,
 ) -> Tensor:
     """Run `incref.ops.dequantize_float` by `cast_from_fp8`, which multiplies in the dtype of its result.
 
     Only a scale that has that dtype is not rounded by it; for another the product is computed in float32, and then
-    rounded. The graph is cut before, so that codes that were just made are really there.
+    rounded. The graph is cut before, so that codes that were just made are really there. `number` is the scale, one in
+    float32, if it is known before.
     """
     mark_step()
+    if number is not None:
+        return from_float8(codes, number, fmt, torch.float32).to(dtype)
     factor = require_scale("scale", scale, codes.shape, granularity)
     if factor.dtype is dtype and dtype in WIDE:
         return from_float8(codes, factor, fmt, dtype)
@@ -51,4 +57,9 @@ def why_not(
     return why_not_format(fmt) or why_not_granularity(codes.shape, granularity) or why_not_device(codes=codes)
 
 
-KERNEL = Kernel(fn=dequantize_float, why_not=why_not)
+def with_scales(*, scale: Tensor) -> Kernel:
+    """Make the kernel that knows the scale as a number."""
+    return Kernel(fn=partial(dequantize_float, number=as_number(scale)), why_not=why_not)
+
+
+KERNEL = Kernel(fn=dequantize_float, why_not=why_not, with_scales=with_scales)

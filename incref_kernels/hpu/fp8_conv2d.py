@@ -1,5 +1,7 @@
 """`fp8_conv2d`: one operator, which scales if there is one scale for all; one a filter is multiplied afterwards."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -7,11 +9,11 @@ from incref.backends.backend import Kernel
 from incref.formats import Format, ScaleOrder
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.patches import Pair
-from incref.ops.encode import get_element_format
 from incref.ops.fp8_conv2d import PER_FILTER
-from incref_kernels.hpu.available import chip, declared_sums, float8_dtype, why_not_device
-from incref_kernels.hpu.casts import WIDE, why_not_format
-from incref_kernels.hpu.scales import float_scale
+from incref_kernels.hpu.available import declared_sums, mode, why_not_device
+from incref_kernels.hpu.casts import WIDE, as_float8, why_not_factors
+from incref_kernels.hpu.scales import as_number, float_scale
+from incref_kernels.hpu.simulator.options import Mode
 
 __all__ = ["KERNEL", "fp8_conv2d"]
 
@@ -32,17 +34,19 @@ def fp8_conv2d(
     bias: Tensor | None = None,
     order: ScaleOrder = ScaleOrder.PRODUCT,  # noqa: ARG001  # why_not takes one value only
     dtype: torch.dtype = torch.float32,
+    numbers: tuple[float, float] | None = None,
 ) -> Tensor:
-    """Run `incref.ops.fp8_conv2d` by `conv2d_fp8`.
+    """Run `incref.ops.fp8_conv2d` by `conv2d_fp8`; `numbers` are the scales, if they are known before.
 
-    No test of the vendor gives that operator a scale for every filter, so those scale its sums in float32.
+    No test of the vendor gives that operator a scale for every filter, so those scale its sums in float32. As for
+    products, scales are tensors where operators run eagerly.
     """
-    one, other = (
-        codes.view(float8_dtype(get_element_format(fmt)))  # type: ignore[arg-type]  # why_not has seen the format
-        for codes, fmt in ((x, x_fmt), (w, w_fmt))
-    )
-    left, right = (None if scale is None else float_scale(scale) for scale in (x_scale, w_scale))
+    one, other = as_float8(x, x_fmt), as_float8(w, w_fmt)
     geometry = (list(stride), list(padding), list(dilation), groups)
+    if numbers is not None and mode() is not Mode.EAGER:
+        scaled: Tensor = torch.ops.hpu.conv2d_fp8.scalar(one, other, bias, *geometry, dtype, *numbers)
+        return scaled
+    left, right = (None if scale is None else float_scale(scale) for scale in (x_scale, w_scale))
     if right is None or w_granularity == PER_TENSOR:
         y: Tensor = torch.ops.hpu.conv2d_fp8(one, other, bias, *geometry, dtype, left, right)
         return y
@@ -73,14 +77,14 @@ def why_not(
         return f"convolutions are torch.float32 or torch.bfloat16, got {dtype}"
     if w_granularity not in (PER_TENSOR, PER_FILTER):
         return f"there is one scale for w, or one for each filter, not {w_granularity}"
-    one, other = get_element_format(x_fmt), get_element_format(w_fmt)
-    if chip() == "gaudi2" and one.name != other.name:
-        return f"gaudi2 has no product of {one.name} and {other.name}"
-    for name, codes in (("x", x), ("w", w)):
-        if codes.dtype is not torch.uint8:
-            return f"codes of {name} must be torch.uint8, got {codes.dtype}"
-    reason = why_not_format(x_fmt) or why_not_format(w_fmt)
+    reason = why_not_factors(("x", x, x_fmt), ("w", w, w_fmt))
     return reason or why_not_device(x=x, w=w, x_scale=x_scale, w_scale=w_scale, bias=bias)
 
 
-KERNEL = Kernel(fn=fp8_conv2d, why_not=why_not, accumulator=declared_sums)
+def with_scales(*, x_scale: Tensor, w_scale: Tensor) -> Kernel:
+    """Make the kernel that knows both scales as numbers, which compilers of graphs can fold into the product."""
+    numbers = as_number(x_scale), as_number(w_scale)
+    return Kernel(fn=partial(fp8_conv2d, numbers=numbers), why_not=why_not, accumulator=declared_sums)
+
+
+KERNEL = Kernel(fn=fp8_conv2d, why_not=why_not, accumulator=declared_sums, with_scales=with_scales)

@@ -13,11 +13,10 @@ from incref.formats import Format, ScaleOrder
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_channel
 from incref.numerics.scaled import require_scale
 from incref.numerics.scaled_matmul import as_rows
-from incref.ops.encode import get_element_format
 from incref.ops.weight import Weight
-from incref_kernels.hpu.available import chip, declared_sums, float8_dtype, mode, why_not_device
-from incref_kernels.hpu.casts import WIDE, why_not_format
-from incref_kernels.hpu.scales import float_scale
+from incref_kernels.hpu.available import declared_sums, mode, why_not_device
+from incref_kernels.hpu.casts import WIDE, as_float8, why_not_factors
+from incref_kernels.hpu.scales import as_number, float_scale
 from incref_kernels.hpu.simulator.options import Mode
 
 __all__ = ["KERNEL", "fp8_matmul"]
@@ -57,11 +56,7 @@ def fp8_matmul(
 
     The vendor's tests leave powers of two as numbers out where operators run eagerly, so constants are tensors there.
     """
-    one, other = (
-        codes.view(float8_dtype(get_element_format(fmt)))  # type: ignore[arg-type]  # why_not has seen the format
-        for codes, fmt in ((as_rows(x), x_fmt), (w, w_fmt))
-    )
-    head = (one, False, other, True, None, dtype)
+    head = (as_float8(as_rows(x), x_fmt), False, as_float8(w, w_fmt), True, None, dtype)
     if constants is None or mode() is Mode.EAGER:
         left = _rows("x_scale", x_scale, x.shape, x_granularity, is_column=True)
         right = _rows("w_scale", w_scale, w.shape, w_granularity, is_column=False)
@@ -111,15 +106,10 @@ def why_not(
         return f"the scales are multiplied with each other, and the sum with that; got {order}"
     if dtype not in WIDE:
         return f"products are torch.float32 or torch.bfloat16, got {dtype}"
-    one, other = get_element_format(x_fmt), get_element_format(w_fmt)
-    if chip() == "gaudi2" and one.name != other.name:
-        return f"gaudi2 has no product of {one.name} and {other.name}"
-    for name, codes, granularity in (("x", x, x_granularity), ("w", w, w_granularity)):
-        if codes.dtype is not torch.uint8:
-            return f"codes of {name} must be torch.uint8, got {codes.dtype}"
+    for name, granularity in (("x", x_granularity), ("w", w_granularity)):
         if granularity not in _SCALED_ROWS:
             return f"the product takes one scale for {name}, or one for each of its rows, not {granularity}"
-    reason = why_not_format(x_fmt) or why_not_format(w_fmt)
+    reason = why_not_factors(("x", x, x_fmt), ("w", w, w_fmt))
     return reason or why_not_device(x=x, w=w, x_scale=x_scale, w_scale=w_scale, bias=bias)
 
 
@@ -140,7 +130,7 @@ def _with_scale(prepared: Prepared, weight: Weight, x_scale: Tensor) -> Prepared
     scales = float_scale(require_scale("w_scale", weight.scale, torch.Size(weight.shape), weight.granularity))
     w = scales.item() if weight.granularity == PER_TENSOR else tuple(scales.flatten().tolist())
     options = {"w_fmt": weight.fmt, "w_granularity": weight.granularity}
-    constants = Constants(x=float_scale(x_scale).item(), w=w)
+    constants = Constants(x=as_number(x_scale), w=w)
     return replace(prepared, run=partial(_call, partial(fp8_matmul, constants=constants), options))
 
 

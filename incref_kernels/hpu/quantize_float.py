@@ -1,5 +1,7 @@
 """`quantize_float`: the scale, then one cast that multiplies with its reciprocal."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -27,17 +29,22 @@ def quantize_float(
     overflow: Overflow = Overflow.SATURATE,  # noqa: ARG001  # likewise
     nan: NanRule = NanRule.ERROR,  # noqa: ARG001  # the formats have a NaN
     random_bits: Tensor | None = None,  # noqa: ARG001  # likewise
+    number: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run `incref.ops.quantize_float` by `cast_to_fp8_v2`, which multiplies in the dtype of its input.
 
-    For `QuotientDtype.COMPUTE` the input is converted to float32 before.
+    For `QuotientDtype.COMPUTE` the input is converted to float32 before. `number` is the reciprocal of the scale in
+    float32, if the scale is known before.
     """
+    values = x if quotient is QuotientDtype.INPUT else x.to(torch.float32)
+    if number is not None:
+        assert scale is not None
+        return to_float8(values, number, fmt), scale
     if scale is None:
         found = compute_scale(x, fmt, granularity, rule=rule)
         assert isinstance(found, Tensor)
         scale = found
     factor = 1.0 / float_scale(require_scale("scale", scale, x.shape, granularity))
-    values = x if quotient is QuotientDtype.INPUT else x.to(torch.float32)
     return to_float8(values, factor, fmt), scale
 
 
@@ -68,4 +75,10 @@ def why_not(
     return None
 
 
-KERNEL = Kernel(fn=quantize_float, why_not=why_not)
+def with_scales(*, scale: Tensor) -> Kernel:
+    """Make the kernel that knows the scale as a number."""
+    reciprocal = (1.0 / float_scale(scale)).item()
+    return Kernel(fn=partial(quantize_float, number=reciprocal), why_not=why_not)
+
+
+KERNEL = Kernel(fn=quantize_float, why_not=why_not, with_scales=with_scales)

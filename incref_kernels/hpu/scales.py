@@ -7,12 +7,17 @@ from incref.formats import E8M0
 from incref.numerics.granularity import Granularity
 from incref.numerics.scaled import scale_values
 
-__all__ = ["float_scale", "is_power_of_two", "why_not_granularity"]
+__all__ = ["as_number", "float_scale", "is_power_of_two", "why_not_granularity"]
 
 
 def float_scale(scale: Tensor) -> Tensor:
     """Give scales in float32, exactly; uint8 is read as codes of E8M0."""
     return scale_values(scale, torch.float32)
+
+
+def as_number(scale: Tensor) -> float:
+    """Give one scale as a number, exactly."""
+    return float_scale(scale).item()
 
 
 def why_not_granularity(shape: torch.Size, granularity: Granularity) -> str | None:

@@ -16,7 +16,7 @@ from incref.conformance.result import Outcome, Status
 from incref.conformance.run import run
 from incref.ops import fp8_matmul, gptq_update, int8_matmul, mx_matmul, weight_only_matmul
 
-PRODUCTS = ("int8_matmul", "weight_only_matmul", "fp8_matmul", "mx_matmul", "gptq_update", "fp8_conv2d")
+PRODUCTS = ("int8_matmul", "weight_only_matmul", "fp8_matmul", "mx_matmul", "gptq_update", "fp8_bmm", "fp8_conv2d")
 
 
 def judged(candidate: Candidate, match: str = "*", level: int = 0) -> Outcome:

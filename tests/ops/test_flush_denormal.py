@@ -31,6 +31,7 @@ from incref.ops import (
     dequantize_float,
     dequantize_mx,
     encode,
+    fp8_bmm,
     fp8_conv2d,
     fp8_matmul,
     int8_matmul,
@@ -159,10 +160,18 @@ def test_what_multiplies_floats_refuses(operation: str) -> None:
         REFUSING[operation]()
 
 
-def test_a_convolution_refuses_as_the_product_of_its_patches() -> None:
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda image: fp8_conv2d(image, image, None, None, x_fmt="e4m3fn", w_fmt="e4m3fn"),
+        lambda image: fp8_bmm(image, image.mT, None, None, x_fmt="e4m3fn", y_fmt="e4m3fn"),
+    ],
+    ids=["convolutions", "batches"],
+)
+def test_what_is_made_of_products_refuses_as_they_do(call: Callable[[torch.Tensor], torch.Tensor]) -> None:
     image = CODES.view(1, 1, 4, 8)
     with (
         flushed(),
         pytest.raises(FlushDenormalError, match=r"fp8_matmul computes with .* call torch\.set_flush_denormal"),
     ):
-        fp8_conv2d(image, image, None, None, x_fmt="e4m3fn", w_fmt="e4m3fn")
+        call(image)

@@ -17,6 +17,7 @@ from incref.ops import (
     dequantize_float,
     dequantize_mx,
     encode,
+    fp8_bmm,
     fp8_conv2d,
     fp8_matmul,
     int8_matmul,
@@ -96,6 +97,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Outputs]] = {
             x_granularity=PER_TOKEN,
         ),
     ),
+    "fp8_bmm": lambda x: (fp8_bmm(codes_from(x), codes_from(x).mT, None, None, x_fmt="e5m2", y_fmt="e4m3fn"),),
     "fp8_conv2d": lambda x: (fp8_conv2d(image_of(x), filter_of(x), None, None, x_fmt="e5m2", w_fmt="e5m2"),),
     "mx_matmul": lambda x: (
         mx_matmul(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 from incref.conformance.case import Case
+from incref.conformance.generators.batches import fp8_bmm_cases
 from incref.conformance.generators.casts import decode_cases, encode_cases
 from incref.conformance.generators.convolutions import fp8_conv2d_cases
 from incref.conformance.generators.fake import (
@@ -47,6 +48,7 @@ GENERATORS: Mapping[str, tuple[Generator, ...]] = MappingProxyType(
         "int8_matmul": (int8_matmul_cases,),
         "weight_only_matmul": (weight_only_matmul_cases,),
         "fp8_matmul": (fp8_matmul_cases,),
+        "fp8_bmm": (fp8_bmm_cases,),
         "fp8_conv2d": (fp8_conv2d_cases,),
         "mx_matmul": (mx_matmul_cases,),
         "gptq_update": (gptq_update_cases,),

@@ -16,7 +16,7 @@ from incref.formats import FORMATS, ScaleOrder
 from incref.formats.gaudi import GAUDI
 from incref.formats.layouts import PackLayout
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_channel, per_group
-from incref.ops import fp8_matmul, pack, quantize_affine, quantize_float, weight_only_matmul
+from incref.ops import fp8_bmm, fp8_matmul, pack, quantize_affine, quantize_float, weight_only_matmul
 from incref.ops.weight import Weight, prepare
 from incref_kernels.hpu import BACKEND
 from incref_kernels.hpu.simulator.options import Sums
@@ -51,6 +51,23 @@ def test_products_without_scales(e4m3: str) -> None:
     assert_same_bits(fp8_matmul.on(BACKEND)(x, w, None, None, **options), fp8_matmul(x, w, None, None, **options))
     empty = fp8_matmul.on(BACKEND)(x[:0], w, None, None, **options)
     assert empty.shape == (0, 5)
+
+
+@pytest.mark.parametrize("mode", ["lazy", "eager", "compile"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("chip", GAUDI)
+def test_batches(chip: str, dtype: torch.dtype, mode: str) -> None:
+    fmt = GAUDI[chip].e4m3.name
+    x, x_scale = quantize_float(draw(2, 1, 5, 33), fmt)
+    y, y_scale = quantize_float(draw(3, 6, 33, seed=1).mT, fmt)
+    options = {"x_fmt": fmt, "y_fmt": fmt, "dtype": dtype}
+    for scales in ((x_scale, y_scale), (None, y_scale), (None, None)):
+        want = fp8_bmm(x, y, *scales, **options)
+        with simulate(chip, mode=mode):
+            assert_same_bits(fp8_bmm.on(BACKEND)(x, y, *scales, **options), want)
+            known = BACKEND.with_scales("fp8_bmm", x_scale=scales[0], y_scale=scales[1])
+            assert (known is BACKEND) == (None in scales)
+            assert_same_bits(fp8_bmm.on(known)(x, y, *scales, **options), want)
 
 
 def int4(n: int, k: int, group: int, *, is_symmetric: bool) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -122,6 +139,11 @@ def fp8(**options: object) -> object:
     )
 
 
+def bmm(**options: object) -> object:
+    codes = torch.zeros(2, 8, 8, dtype=torch.uint8)
+    return fp8_bmm.on(BACKEND)(codes, codes, None, None, **{"x_fmt": "float8_e4m3", "y_fmt": "float8_e4m3", **options})
+
+
 def woq(n: int = 8, fmt: str = "uint4", zero: int = 8, **options: object) -> object:
     codes = torch.zeros(n, 16, dtype=torch.uint8)
     zeros = torch.full((n, 2), zero, dtype=torch.int32)
@@ -137,6 +159,9 @@ def woq(n: int = 8, fmt: str = "uint4", zero: int = 8, **options: object) -> obj
         (lambda: fp8(order=ScaleOrder.EXACT), "the scales are multiplied with each other"),
         (lambda: fp8(dtype=torch.float16), "products are torch.float32 or torch.bfloat16, got torch.float16"),
         (lambda: fp8(x_granularity=per_group(8)), "one scale for x, or one for each of its rows, not groups of 8"),
+        (lambda: bmm(y_fmt="float8_e5m2"), "gaudi2 has no product of float8_e4m3 and float8_e5m2"),
+        (lambda: bmm(order=ScaleOrder.EXACT), "the scales are multiplied with each other"),
+        (lambda: bmm(dtype=torch.float16), "products are torch.float32 or torch.bfloat16, got torch.float16"),
         (lambda: woq(n=20), "N must be a multiple of 8, got 20"),
         (lambda: woq(zero=16), "zero points must be codes, from 0 to 15, got 16 to 16"),
         (lambda: woq(fmt="uint2"), "operators dequantize integers of 4 bits and 8-bit floats, got uint2"),
@@ -163,7 +188,7 @@ def test_groups_of_different_sizes_need_an_index() -> None:
 def test_products_declare_the_unit_of_the_chip(e4m3: str) -> None:
     table = Implementation.of_backend(BACKEND).candidates
     group, flushes = (16, True) if e4m3 == "float8_e4m3" else (8, False)
-    for op in ("fp8_matmul", "fp8_conv2d"):
+    for op in ("fp8_matmul", "fp8_bmm", "fp8_conv2d"):
         assert table[op].accumulator == AnyGroups(group=group, fraction_bits=24, result_bits=23, flushes=flushes)
 
 
@@ -171,7 +196,7 @@ def test_products_declare_the_unit_of_the_chip(e4m3: str) -> None:
 @pytest.mark.parametrize("chip", GAUDI)
 def test_products_are_within_what_is_declared(chip: str, sums: Sums) -> None:
     with simulate(chip, sums=sums):
-        outcome = run(Implementation.of_backend(BACKEND), level=0, ops=["fp8_matmul", "fp8_conv2d"])
+        outcome = run(Implementation.of_backend(BACKEND), level=0, ops=["fp8_matmul", "fp8_bmm", "fp8_conv2d"])
     assert outcome.counts[Status.FAIL] == outcome.counts[Status.ERROR] == 0, outcome.results
     assert outcome.counts[Status.PASS] > 5
 

@@ -2,6 +2,7 @@
 
 import gc
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,12 @@ from incref.errors import UnsupportedError
 from incref.modules.conv import QuantConv2d
 from incref.modules.kv_cache import QuantKVCache
 from incref.modules.layer import QuantLayer
+from incref.modules.matmul import QuantMatmul
+from incref.nn.attention import Attention
 from incref.nn.kv_cache import KVCache
+from incref.nn.matmul import Matmul
 from incref.numerics.granularity import PER_TENSOR
-from incref.ops import fp8_conv2d, fp8_matmul
+from incref.ops import fp8_bmm, fp8_conv2d, fp8_matmul
 from incref.ops.fp8_conv2d import PER_FILTER
 from incref.qtensor.parts import quantize_parts
 from incref_kernels.hpu.runtime import compile_model
@@ -30,18 +34,18 @@ from incref_kernels.hpu.simulator.simulate import simulate
 EXAMPLE = Path(__file__).parents[3] / "examples" / "fp8_resnet18.py"
 
 
-class CountedProducts(TorchDispatchMode):
-    """Keeps which overloads of `fp8_gemm_v2` are called."""
+class Called(TorchDispatchMode):
+    """Keeps which overloads of Gaudi's operators are called."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.overloads: list[str] = []
+        self.operators: list[str] = []
 
     def __torch_dispatch__(
         self, func: OpOverload, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
     ) -> object:
-        if func.overloadpacket is torch.ops.hpu.fp8_gemm_v2:
-            self.overloads.append(func._overloadname)
+        if func.namespace == "hpu":
+            self.operators.append(str(func).removeprefix("hpu."))
         return func(*args, **(kwargs or {}))
 
 
@@ -95,9 +99,11 @@ def test_scales_that_stay_are_numbers(method: str, overload: str, mode: str, tmp
         layer = convert(prepared, device="hpu").get_submodule("0")
         assert isinstance(layer, QuantLayer)
         assert layer.kernel == "hpu fp8_matmul"
-        with CountedProducts() as products:
+        with Called() as called:
             y = layer(x)
-    assert products.overloads == ["default" if mode == "eager" else overload]
+    cast = "scalar" if layer.input_scale is not None else "default"
+    product = "default" if mode == "eager" else overload
+    assert called.operators == [f"cast_to_fp8_v2.{cast}", f"fp8_gemm_v2.{product}"]
     assert layer.activation is not None
     scale = layer.input_scale
     if scale is None:
@@ -119,19 +125,35 @@ def test_scales_that_stay_are_numbers(method: str, overload: str, mode: str, tmp
     assert_same_bits(y, want)
 
 
-def test_numbers_are_read_again_with_a_state_dict(tmp_path: Path) -> None:
+class Squared(nn.Module):
+    """Multiplies with its transpose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.product = Matmul()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.product(x, x.mT)
+        return found
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Linear(32, 24), lambda: nn.Conv2d(1, 3, 2), Squared, KVCache], ids=str)
+def test_numbers_are_read_again_with_a_state_dict(tmp_path: Path, make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     config = FP8Config(target="gaudi2", dump_stats_path=str(tmp_path / "measured"))
     with simulate("gaudi2"):
-        layers = []
+        models = []
         for size in (1.0, 1000.0):
-            prepared = prepare(nn.Sequential(nn.Linear(32, 24)), config)
-            prepared(draw(50, 32) * size)
-            layers.append(convert(prepared, device="hpu"))
-        one, other = layers
-        x = draw(7, 32)
+            prepared = prepare(nn.Sequential(make()), config)
+            prepared(draw(1, 1, 50, 32) * size)
+            models.append(convert(prepared, device="hpu"))
+        one, other = models
+        x = draw(1, 1, 7, 32)
         assert not torch.equal(one(x), other(x))
         one.load_state_dict(other.state_dict())
+        for cache in (*one.modules(), *other.modules()):
+            if isinstance(cache, QuantKVCache):
+                cache.reset()
         assert_same_bits(one(x), other(x))
 
 
@@ -201,6 +223,86 @@ def test_a_convolution_is_one_of_codes(target: str, method: str, padding_mode: s
     assert_same_bits(y, want)
     # The same values, convolved by PyTorch: sums of 12 products of bfloat16, each rounded once or twice.
     assert (y.float() - values.float()).abs().max() <= 2.0**-7 * values.float().abs().max()
+
+
+@pytest.mark.parametrize("mode", ["lazy", "eager", "compile"])
+def test_a_convolution_knows_its_scales(mode: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = FP8Config(target="gaudi3", dump_stats_path=str(tmp_path / "measured"))
+    prepared = prepare(nn.Sequential(nn.Conv2d(4, 8, 3)).bfloat16(), config)
+    x = draw(2, 4, 9, 7).bfloat16()
+    prepared(x)
+    with simulate("gaudi3", mode=mode):
+        layer = convert(prepared, device="hpu")
+        with Called() as called:
+            layer(x)
+    assert called.operators == [
+        "cast_to_fp8_v2.scalar",
+        "conv2d_fp8.default" if mode == "eager" else "conv2d_fp8.scalar",
+    ]
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("method", ["maxabs_hw", "maxabs_arbitrary"])
+@pytest.mark.parametrize("target", ["gaudi2", "gaudi3"])
+def test_attention_multiplies_codes(
+    target: str, method: str, dtype: torch.dtype, tmp_path: Path, *, dynamic: bool
+) -> None:
+    config = FP8Config(
+        target=target, scale_method=method, dynamic_quantization=dynamic, dump_stats_path=str(tmp_path / "measured")
+    )
+    prepared = prepare(nn.Sequential(Squared(), Attention()), config)
+    query, key, value = (draw(2, 4, 5, 16, seed=seed).to(dtype) for seed in range(3))
+    x = draw(2, 3, 7, 16, seed=4).to(dtype)
+    prepared[0](x)
+    prepared[1](query, key, value)
+    with simulate(target):
+        model = convert(prepared, device="hpu")
+        product = model.get_submodule("0.product")
+        assert isinstance(product, QuantMatmul)
+        assert product.kernel == "hpu fp8_bmm"
+        with Called() as called:
+            found = model[0](x)
+        number = "default" if dynamic else "scalar"
+        assert called.operators == [f"cast_to_fp8_v2.{number}", f"cast_to_fp8_v2.{number}", f"fp8_gemm_v2.{number}"]
+        with Called() as called:
+            model[1](query, key, value)
+        assert called.operators.count(f"fp8_gemm_v2.{number}") == 2
+        assert not any(name.startswith("cast_from_fp8") for name in called.operators)
+    spec, scales = product.scheme.activation, [product._scale(name) for name in ("x", "y")]
+    if dynamic:
+        assert product.scheme.input_scale is not None
+        scales = [search_scale(one, spec, product.scheme.input_scale) for one in (x, x.mT)]
+    left, right = (quantize_parts(one, spec, scale) for one, scale in zip((x, x.mT), scales, strict=True))
+    want = fp8_bmm(left.codes, right.codes, left.scale, right.scale, x_fmt=spec.fmt, y_fmt=spec.fmt, dtype=dtype)
+    assert_same_bits(found, want)
+
+
+def test_tokens_of_a_product_are_dequantized() -> None:
+    config = FP8Config(target="gaudi3", scale_method="maxabs_pcs_pow2")
+    reference = quantize(nn.Sequential(Squared()), config, inplace=False)
+    x = draw(2, 3, 7, 16)
+    with simulate("gaudi3"):
+        model = quantize(nn.Sequential(Squared()), config, device="hpu")
+        product = model.get_submodule("0.product")
+        assert isinstance(product, QuantMatmul)
+        assert product.kernel == "reference"
+        assert_same_bits(model(x), reference(x))
+
+
+def test_a_product_with_gradients_is_refused_or_falls_back(tmp_path: Path) -> None:
+    config = FP8Config(target="gaudi2", dump_stats_path=str(tmp_path / "measured"))
+    prepared = prepare(nn.Sequential(Squared()), config)
+    x = draw(2, 3, 7, 16)
+    prepared(x)
+    with simulate("gaudi2"):
+        refuses = convert(prepared, inplace=False, device="hpu")
+        with pytest.raises(UnsupportedError, match="hpu fp8_bmm computes no gradients, and a factor needs one"):
+            refuses(x.requires_grad_())
+        falls_back = convert(prepared, inplace=False, device="hpu", fallback="reference")
+        falls_back(x).sum().backward()
+        assert x.grad is not None
 
 
 def test_4_bit_weights_need_a_graph() -> None:

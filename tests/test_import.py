@@ -12,6 +12,22 @@ import incref
 
 SLOW = ("rich", "typer", "transformers", "safetensors", "sympy", "torch._dynamo", "torch._inductor", "torch", "numpy")
 
+FOR_FEW = (
+    "incref.algorithms.gptq",
+    "incref.autotune",
+    "incref.checkpoints",
+    "incref.conformance",
+    "incref.config.table",
+    "incref.export",
+    "incref.oracle",
+    "incref.workflow.blockwise",
+    "incref.workflow.load",
+    "incref.workflow.save",
+    "incref.workflow.smooth",
+    "incref_kernels",
+    "safetensors",
+)
+
 
 def modules_after(code: str) -> set[str]:
     found = subprocess.run(
@@ -33,6 +49,14 @@ def test_what_users_call_needs_no_compiler_no_command_line_and_no_hugging_face()
     torch_alone = modules_after("import torch")
     for name in SLOW:
         assert name not in used - torch_alone or name == "safetensors"
+
+
+@pytest.mark.parametrize("names", ["quantize", "prepare, convert"])
+def test_what_few_conversions_need_is_imported_by_those(names: str) -> None:
+    used = modules_after(f"from incref import {names}")
+    assert "incref.workflow.convert" in used
+    for part in FOR_FEW:
+        assert not {name for name in used if name == part or name.startswith(f"{part}.")}
 
 
 @pytest.mark.parametrize("name", incref.__all__)

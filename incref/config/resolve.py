@@ -6,7 +6,6 @@ from incref.config.base import BaseConfig
 from incref.config.decision import Decision, Plan
 from incref.config.rules import LINEAR, check_layer, find_inputs, find_layers, is_head, quantizable_layers
 from incref.config.scheme import LayerScheme
-from incref.config.table import config_from_dict
 from incref.qtensor.format_json import Json
 
 __all__ = ["QuantConfig", "as_config", "plan", "resolve"]
@@ -63,6 +62,8 @@ def as_config(quant_config: QuantConfig) -> BaseConfig | LayerScheme:
         TypeError: if `quant_config` is something else.
     """
     if isinstance(quant_config, dict):
+        from incref.config.table import config_from_dict  # noqa: PLC0415  # every configuration, to find one by name
+
         quant_config = config_from_dict(quant_config)
     if not isinstance(quant_config, BaseConfig | LayerScheme):
         raise TypeError(

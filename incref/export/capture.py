@@ -2,28 +2,14 @@
 
 import copy
 import warnings
-from enum import Enum
 
 import torch
 from torch import fx, nn
 
 from incref.errors import UnsupportedError
+from incref.modules.stage import Stage, set_stage
 
-__all__ = ["Stage", "copy_graph", "export", "set_stage", "stage_of"]
-
-_MARK = "incref_stage"
-
-
-class Stage(Enum):
-    """How far a captured graph is."""
-
-    EXPORTED = "exported"
-    """It is the model's."""
-    PREPARED = "prepared"
-    """It has observers."""
-    CONVERTED = "converted"
-    """It is quantized."""
-
+__all__ = ["copy_graph", "export"]
 
 Shapes = dict[str, object] | tuple[object, ...] | list[object] | None
 """Which dimensions of the inputs may differ from those of the example; see `torch.export.export`."""
@@ -67,16 +53,6 @@ def export(model: nn.Module, example_inputs: tuple[object, ...], dynamic_shapes:
         f"{type(model).__name__} can't be captured; leave export out to quantize its layers as modules. "
         + "; ".join(reasons)
     )
-
-
-def stage_of(model: nn.Module) -> Stage | None:
-    """How far `model` is; None if `export` did not make it."""
-    return model.meta.get(_MARK) if isinstance(model, fx.GraphModule) else None
-
-
-def set_stage(model: fx.GraphModule, stage: Stage) -> None:
-    """Note how far `model` is, so that copies know it too."""
-    model.meta[_MARK] = stage
 
 
 def copy_graph(model: fx.GraphModule) -> fx.GraphModule:

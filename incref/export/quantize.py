@@ -15,11 +15,12 @@ from incref.config.int8_static import INT8StaticQuantConfig
 from incref.config.rules import NameRule, Rule, TypeRule
 from incref.config.scheme import LayerScheme
 from incref.errors import LoweringWarning, UnsupportedError
-from incref.export.capture import Stage, copy_graph, set_stage, stage_of
+from incref.export.capture import copy_graph
 from incref.export.exact import exact
 from incref.export.guard import guard
 from incref.export.processor import saturates
 from incref.formats import IntFormat
+from incref.modules.stage import Stage, set_stage, stage_of
 from incref.numerics.granularity import PER_TENSOR, per_channel
 
 __all__ = ["convert_exported", "prepare_exported"]

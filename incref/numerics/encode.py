@@ -7,7 +7,6 @@ from torch import Tensor
 
 from incref.formats import CodebookFormat, ElementFormat, FloatFormat, IntFormat, IntRange, NanRule, Overflow, Rounding
 from incref.numerics.checks import require_not_nan
-from incref.numerics.codebook import codebook_codes
 from incref.numerics.patterns import Patterns
 from incref.numerics.rounding import round_shift
 
@@ -42,6 +41,8 @@ def encode_patterns(
     fmt = to.fmt
     sign_mask = source.signed >> (source.layout.bits - 1)
     if isinstance(fmt, CodebookFormat):
+        from incref.numerics.codebook import codebook_codes  # noqa: PLC0415  # fractions, which few formats need
+
         code, escapes = codebook_codes(source, fmt, rounding=to.rounding, overflow=to.overflow)
         is_nan = (source.magnitude > source.inf) | escapes
         return _put_nan(code, is_nan, to, torch.where(sign_mask < 0, 0, fmt.max_code))

@@ -11,24 +11,21 @@ import torch
 from torch import fx, nn
 
 from incref.calibration.recorder import Call, CallRecorder
-from incref.checkpoints.layer_journal import LayerJournal
 from incref.config.resolve import QuantConfig, as_config
 from incref.errors import UnsupportedError
-from incref.export.capture import Stage, stage_of
-from incref.export.quantize import convert_exported, prepare_exported
 from incref.modules.replace import disable_fast_paths
+from incref.modules.stage import Stage, stage_of
 from incref.workflow.bind import bind, resolve_binding, settle, target_device
-from incref.workflow.blockwise import replace_blockwise
-from incref.workflow.fingerprint import fingerprint
 from incref.workflow.inputs import replace_inputs
 from incref.workflow.layers import LayerReplacer, Progress, needs_hessian, require_finite
+from incref.workflow.own_save import give_save
 from incref.workflow.prepare import Plan, drop_plan, find_plan, make_plan
 from incref.workflow.processes import Processes
-from incref.workflow.save import give_save
-from incref.workflow.smooth import smooth
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+
+    from incref.checkpoints.layer_journal import LayerJournal
 
 __all__ = ["convert"]
 
@@ -106,6 +103,8 @@ def convert(
 
 
 def _convert_graph(model: nn.Module, quant_config: QuantConfig | None, *, inplace: bool) -> nn.Module:
+    from incref.export.quantize import convert_exported, prepare_exported  # noqa: PLC0415  # what only graphs need
+
     assert isinstance(model, fx.GraphModule)
     if stage_of(model) is Stage.EXPORTED:
         if quant_config is None:
@@ -154,7 +153,11 @@ def _convert(
         model = copy.deepcopy(model, memo)
     drop_plan(model)
     del layers
-    smoothed = {} if plan.recorder is None or not smooth_ones else smooth(model, plan.schemes, plan.recorder)
+    smoothed = {}
+    if plan.recorder is not None and smooth_ones:
+        from incref.workflow.smooth import smooth  # noqa: PLC0415  # what few schemes need
+
+        smoothed = smooth(model, plan.schemes, plan.recorder)
     lender = plan.lender
     replacer = LayerReplacer(
         model,
@@ -168,6 +171,8 @@ def _convert(
     )
     with nullcontext() if lender is None else lender.lending(model):
         if plan.recorder is not None and by_hessian:
+            from incref.workflow.blockwise import replace_blockwise  # noqa: PLC0415  # likewise
+
             replace_blockwise(model, plan.recorder, replacer, processes)
         for name in list(replacer.left):
             replacer.replace(name)
@@ -195,6 +200,9 @@ def _open_journal(
         raise ValueError(f"all processes must name the same journal, and this one names {journal}")
     if journal is None:
         return None
+    from incref.checkpoints.layer_journal import LayerJournal  # noqa: PLC0415  # files, which few conversions keep
+    from incref.workflow.fingerprint import fingerprint  # noqa: PLC0415
+
     run = fingerprint(model, plan.schemes, calls, plan.lender, processes)
     return LayerJournal(Path(journal), run) if processes.rank == 0 else None
 

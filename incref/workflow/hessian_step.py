@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -9,7 +10,7 @@ from incref.calibration.collect import HessianCollector
 from incref.calibration.hessian import Hessian
 from incref.config.stored_weight import stored_weight
 from incref.qtensor.qtensor import QTensor
-from incref.workflow.by_hessian import SharedHessian, need_one_factor
+from incref.workflow.by_hessian import SharedHessian, need_one_factor, quantize_by_hessian
 from incref.workflow.layers import LayerReplacer
 from incref.workflow.processes import Processes
 
@@ -52,7 +53,7 @@ def quantize_step(
         found = SharedHessian(hessian=total, is_for_one=need_one_factor(layers))
         del hessian, total
         for name in one.names:
-            done[name] = replacer.quantize(name, found)
+            done[name] = replacer.quantize(name, partial(quantize_by_hessian, shared=found))
     owners = {name: one.owner for one in shared for name in one.names}
     return {name: processes.share(done.get(name), owners[name], replacer.device(name)) for name in names}
 

@@ -1,9 +1,12 @@
 """Replaces the layers of a model, one by one."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +15,6 @@ from incref.algorithms.maxabs import scale_of
 from incref.algorithms.weight import quantize_weight
 from incref.calibration.ranges import RangeObserver
 from incref.calibration.thresholds import scale_of_range
-from incref.checkpoints.layer_journal import LayerJournal
 from incref.config.maxabs import MaxAbsScale
 from incref.config.method import GPTQ, Cast
 from incref.config.rules import Layer
@@ -27,9 +29,11 @@ from incref.modules.replace import find_holders, replace_layer
 from incref.modules.table import quantized_layer
 from incref.qtensor.qtensor import QTensor
 from incref.qtensor.spec import QuantSpec
-from incref.workflow.by_hessian import SharedHessian, quantize_by_hessian
-from incref.workflow.lending import Lender
-from incref.workflow.smooth import Smoothed
+
+if TYPE_CHECKING:
+    from incref.checkpoints.layer_journal import LayerJournal
+    from incref.workflow.lending import Lender
+    from incref.workflow.smooth import Smoothed
 
 __all__ = [
     "LayerReplacer",
@@ -135,8 +139,8 @@ class LayerReplacer:
         """Give the part of the model called `name` the values that it lacks, for a while."""
         return nullcontext() if self._lender is None else self._lender.lend(self._model.get_submodule(name))
 
-    def quantize(self, name: str, shared: SharedHessian) -> QTensor:
-        """Quantize the weight of the layer called `name` by its Hessian, and keep it in the journal.
+    def quantize(self, name: str, by: Callable[[str, Layer, LayerScheme], QTensor]) -> QTensor:
+        """Quantize the weight of the layer called `name` by what calibration found, and keep it in the journal.
 
         Raises:
             LayerError: if that can't be done.
@@ -144,7 +148,7 @@ class LayerReplacer:
         with self.lend(name):
             layer = self.layer(name)
             require_finite(name, layer)
-            return self._keep(name, quantize_by_hessian(name, layer, self.left[name], shared))
+            return self._keep(name, by(name, layer, self.left[name]))
 
     def replace(self, name: str, qweight: QTensor | None = None) -> None:
         """Put a quantized layer in the place of the one called `name`.

@@ -21,7 +21,8 @@ from incref.nn.inputs_only import InputsOnly
 from incref.qtensor.qtensor import QTensor
 from incref.workflow.bind import bind, is_hpu, resolve_binding, settle
 from incref.workflow.load_huggingface import load_huggingface
-from incref.workflow.save import give_save, require_format
+from incref.workflow.own_save import give_save
+from incref.workflow.save import require_format
 from incref.workflow.transformers_model import CONFIG_FILE
 
 __all__ = ["load"]

@@ -1,8 +1,11 @@
 """`prepare`: settle what every layer of a model becomes."""
 
+from __future__ import annotations
+
 import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,12 +19,12 @@ from incref.config.resolve import QuantConfig, as_config
 from incref.config.resolve import plan as plan_of
 from incref.config.scheme import InputScheme, LayerScheme
 from incref.errors import CheckpointError
-from incref.export.capture import Stage, stage_of
-from incref.export.quantize import prepare_exported
+from incref.modules.stage import Stage, stage_of
 from incref.modules.trained import make_float, make_trained
 from incref.workflow.layers import needs_hessian
-from incref.workflow.lending import Lender
-from incref.workflow.measurements import read_measurements
+
+if TYPE_CHECKING:
+    from incref.workflow.lending import Lender
 
 __all__ = ["ExampleInputs", "Plan", "attach_plan", "drop_plan", "find_plan", "make_plan", "prepare"]
 
@@ -133,6 +136,8 @@ def prepare(
     if find_plan(model) is not None or stage_of(model) is Stage.PREPARED:
         raise ValueError("the model is prepared already; call convert, or start from the float model")
     if stage_of(model) is Stage.EXPORTED:
+        from incref.export.quantize import prepare_exported  # noqa: PLC0415  # what only graphs need
+
         assert isinstance(model, fx.GraphModule)
         return prepare_exported(model, as_config(quant_config), inplace=inplace)
     plan = make_plan(model, quant_config, example_inputs)
@@ -191,6 +196,8 @@ def make_plan(
         values_path = config.values_path
     measurements = config.measurements if isinstance(config, BaseConfig) else None
     if amax is not None and measurements is not None and isinstance(config, BaseConfig) and config.reads_measurements:
+        from incref.workflow.measurements import read_measurements  # noqa: PLC0415  # files, which few models have
+
         amax = AmaxCollector([])
         keys = [key for name in static for key in input_keys(name, model.get_submodule(name))]
         amax.amax = _of_all(read_measurements(measurements), keys, measurements)
@@ -203,8 +210,14 @@ def make_plan(
         ranges=RangeCollector(ranges) if ranges else None,
         measurements=measurements,
         only_measures=isinstance(config, BaseConfig) and config.only_measures,
-        lender=None if values_path is None else Lender(model, values_path, find_blocks(model)),
+        lender=None if values_path is None else _lender(model, values_path),
     )
+
+
+def _lender(model: nn.Module, path: Path) -> Lender:
+    from incref.workflow.lending import Lender  # noqa: PLC0415  # likewise
+
+    return Lender(model, path, find_blocks(model))
 
 
 def _of_all(found: dict[str, Tensor], names: list[str], path: Path) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """`save`: a quantized model to a directory."""
 
-import weakref
 from pathlib import Path
 
 import torch
@@ -11,16 +10,16 @@ from incref.checkpoints.foreign import CheckpointLayout
 from incref.checkpoints.manifest import MANIFEST_FILE, LayerRecord, Manifest
 from incref.checkpoints.shards import is_tensor_file, parse_size, write_shards
 from incref.errors import UnsupportedError
-from incref.export.capture import stage_of
 from incref.modules.cast import CastLayer
 from incref.modules.layer import QuantLayer
 from incref.modules.quant_inputs import QuantInputs
+from incref.modules.stage import stage_of
 from incref.numerics.patterns import FLOAT_DTYPES
 from incref.workflow.prepare import find_plan
 from incref.workflow.save_huggingface import DESCRIPTION_FILE, write_huggingface
 from incref.workflow.transformers_model import CONFIG_FILE
 
-__all__ = ["give_save", "require_format", "save"]
+__all__ = ["require_format", "save"]
 
 _FORMATS = ("default", "huggingface")
 
@@ -121,48 +120,6 @@ def _manifest(model: nn.Module, aliases: dict[str, str], digests: dict[str, str]
         architecture=_architecture(model),
         digests=digests,
     )
-
-
-class _Save:
-    """`save` of one model, as its method. It holds the model weakly, so that one that nothing else holds is freed."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = weakref.ref(model)
-
-    def __call__(
-        self,
-        checkpoint_dir: str | Path = "saved_results",
-        format: str = "default",  # noqa: A002  # the name that callers know
-        *,
-        layout: CheckpointLayout | str | None = None,
-        max_shard_size: int | str | None = None,
-        scale_dtype: torch.dtype | str | None = None,
-    ) -> None:
-        """Write the model to a directory that `load` reads; the arguments are those of `save`."""
-        save(
-            self._held(),
-            checkpoint_dir,
-            format,
-            layout=layout,
-            max_shard_size=max_shard_size,
-            scale_dtype=scale_dtype,
-        )
-
-    def __reduce__(self) -> tuple[type, tuple[nn.Module]]:
-        """Let a copy of the model have a method of its own."""
-        return _Save, (self._held(),)
-
-    def _held(self) -> nn.Module:
-        model = self._model()
-        if model is None:
-            raise ReferenceError("nothing holds the model any more; keep it in a variable, or call incref.save")
-        return model
-
-
-def give_save(model: nn.Module) -> None:
-    """Make `save` a method of `model`, unless it has one of that name."""
-    if not hasattr(model, "save"):
-        model.save = _Save(model)  # type: ignore[assignment]  # an ordinary attribute
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:

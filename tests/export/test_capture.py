@@ -9,7 +9,8 @@ from torch import Tensor, nn
 import incref
 from incref.errors import UnsupportedError
 from incref.export import export
-from incref.export.capture import Stage, copy_graph, stage_of
+from incref.export.capture import copy_graph
+from incref.modules.stage import Stage, stage_of
 
 
 class Branching(nn.Module):

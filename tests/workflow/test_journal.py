@@ -11,7 +11,7 @@ from incref.config.base import BaseConfig
 from incref.config.gptq import GPTQConfig
 from incref.config.rtn import RTNConfig
 from incref.errors import CheckpointError
-from incref.workflow import layers
+from incref.workflow import hessian_step, layers
 from incref.workflow.convert import convert
 from incref.workflow.prepare import prepare
 from incref.workflow.quantize import quantize
@@ -34,14 +34,14 @@ def state(converted: nn.Module) -> dict[str, bytes]:
 def test_a_run_that_was_stopped_goes_on(config: BaseConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     want = state(quantize(model(), config, calibrate))
     made: list[str] = []
-    for function in ("quantize_by_hessian", "quantize_weight"):
-        original = getattr(layers, function)
+    for module, function in ((hessian_step, "quantize_by_hessian"), (layers, "quantize_weight")):
+        original = getattr(module, function)
 
-        def count(*args: object, original: object = original) -> object:
+        def count(*args: object, original: object = original, **options: object) -> object:
             made.append("one")
-            return original(*args)  # type: ignore[operator]  # the function of that name
+            return original(*args, **options)  # type: ignore[operator]  # the function of that name
 
-        monkeypatch.setattr(layers, function, count)
+        monkeypatch.setattr(module, function, count)
 
     def stop(name: str, done: int, total: int) -> None:
         del name, total

@@ -25,6 +25,9 @@ class Prepared:
         why_not: takes the same arguments; the reason why `run` can't take them, or None if it can.
         takes_order: whether `run` takes `x` as it is, though the weight holds the columns in another order.
         with_scale: takes the one scale that every `x` has, and gives a kernel that knows it; None where that is no use.
+        why_not_now: the reason why `run` can't be called as things are now, whatever the arguments, or None if it can.
+            It is asked in every call, but not when a layer is bound, whose model may yet be compiled. None for a kernel
+            that always can.
     """
 
     run: Callable[..., Tensor]
@@ -32,6 +35,7 @@ class Prepared:
     why_not: Callable[..., str | None]
     takes_order: bool = False
     with_scale: "Callable[[Tensor], Prepared] | None" = None
+    why_not_now: Callable[[], str | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from inspect import signature
 import torch
 
 from incref.backends.backend import Backend
+from incref.backends.device import require_device
 from incref.backends.discovery import available_backends, find_backend
 from incref.conformance.implementation import Candidate, Implementation, Registry
 from incref.conformance.pipe import pipe_implementation
@@ -33,7 +34,7 @@ def find_implementations(name: str, device: torch.device | str = "cpu") -> tuple
         UnsupportedError: if there is nothing, no such device, or a backend can't run here. What importing raises is
             not caught.
     """
-    _require_device(device)
+    require_device(device)
     if name == "reference":
         return (Implementation.reference(),)
     if name.startswith(_PROGRAM):
@@ -48,14 +49,6 @@ def find_implementations(name: str, device: torch.device | str = "cpu") -> tuple
     if (why := backend.why_unavailable()) is not None:
         raise UnsupportedError(f"backend {name!r} can't run here: {why}")
     return (Implementation.of_backend(backend, device),)
-
-
-def _require_device(device: torch.device | str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        # PyTorch asserts that it was built for CUDA.
-        raise UnsupportedError(f"nothing can be put on the device {str(device)!r}: {error}") from error
 
 
 def installed_implementations() -> dict[str, str | None]:

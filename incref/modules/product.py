@@ -98,6 +98,8 @@ class Product:
 
     def _run(self, x: Tensor, rest: dict[str, object]) -> Tensor | str:
         prepared = self.prepared
+        if prepared.why_not_now is not None and (reason := prepared.why_not_now()) is not None:
+            return reason
         if self.order is not None:
             x = x.index_select(-1, self.order)
         reason = prepared.why_not(*prepared.tensors, x, **rest)

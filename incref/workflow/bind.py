@@ -5,6 +5,7 @@ import os
 import torch
 from torch import nn
 
+from incref.backends.device import require_device
 from incref.backends.discovery import find_backend
 from incref.errors import UnsupportedError
 from incref.modules.binding import REFERENCE_ONLY, Binding
@@ -88,7 +89,8 @@ def resolve_binding(
             simulator these are on the CPU. None to leave them where they are.
 
     Raises:
-        UnsupportedError: if a named backend is not installed, or can't run here and nothing else may compute.
+        UnsupportedError: if there is no such device; if a named backend is not installed, or can't run here and nothing
+            else may compute.
         ValueError: for another fallback.
     """
     for_hpu = is_hpu(device)
@@ -97,7 +99,10 @@ def resolve_binding(
         # Says why the backend can't run here, before anything is done.
         binding.backends(binding.backend)
     if not for_hpu:
-        return binding, None if device is None else torch.device(device)
+        if device is None:
+            return binding, None
+        require_device(device)
+        return binding, torch.device(device)
     hpu = find_backend(_HPU)
     reason = hpu.why_unavailable()
     if reason is not None:

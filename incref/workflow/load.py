@@ -19,7 +19,7 @@ from incref.modules.table import QUANTIZED, QUANTIZED_INPUTS, quantized_inputs, 
 from incref.modules.transformers_attention import ATTENTION, expose_attention
 from incref.nn.inputs_only import InputsOnly
 from incref.qtensor.qtensor import QTensor
-from incref.workflow.bind import bind, is_hpu, resolve_binding, settle
+from incref.workflow.bind import bind, is_hpu, resolve_binding, settle, target_device
 from incref.workflow.load_huggingface import load_huggingface
 from incref.workflow.own_save import give_save
 from incref.workflow.save import require_format
@@ -35,7 +35,7 @@ def load(
     model_name_or_path: str | Path,
     original_model: nn.Module | None = None,
     format: str = "default",  # noqa: A002  # the name that callers know
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     *,
     torch_dtype: torch.dtype | str | None = None,
     weights_only: bool = False,
@@ -53,7 +53,8 @@ def load(
             a model of transformers, which is made of its config.json.
         format: "default" for what `save` writes without another format; "huggingface" for checkpoints with a
             quantization_config of GPTQ (AutoGPTQ and GPTQModel), AWQ or compressed-tensors.
-        device: where the tensors are put; "hpu" also where a simulator stands for it.
+        device: where the tensors are put; "hpu" also where a simulator stands for it. None for what
+            INCREF_TARGET_DEVICE or INC_TARGET_DEVICE names in the environment; "cpu" if neither does.
         torch_dtype: format "huggingface" only: what parameters that are not quantized are cast to, and what weights
             dequantize to where nobody says otherwise; "auto" for what config.json says, None for what is stored.
             Scales are never rounded but on device "hpu", where it must be bfloat16 or float32: integer weights are
@@ -68,11 +69,12 @@ def load(
     Raises:
         CheckpointError: if files are missing, truncated, changed or of another version, or don't fit `original_model`;
             if they describe something that has no one meaning, or none here.
-        UnsupportedError: if a package for models of Hugging Face is not installed; if the named backend can't run here,
-            or can't compute a layer and there is no `fallback`.
-        ValueError: for another format, or another `torch_dtype`.
+        UnsupportedError: if a package for models of Hugging Face is not installed; if there is no such device, the
+            named backend can't run here, or can't compute a layer and there is no `fallback`.
+        ValueError: for another format, another `torch_dtype`, or another device in the environment.
     """
     is_foreign = require_format(format) == "huggingface"
+    device = target_device(device) or "cpu"
     binding, place = resolve_binding(backend, fallback, device)
     assert place is not None
     if is_foreign:

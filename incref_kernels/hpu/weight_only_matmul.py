@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from incref.backends.backend import Kernel, Prepared
-from incref.errors import UnsupportedError
 from incref.formats import FloatFormat, Format, IntFormat, get_format
 from incref.formats.layouts import LAYOUTS, PackLayout
 from incref.numerics.granularity import PER_TENSOR, Granularity
@@ -97,9 +96,6 @@ def _run(
     if g_idx is not None and not has_group_index():
         order = g_idx.argsort(stable=True)
         words, x, g_idx = words.index_select(0, order), x.index_select(-1, order), None
-    if (reason := _why_not_mode(fmt)) is not None:
-        # A layer is bound before its model is compiled, so this is known in the call alone.
-        raise UnsupportedError(f"{reason}; compile the model (incref_kernels.hpu.runtime.compile_model)")
     arguments = (words, float_scale(scales) if work is torch.float32 else scales, zeros, work)
     weight: Tensor = convert(*arguments) if g_idx is None else convert(*arguments, g_idx)
     return _multiply(weight.to(wanted), x, bias=bias, dtype=dtype)
@@ -133,7 +129,10 @@ def _why_not_values(x: Tensor, weight_dtype: torch.dtype | None, dtype: torch.dt
 def _why_not_mode(fmt: str) -> str | None:
     if mode() is not Mode.EAGER:
         return None
-    return f"convert_from_{fmt} runs in the lazy mode, or compiled, but not eagerly"
+    return (
+        f"convert_from_{fmt} runs in the lazy mode, or compiled, but not eagerly; compile the model "
+        "(incref_kernels.hpu.runtime.compile_model)"
+    )
 
 
 def _why_not_weight(
@@ -226,6 +225,7 @@ def prepare(weight: Weight) -> Prepared | str:
         tensors=(words, _narrow(float_scale(scales)), zeros, groups),
         why_not=_why_not_prepared,
         takes_order=groups is not None,
+        why_not_now=partial(_why_not_mode, fmt.name),
     )
 
 

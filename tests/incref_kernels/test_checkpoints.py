@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from incref import GPTQConfig, RTNConfig, load, quantize, save
-from incref.backends.discovery import find_backend
+from incref.backends.discovery import available_backends
 from incref.conformance.judge import assert_same_bits
 from incref.modules.layer import QuantLayer
 from incref_kernels.hpu.simulator.simulate import simulate
@@ -38,13 +38,15 @@ def layers(path: Path, backend: str | None = None) -> dict[str, QuantLayer]:
     return {name: module for name, module in model.named_modules() if isinstance(module, QuantLayer)}
 
 
-def test_a_layer_multiplies_by_the_weight_of_the_reference(checkpoint: Path) -> None:
-    if reason := find_backend("cpu").why_unavailable():
+# Triton's are the kernels for CUDA; without a GPU they are compiled for the CPU, if what that takes is installed.
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+def test_a_layer_multiplies_by_the_weight_of_the_reference(checkpoint: Path, backend: str) -> None:
+    if reason := available_backends()[backend]:
         pytest.skip(reason)
-    reference, found = layers(checkpoint), layers(checkpoint, "cpu")
+    reference, found = layers(checkpoint), layers(checkpoint, backend)
     assert found.keys() == reference.keys()
     for name, layer in found.items():
-        assert layer.kernel == "cpu weight_only_matmul"
+        assert layer.kernel == f"{backend} weight_only_matmul"
         # A product with the identity is the weight, in whatever order it is added; +0 stands for -0.
         one = torch.eye(layer.weight.shape[1], dtype=torch.bfloat16)
         assert_same_bits(layer(one), reference[name].weight.T + 0.0)

@@ -12,7 +12,7 @@ from incref.config.mx import MXQuantConfig
 from incref.config.resolve import QuantConfig
 from incref.config.rtn import RTNConfig
 from incref.config.schemes import SCHEMES
-from incref.errors import CheckpointError
+from incref.errors import CheckpointError, UnsupportedError
 from incref.modules.linear import QuantLinear
 from incref.workflow.load import load
 from incref.workflow.quantize import quantize
@@ -89,6 +89,17 @@ def test_stored_dtypes_win(tmp_path: Path) -> None:
     assert loaded.embedding.weight.dtype is torch.bfloat16
     assert loaded.fc.weight_scale.dtype is torch.float32
     assert torch.equal(loaded(IDS), model(IDS))
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "hip", "nonsense"])
+def test_a_device_that_is_not_there_is_named(device: str, tmp_path: Path) -> None:
+    save(quantized(RTNConfig()), tmp_path)
+    with pytest.raises(UnsupportedError, match=f"nothing can be put on the device '{device}': "):
+        load(tmp_path, Model(), device=device)
+    with pytest.raises(UnsupportedError, match=f"nothing can be put on the device '{device}': "):
+        load("org/model", format="huggingface", device=device)
+    with pytest.raises(UnsupportedError, match=f"nothing can be put on the device '{device}': "):
+        quantize(Model(), RTNConfig(), device=device)
 
 
 def test_tensors_go_to_the_device(tmp_path: Path) -> None:

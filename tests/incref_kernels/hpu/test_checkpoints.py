@@ -153,6 +153,17 @@ def test_a_model_of_the_hub(llama: nn.Module, tmp_path: Path, monkeypatch: pytes
         assert_same_bits(logits(on_hpu(snapshot)), first)
 
 
+def test_the_environment_says_where_a_checkpoint_goes(
+    llama: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small(tmp_path, llama, "gptq_v2")
+    monkeypatch.setenv("INCREF_TARGET_DEVICE", "hpu")
+    with simulate("gaudi2"):
+        found = load(path, format="huggingface", torch_dtype=torch.bfloat16)
+    assert {layer.kernel for layer in layers(found).values()} == {"hpu weight_only_matmul"}
+    assert (path / HPU_FILE).is_file()
+
+
 def _quantization(path: Path) -> object:
     return load_huggingface._quantization(path, load_huggingface.read_json(path / "config.json"))
 
@@ -163,16 +174,30 @@ def small(tmp_path: Path, llama: nn.Module, layout: str, **options: object) -> P
     return tmp_path / "x"
 
 
-def test_what_the_operator_does_not_take(llama: nn.Module, tmp_path: Path) -> None:
-    path = small(tmp_path, llama, "gptq_v2", bits=3)
+@pytest.mark.parametrize("bits", [2, 3, 8])
+@pytest.mark.parametrize("layout", ["gptq_v1", "gptq_v2", "compressed-tensors"])
+def test_other_widths_are_refused_or_left_as_they_are_stored(
+    llama: nn.Module, tmp_path: Path, layout: str, bits: int
+) -> None:
+    path = small(tmp_path, llama, layout, bits=bits)
     with simulate("gaudi2"):
-        with pytest.raises(CheckpointError, match=r"down_proj: Gaudi dequantizes integers of 4 bits, got 3"):
+        with pytest.raises(CheckpointError, match=rf"down_proj: Gaudi dequantizes integers of 4 bits, got {bits}"):
             on_hpu(path)
         assert not (path / HPU_FILE).exists()
         loaded = on_hpu(path, fallback="reference")
     assert {layer.kernel for layer in layers(loaded).values()} == {"reference"}
     reference = load(path, format="huggingface", torch_dtype=torch.bfloat16)
     assert_same_bits(logits(loaded), logits(reference))
+
+
+def test_awq_has_no_other_width(llama: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="AWQ checkpoints hold 4 bits, columns in order; got 3"):
+        small(tmp_path, llama, "awq", bits=3)
+    path = small(tmp_path, llama, "awq", use_sym=False)
+    config = path / "config.json"
+    config.write_text(config.read_text().replace('"bits": 4', '"bits": 3'))
+    with simulate("gaudi2"), pytest.raises(CheckpointError, match="quantization_config: bits must be one of 4, got 3"):
+        on_hpu(path, fallback="reference")
 
 
 def test_a_zero_point_of_16(llama: nn.Module, tmp_path: Path) -> None:

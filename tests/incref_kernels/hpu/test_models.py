@@ -11,7 +11,7 @@ from torch import nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from incref import FP8Config, RTNConfig, convert, load, prepare, quantize, save
+from incref import FP8Config, GPTQConfig, RTNConfig, convert, load, prepare, quantize, save
 from incref.algorithms.maxabs import search_scale
 from incref.conformance.judge import assert_same_bits
 from incref.errors import UnsupportedError
@@ -27,6 +27,7 @@ from incref.ops import fp8_bmm, fp8_conv2d, fp8_matmul
 from incref.ops.fp8_conv2d import PER_FILTER
 from incref.qtensor.parts import quantize_parts
 from incref_kernels.hpu.runtime import compile_model
+from incref_kernels.hpu.simulator.int4 import Int4
 from incref_kernels.hpu.simulator.options import Sums
 from incref_kernels.hpu.simulator.products import Products
 from incref_kernels.hpu.simulator.simulate import simulate
@@ -305,17 +306,46 @@ def test_a_product_with_gradients_is_refused_or_falls_back(tmp_path: Path) -> No
         assert x.grad is not None
 
 
-def test_4_bit_weights_need_a_graph() -> None:
+@pytest.mark.parametrize("act_order", [True, False])
+def test_4_bit_weights_need_a_graph(monkeypatch: pytest.MonkeyPatch, *, act_order: bool) -> None:
+    calls: list[str] = []
+    convert_codes = Int4._convert
+
+    def count(*args: object) -> torch.Tensor:
+        calls.append("convert")
+        return convert_codes(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Int4, "_convert", count)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 40, bias=False))
     x = draw(3, 64)
+    config = GPTQConfig(act_order=True, group_size=32) if act_order else RTNConfig()
+
+    def make(**options: str) -> nn.Module:
+        found: nn.Module = quantize(model, config, lambda prepared: prepared(x), inplace=False, **options)
+        return found
+
+    reference = make()(x)
     with simulate("gaudi2", mode="lazy"):
-        want = quantize(model, RTNConfig(), inplace=False, device="hpu")(x)
+        want = make(device="hpu")(x)
     with simulate("gaudi2", mode="eager"):
-        quantized = quantize(model, RTNConfig(), inplace=False, device="hpu")
-        with pytest.raises(UnsupportedError, match="convert_from_int4 runs in the lazy mode, or compiled"):
+        quantized = make(device="hpu")
+        with pytest.raises(
+            UnsupportedError,
+            match=r"not eagerly; compile the model \(incref_kernels.hpu.runtime.compile_model\); bind with",
+        ):
             quantized(x)
         assert_same_bits(compile_model(quantized)(x), want)
+        falls_back = make(device="hpu", fallback="reference")
+        calls.clear()
+        assert_same_bits(falls_back(x), reference)
+        assert calls == []
+        layer = falls_back.get_submodule("0")
+        assert isinstance(layer, QuantLayer)
+        # It has its kernel, and uses it once it can.
+        assert layer.kernel == "hpu weight_only_matmul"
+        assert_same_bits(compile_model(falls_back)(x), want)
+        assert calls == ["convert"]
 
 
 @pytest.mark.parametrize("dynamic", [True, False])
@@ -378,18 +408,24 @@ def test_a_model_on_the_device_has_the_environment_of_inference(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("variable", ["INCREF_TARGET_DEVICE", "INC_TARGET_DEVICE"])
-def test_the_environment_names_a_device(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_the_environment_names_a_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str) -> None:
     model = nn.Sequential(nn.Linear(64, 40, bias=False))
+    save(quantize(model, RTNConfig(), inplace=False), tmp_path)
     monkeypatch.setenv(variable, "HPU")
     with simulate("gaudi2"):
+        for device, kernel in ((None, "hpu weight_only_matmul"), ("cpu", "reference")):
+            loaded = load(tmp_path, model, device=device).get_submodule("0")
+            assert isinstance(loaded, QuantLayer)
+            assert loaded.kernel == kernel
         layer = quantize(model, RTNConfig(), inplace=False).get_submodule("0")
         assert isinstance(layer, QuantLayer)
         assert layer.kernel == "hpu weight_only_matmul"
         told = quantize(model, RTNConfig(), inplace=False, device="cpu").get_submodule("0")
         assert isinstance(told, QuantLayer)
         assert told.kernel == "reference"
-    with pytest.raises(UnsupportedError, match="backend 'hpu' can't run here"):
-        quantize(model, RTNConfig(), inplace=False)
+    for call in (lambda: quantize(model, RTNConfig(), inplace=False), lambda: load(tmp_path, model)):
+        with pytest.raises(UnsupportedError, match="backend 'hpu' can't run here"):
+            call()
     monkeypatch.setenv("INC_TARGET_DEVICE", "hpu")
     monkeypatch.setenv("INCREF_TARGET_DEVICE", "tpu")
     with pytest.raises(ValueError, match="INCREF_TARGET_DEVICE must be hpu, xpu, cuda, cpu, or unset, got 'tpu'"):

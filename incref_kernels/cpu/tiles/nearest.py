@@ -68,7 +68,8 @@ def round_tile(
     dtype = torch.float64 if layout.bits == 64 else torch.float32
     if not rounds_by_sum(to, layout):
         codes = encode_patterns(source, to, random_bits=random_bits, exponent=exponent)
-        return decode_patterns(codes, fmt, layout).view(dtype)
+        # Those of integers are wider.
+        return decode_patterns(codes.to(source.magnitude.dtype), fmt, layout).view(dtype)
     is_nan = source.magnitude > source.inf
     scaled = _divided(source, exponent)
     if isinstance(fmt, IntFormat):

@@ -61,6 +61,15 @@ def test_blocks_have_the_bits_of_the_reference(fmt: str, shape: tuple[int, ...],
     assert_same_bits(ops.dequantize_mx.on(BACKEND)(*parts[:2], fmt, axis=axis, tensor_scale=whole), back)
 
 
+@pytest.mark.parametrize("rounding", list(Rounding))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_blocks_of_integers_are_rounded_in_every_mode(rounding: Rounding, dtype: torch.dtype) -> None:
+    x = values(5, 100).to(dtype)
+    bits = torch.arange(500, dtype=torch.int32).view(5, 100) * 8589935 if rounding is Rounding.STOCHASTIC else None
+    want = ops.fake_quantize_mx(x, "mxint8", rounding=rounding, random_bits=bits)
+    assert_same_bits(ops.fake_quantize_mx.on(BACKEND)(x, "mxint8", rounding=rounding, random_bits=bits), want)
+
+
 @pytest.mark.parametrize(
     "granularity", [PER_TOKEN, per_channel(1), per_group(7), per_group(16), per_group(32), per_block((3, 16))], ids=str
 )

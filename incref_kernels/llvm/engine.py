@@ -67,7 +67,7 @@ def build(text: str, machine: "llvm.TargetMachine | None" = None) -> bytes:
     """Optimize a module and compile it to an object file, for this machine unless another is given.
 
     Raises:
-        UnsupportedError: if LLVM does not accept the text.
+        RuntimeError: if LLVM does not accept the text: what wrote it is at fault.
     """
     machine = machine or _machine()
     emitted = machine.emit_object(_optimized(text, machine))
@@ -79,7 +79,7 @@ def assembly(text: str) -> str:
     """Optimize a module and write the machine code that `build` makes of it, to be read.
 
     Raises:
-        UnsupportedError: if LLVM does not accept the text.
+        RuntimeError: if LLVM does not accept the text: what wrote it is at fault.
     """
     written = _machine().emit_assembly(_optimized(text, _machine()))
     assert isinstance(written, str)
@@ -91,9 +91,7 @@ def _optimized(text: str, machine: "llvm.TargetMachine") -> "llvm.ModuleRef":
         module = llvm.parse_assembly(text)
         module.verify()
     except RuntimeError as error:
-        raise UnsupportedError(
-            f"LLVM {llvm.llvm_version_info} of llvmlite does not accept the kernel: {error}"
-        ) from error
+        raise RuntimeError(f"LLVM {llvm.llvm_version_info} of llvmlite does not accept the kernel: {error}") from error
     module.triple = machine.triple
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     # The elements of one lane lie side by side: they become vectors.

@@ -13,7 +13,8 @@ __all__ = ["installed"]
 def installed(make: Callable[[object], Native] = native) -> Iterator[None]:
     """Run kernels natively inside the `with` block, however they are launched.
 
-    `@triton.autotune` takes its first configuration. `triton.runtime.driver.active` says that the device is the CPU.
+    `@triton.autotune` takes the first configuration that its pruning leaves. `triton.runtime.driver.active` says that
+    the device is the CPU, and describes the GPU that kernels are compiled for.
 
     Args:
         make: what makes a kernel native, `native` with options for instance.

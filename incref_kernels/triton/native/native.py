@@ -69,9 +69,9 @@ class Native:
         return lambda *args, **kwargs: self._launch(grid, args, kwargs)
 
     def _launch(self, grid: Grid, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        names = self.kernel.arg_names
+        named = dict(zip(self.kernel.arg_names, args, strict=False))
         for step in self._steps:
-            kwargs.update(step({**dict(zip(names, args, strict=False)), **kwargs}))
+            kwargs.update(step(named, kwargs))
         binding = triton_internals.bind(self.kernel, self._options.arch, args, kwargs)
         key = triton_internals.key_of_call(binding)
         compiled = self._compiled.get(key)
@@ -127,7 +127,7 @@ class Native:
 def native(
     kernel: object,
     *,
-    arch: str = "gfx942",
+    arch: str = triton_internals.DEFAULT_ARCH,
     threads: int | None = None,
     seed: int | None = None,
     fused: bool = False,
@@ -141,8 +141,8 @@ def native(
     """Make a kernel that runs on the CPU, compiled, without a GPU.
 
     Args:
-        kernel: a function decorated with `triton.jit`; of `triton.autotune` the first configuration is taken,
-            `triton.heuristics` are evaluated.
+        kernel: a function decorated with `triton.jit`; of `triton.autotune` the first configuration that its pruning
+            leaves is taken, what a call gives stays; `triton.heuristics` are evaluated.
         arch: the GPU whose lowering is run.
         threads: how many threads run programs; all cores by default.
         seed: shuffles the order of the programs; None for ascending.

@@ -6,10 +6,10 @@ heuristics wrap a kernel in; the active driver. Tried with Triton 3.6.0, 3.7.1, 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from triton.runtime.jit import JITFunction
 
 __all__ = [
+    "DEFAULT_ARCH",
     "Binding",
     "Lowered",
     "bind",
@@ -32,6 +33,7 @@ __all__ = [
     "unwrap",
 ]
 
+_Step = Callable[[dict[str, object], dict[str, object]], dict[str, object]]
 _Bound = tuple[Mapping[str, object], Sequence[tuple[object, object]], Mapping[str, object]]
 _Stage = Callable[[object, dict[str, object]], object]
 
@@ -53,6 +55,8 @@ class _Backend(Protocol):
 class _Configuration(Protocol):
     """One configuration of autotune."""
 
+    pre_hook: Callable[[dict[str, object]], object] | None
+
     def all_kwargs(self) -> dict[str, object]: ...
 
 
@@ -60,7 +64,9 @@ class _Autotuner(Protocol):
     """What is read of a kernel that is autotuned."""
 
     fn: "JITFunction"
+    arg_names: Sequence[str]
     configs: Sequence[_Configuration]
+    early_config_prune: Callable[..., Iterable[_Configuration]] | None
 
 
 class _Heuristics(Protocol):
@@ -70,6 +76,8 @@ class _Heuristics(Protocol):
 
 
 _OLDEST, _NEWEST = (3, 6), (3, 9)
+_LANES = 64
+DEFAULT_ARCH = "gfx942"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,13 +136,18 @@ def check_version() -> str:
     return version
 
 
+def _target(arch: str) -> object:
+    from triton.backends.compiler import GPUTarget  # noqa: PLC0415
+
+    return GPUTarget("hip", arch, _LANES)
+
+
 @cache
 def _backend(arch: str) -> _Backend:
     check_version()
-    from triton.backends.compiler import GPUTarget  # noqa: PLC0415
     from triton.compiler.compiler import make_backend  # noqa: PLC0415
 
-    return cast("_Backend", make_backend(GPUTarget("hip", arch, 64)))
+    return cast("_Backend", make_backend(_target(arch)))
 
 
 @cache
@@ -226,11 +239,23 @@ def lower(kernel: "JITFunction", arch: str, binding: Binding, options: Mapping[s
     )
 
 
+class _Properties:
+    """What a program may ask of the GPU that kernels are compiled for: an MI300X, which is a gfx942."""
+
+    def get_device_properties(self, _device: int) -> dict[str, int]:
+        return {"max_shared_mem": 1 << 16, "warpSize": _LANES, "multiprocessor_count": 304}
+
+
 class _CpuDriver:
-    """What a program may ask the driver for: where its tensors go."""
+    """What a program may ask the driver for: where its tensors go, and what its kernels are compiled for."""
+
+    utils = _Properties()
 
     def get_current_device(self) -> int:
         return 0
+
+    def get_current_target(self) -> object:
+        return _target(DEFAULT_ARCH)
 
     def get_current_stream(self, _device: int) -> int:
         return 0
@@ -248,7 +273,8 @@ def launches_replaced(run: Callable[..., None]) -> Iterator[None]:
     from triton.runtime.jit import JITFunction  # noqa: PLC0415
 
     def tuned(tuner: _Autotuner, *args: object, **kwargs: object) -> None:
-        tuner.fn.run(*args, **{**tuner.configs[0].all_kwargs(), **kwargs})
+        named = dict(zip(tuner.arg_names, args, strict=False))
+        tuner.fn.run(*args, **kwargs, **_first_configuration(tuner, named, kwargs))
 
     old = JITFunction.run, Autotuner.run, driver._active  # noqa: SLF001
     JITFunction.run, Autotuner.run = run, tuned
@@ -265,12 +291,12 @@ def _number(metadata: Mapping[str, object], name: str) -> int:
     return value
 
 
-def unwrap(kernel: object) -> tuple["JITFunction", list[Callable[[dict[str, object]], dict[str, object]]]]:
+def unwrap(kernel: object) -> tuple["JITFunction", list[_Step]]:
     """Take autotune and heuristics off a kernel.
 
     Returns:
-        The kernel, and from the outermost inwards what each wrapper adds to the arguments by name: autotune its first
-        configuration, heuristics their values.
+        The kernel, and from the outermost inwards what each wrapper adds to the arguments, which it is given by name,
+        those of a place and those of a keyword apart: autotune its first configuration, heuristics their values.
 
     Raises:
         TypeError: if `kernel` is nothing that `triton.jit` made.
@@ -279,12 +305,12 @@ def unwrap(kernel: object) -> tuple["JITFunction", list[Callable[[dict[str, obje
     from triton.runtime.autotuner import Autotuner, Heuristics  # noqa: PLC0415
     from triton.runtime.jit import JITFunction  # noqa: PLC0415
 
-    steps: list[Callable[[dict[str, object]], dict[str, object]]] = []
+    steps: list[_Step] = []
     while not isinstance(kernel, JITFunction):
         if isinstance(kernel, Autotuner):
-            steps.append(_first_configuration(kernel))
+            steps.append(partial(_first_configuration, cast("_Autotuner", kernel)))
         elif isinstance(kernel, Heuristics):
-            steps.append(_heuristics(kernel))
+            steps.append(partial(_evaluated, cast("_Heuristics", kernel)))
         else:
             raise TypeError(
                 f"native() runs a function decorated with triton.jit, got {type(kernel).__name__} {_hint(kernel)}"
@@ -299,16 +325,25 @@ def _hint(kernel: object) -> str:
     return ""
 
 
-def _first_configuration(tuner: _Autotuner) -> Callable[[dict[str, object]], dict[str, object]]:
-    return lambda given: {name: value for name, value in tuner.configs[0].all_kwargs().items() if name not in given}
+def _first_configuration(tuner: _Autotuner, named: dict[str, object], keywords: dict[str, object]) -> dict[str, object]:
+    """The first configuration that the kernel's own pruning leaves, without what was given; its hook is run.
+
+    Triton, too, prunes where there is something to choose.
+    """
+    prune, configurations = tuner.early_config_prune, list(tuner.configs)
+    if prune is not None and len(configurations) > 1:
+        configurations = list(prune(tuner.configs, named, **keywords))
+    if not configurations:
+        raise ValueError(f"pruning leaves none of the {len(tuner.configs)} configurations of the kernel")
+    given = {**named, **keywords}
+    chosen = {name: value for name, value in configurations[0].all_kwargs().items() if name not in given}
+    if configurations[0].pre_hook is not None:
+        configurations[0].pre_hook({**given, **chosen})
+    return chosen
 
 
-def _heuristics(wrapper: _Heuristics) -> Callable[[dict[str, object]], dict[str, object]]:
-    return lambda given: dict(_evaluated(wrapper, given))
-
-
-def _evaluated(wrapper: _Heuristics, given: dict[str, object]) -> Iterator[tuple[str, object]]:
-    known = dict(given)
+def _evaluated(wrapper: _Heuristics, named: dict[str, object], keywords: dict[str, object]) -> dict[str, object]:
+    found: dict[str, object] = {}
     for name, rule in wrapper.values.items():
-        known[name] = rule(known)
-        yield name, known[name]
+        found[name] = rule({**named, **keywords, **found})
+    return found

@@ -6,6 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
+from incref_kernels.triton.native import triton_internals
 from incref_kernels.triton.native.install import installed
 
 SCRIPT = """
@@ -37,6 +38,14 @@ def test_launches_inside_the_block_run_on_the_cpu_and_the_driver_is_put_back() -
         increment_kernel[1,](x)
     assert x.item() == 2
     assert triton.runtime.jit.JITFunction.run is before
+
+
+def test_the_driver_describes_what_kernels_are_compiled_for() -> None:
+    with installed():
+        driver = triton.runtime.driver.active
+        assert driver.get_active_torch_device() == torch.device("cpu")
+        assert driver.get_current_target().arch == triton_internals.DEFAULT_ARCH
+        assert driver.utils.get_device_properties(driver.get_current_device())["warpSize"] == 64
 
 
 def test_a_script_that_knows_nothing_of_it(tmp_path: Path) -> None:

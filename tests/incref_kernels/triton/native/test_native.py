@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import triton.language as tl
 from incref.errors import FlushDenormalError, UnsupportedError
 from incref_kernels.llvm import engine
 from incref_kernels.triton.native import triton_internals
+from incref_kernels.triton.native.install import installed
 from incref_kernels.triton.native.native import native
 
 
@@ -89,6 +91,46 @@ def test_autotune_takes_its_first_configuration_and_heuristics_are_evaluated() -
     out = torch.zeros(2, dtype=torch.int32)
     native(tuned_kernel)[lambda given: (given["N"] // given["N"],)](out)
     assert out.tolist() == [128, 256]
+
+
+@triton.autotune(
+    configs=[triton.Config({"N": n}, pre_hook=lambda given: given["out"].fill_(given["N"])) for n in (256, 128, 64)],
+    key=[],
+    prune_configs_by={
+        "early_config_prune": lambda configs, named, **given: (
+            config for config in configs if config.kwargs["N"] <= min(named["out"].numel(), given["most"])
+        )
+    },
+)
+@triton.jit
+def pruned_kernel(out, most, N: tl.constexpr):
+    at = tl.arange(0, N)
+    tl.store(out + at, tl.load(out + at) + 1, mask=(at < 2) & (at < most))
+
+
+def pruned_launches() -> dict[str, Callable[..., object]]:
+    return {"native": native(pruned_kernel)[1], "installed": pruned_kernel[1,]}
+
+
+@pytest.mark.parametrize("way", pruned_launches())
+def test_pruning_comes_first_and_the_hook_of_the_configuration_runs(way: str) -> None:
+    out = torch.zeros(128, dtype=torch.int32)
+    with installed():
+        pruned_launches()[way](out, most=1000)
+        assert out.tolist() == [129] * 2 + [128] * 126
+        pruned_launches()[way](out, most=100)
+        assert out.tolist() == [65] * 2 + [64] * 126
+
+
+def test_pruning_that_leaves_nothing() -> None:
+    with pytest.raises(ValueError, match="pruning leaves none of the 3 configurations"):
+        native(pruned_kernel)[1](torch.zeros(128), most=1)
+
+
+def test_what_a_call_gives_stays() -> None:
+    out = torch.zeros(2, dtype=torch.int32)
+    native(tuned_kernel)[1](out, N=32)
+    assert out.tolist() == [32, 64]
 
 
 @triton.jit

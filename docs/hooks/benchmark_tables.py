@@ -17,6 +17,7 @@ __all__ = [
     "native_language",
     "others_checkpoints",
     "public_kernels",
+    "public_reports",
     "triton_matmul_speed",
     "triton_speed",
 ]
@@ -167,10 +168,24 @@ def triton_matmul_speed() -> str:
 
 
 def public_kernels() -> str:
-    """Errors of other people's Triton kernels, run on the CPU, and the time beside Triton's interpreter."""
+    """Errors and times of other people's Triton kernels, run on the CPU, beside those of Triton's interpreter."""
     found = json.loads((_RESULTS / "triton_public.json").read_text())
-    header = ["kernel", "error", "PyTorch's", "error of gradients", "PyTorch's", "ms", "interpreter, ms"]
+    header = ["kernel", "error", "PyTorch's", "of gradients", "PyTorch's", "ms", "interpreter: error", "ms"]
     return table(header, [_public_row(name, row, found["interpreter"][name]) for name, row in found["native"].items()])
+
+
+def public_reports() -> str:
+    """What was found in other people's Triton kernels, of all that was looked for."""
+    found = json.loads((_RESULTS / "triton_public.json").read_text())
+    return table(
+        ["kernel", "report"],
+        [
+            [name, code(row["failure"].removeprefix("KernelError: "))]
+            for way in ("mistakes", "nans")
+            for name, row in found[way].items()
+            if row.get("failure", "").startswith("KernelError")
+        ],
+    )
 
 
 def native_language() -> str:
@@ -206,11 +221,15 @@ def _interpreted_cells(row: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _public_row(name: str, row: dict[str, Any], interpreted: dict[str, Any]) -> list[str]:
-    there = f"{1e3 * interpreted['seconds']:.0f}" if "seconds" in interpreted else "raises"
+    there = (
+        [f"{interpreted['error']:.1e}", f"{1e3 * interpreted['seconds']:.0f}"]
+        if "seconds" in interpreted
+        else ["raises", ""]
+    )
     if "failure" in row:
-        return [name, row["failure"], "", "", "", "", there]
+        return [name, row["failure"], "", "", "", "", *there]
     errors = ("error", "error_of_pytorch", "gradient_error", "gradient_error_of_pytorch")
-    return [name, *(f"{row[key]:.1e}" for key in errors), f"{1e3 * row['seconds']:.1f}", there]
+    return [name, *(f"{row[key]:.1e}" if key in row else "" for key in errors), f"{1e3 * row['seconds']:.1f}", *there]
 
 
 def _demo_row(row: dict[str, Any]) -> list[str]:

@@ -72,6 +72,7 @@ class Native:
         named = dict(zip(self.kernel.arg_names, args, strict=False))
         for step in self._steps:
             kwargs.update(step(named, kwargs))
+        kwargs["debug"] = triton_internals.debugs(self.kernel, kwargs)
         binding = triton_internals.bind(self.kernel, self._options.arch, args, kwargs)
         key = triton_internals.key_of_call(binding)
         compiled = self._compiled.get(key)
@@ -91,10 +92,10 @@ class Native:
 
     def _artifact(self, key: str, binding: triton_internals.Binding, kwargs: dict[str, object]) -> cache.Artifact:
         options = self._options
-        given = {"debug": bool(self.kernel.debug), **kwargs, "enable_fp_fusion": options.fused}
+        given = {**kwargs, "enable_fp_fusion": options.fused}
         if options.directory is None:
             return self._compile(binding, given)
-        chosen = f"{options.arch} {options.fused} {sorted(check.name for check in options.checks)} {given['debug']}"
+        chosen = f"{options.arch} {options.fused} {sorted(check.name for check in options.checks)}"
         versions = (triton_internals.check_version(), engine.host_description())
         name = cache.digest(triton_internals.key_of(self.kernel), key, chosen, *versions)
         found = cache.read(options.directory, name)

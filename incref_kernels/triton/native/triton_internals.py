@@ -26,6 +26,7 @@ __all__ = [
     "bind",
     "check_globals",
     "check_version",
+    "debugs",
     "key_of",
     "key_of_call",
     "launches_replaced",
@@ -163,6 +164,13 @@ def bind(kernel: "JITFunction", arch: str, args: Sequence[object], kwargs: Mappi
     """Sort the arguments of a call."""
     arguments, specialization, options = _binder(kernel, arch)(*args, **kwargs)
     return Binding(arguments=arguments, specialization=specialization, options=options)
+
+
+def debugs(kernel: "JITFunction", keywords: Mapping[str, object]) -> bool:
+    """Whether a launch checks Triton's assertions: because it says so, or the kernel, or `TRITON_DEBUG=1`."""
+    from triton import knobs  # noqa: PLC0415
+
+    return bool(keywords.get("debug", kernel.debug)) or knobs.runtime.debug
 
 
 def key_of(kernel: "JITFunction") -> str:

@@ -337,6 +337,14 @@ def test_an_offset_beyond_32_bits_is_found_in_debug_mode() -> None:
         native(offset_kernel)[1](x, 1 << 16, 1 << 16, debug=True)
 
 
+def test_triton_debug_makes_every_launch_one_in_debug_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel, x = native(offset_kernel), torch.zeros(1, dtype=torch.int32)
+    kernel[1](x, 1 << 16, 1 << 16)
+    monkeypatch.setattr(triton.knobs.runtime, "debug", True)
+    with pytest.raises(RuntimeError, match="int32 overflow"):
+        kernel[1](x, 1 << 16, 1 << 16)
+
+
 @triton.jit
 def extremes_kernel(x, y, hi, lo, N: tl.constexpr):
     at = tl.arange(0, N)

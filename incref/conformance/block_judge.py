@@ -8,7 +8,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from incref.conformance.judge import LAYOUTS, data_of, encode_tensor, random_data, values_of
+from incref.conformance.judge import LAYOUTS, data_of, decode_tensor, encode_tensor, random_data, values_of
 from incref.conformance.quotients import round_to_integer, rounded_product, rounded_quotient
 from incref.formats import (
     FORMATS,
@@ -59,6 +59,11 @@ Specials = tuple[BlockRule, BlockRule]
 """What a NaN and what an Inf does to its block."""
 
 _NAN_SCALE = 255
+
+_LARGEST_OF_24_BITS = 1 << 24
+"""Every integer up to here, and every element of at most `_SHORT_BITS`, has a significand of at most 24 bits."""
+
+_SHORT_BITS = 16
 
 
 def working_format(*dtypes: torch.dtype) -> FloatFormat:
@@ -193,10 +198,18 @@ def spread_scales(scale: Tensor, shape: Sequence[int], granularity: Granularity)
     """The scale, or the zero point, of every element; scales as exact float64."""
     numbers = values_of(_scale_data(scale), torch.float64) if scale.dtype is torch.uint8 else scale.flatten()
     numbers = numbers.to(torch.float64) if numbers.is_floating_point() else numbers
-    spread = torch.empty(torch.Size(shape).numel(), dtype=numbers.dtype)
-    for places, number_of_block in zip(block_places(shape, granularity), numbers, strict=True):
-        spread[places] = number_of_block
-    return spread.view(torch.Size(shape))
+    return numbers[_blocks_of(torch.Size(shape), granularity)]
+
+
+def _blocks_of(shape: torch.Size, granularity: Granularity) -> Tensor:
+    """The number of the block of every element, in row-major order of the blocks."""
+    found = torch.zeros(shape, dtype=torch.int64)
+    if granularity == PER_TENSOR:
+        return found
+    for axis, (size, extent) in enumerate(zip(shape, granularity.block_shape(shape), strict=True)):
+        along = torch.arange(size) // max(extent, 1)
+        found = found * -(-size // max(extent, 1)) + along.view([-1 if one == axis else 1 for one in range(len(shape))])
+    return found
 
 
 def float_codes(
@@ -241,6 +254,15 @@ def _look_up(x: Tensor, fmt: ElementFormat, rules: ElementRules) -> Tensor:
     )
 
 
+def _products(
+    values: Tensor, scale: Tensor, shape: Sequence[int], granularity: Granularity, dtype: torch.dtype
+) -> Tensor:
+    """Multiply float64 `values` of at most 24 bits with their scales, in float32, as the oracle's `dequantize` does."""
+    one = torch.ones((), dtype=torch.float64)
+    product = rounded_product(values, spread_scales(scale, shape, granularity), LAYOUTS[torch.float32])
+    return rounded_product(product, one, LAYOUTS[dtype]).to(dtype)
+
+
 def _dequantize(
     values: Sequence[Datum], shape: Sequence[int], scale: Tensor, granularity: Granularity, dtype: torch.dtype
 ) -> Tensor:
@@ -258,18 +280,21 @@ def affine_values(
     codes: Tensor, scale: Tensor, zero_point: Tensor | None, granularity: Granularity, dtype: torch.dtype
 ) -> Tensor:
     """Turn integer codes back to values."""
-    numbers = codes.to(torch.int64).flatten().clone()
+    numbers = codes.to(torch.int64)
     if zero_point is not None:
-        for places, zero in zip(block_places(codes.shape, granularity), zero_point.flatten().tolist(), strict=True):
-            numbers[places] -= zero
+        numbers = numbers - spread_scales(zero_point.to(torch.int64), codes.shape, granularity)
     # A difference of zero is the integer 0, which has no sign.
-    return _dequantize([number(n) for n in numbers.tolist()], codes.shape, scale, granularity, dtype)
+    if torch.float64 not in {scale.dtype, dtype} and bool((numbers.abs() <= _LARGEST_OF_24_BITS).all()):
+        return _products(numbers.to(torch.float64), scale, codes.shape, granularity, dtype)
+    return _dequantize([number(n) for n in numbers.flatten().tolist()], codes.shape, scale, granularity, dtype)
 
 
 def float_values(
     codes: Tensor, scale: Tensor, fmt: ElementFormat, granularity: Granularity, dtype: torch.dtype
 ) -> Tensor:
     """Turn scaled float codes back to values."""
+    if torch.float64 not in {scale.dtype, dtype} and fmt.bits <= _SHORT_BITS:
+        return _products(decode_tensor(codes, fmt, torch.float64), scale, codes.shape, granularity, dtype)
     values = [decode(code, fmt) for code in codes.flatten().tolist()]
     return _dequantize(values, codes.shape, scale, granularity, dtype)
 

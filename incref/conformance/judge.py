@@ -125,7 +125,7 @@ def decode_tensor(codes: Tensor, fmt: ElementFormat, dtype: torch.dtype) -> Tens
     """Decode to values of `dtype`, in the shape of `codes`."""
     numbers = codes.to(torch.int64).flatten()
     if not (isinstance(fmt, IntFormat) and fmt.is_signed):
-        numbers %= 1 << fmt.bits
+        numbers = numbers & ((1 << fmt.bits) - 1)
     if fmt.bits <= _LISTED_BITS:
         return _all_values(fmt, dtype).index_select(0, numbers - all_codes(fmt).start).view(codes.shape)
     return values_of([decode(code, fmt) for code in numbers.tolist()], dtype).view(codes.shape)

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from incref.conformance.block_judge import extremes, mx_codes
-from incref.conformance.judge import LAYOUTS, data_of
+from incref.conformance.block_judge import affine_values, extremes, float_values, mx_codes, spread_scales
+from incref.conformance.judge import LAYOUTS, assert_same_bits, data_of, values_of
 from incref.conformance.samples import block_rows, random_patterns, specials
 from incref.formats import (
     BlockFormat,
     BlockRule,
+    FloatFormat,
     IntFormat,
     IntRange,
     NanRule,
@@ -18,9 +19,13 @@ from incref.formats import (
     SymmetricScale,
     get_format,
 )
+from incref.numerics.granularity import per_block, per_group
 from incref.oracle.affine_scale import asymmetric_scale, symmetric_scale
 from incref.oracle.blocks import amax_of, fate_of_block, quantize_block
+from incref.oracle.datum import number
 from incref.oracle.elements import ElementRules
+from incref.oracle.scaled import dequantize
+from incref.oracle.values import decode
 
 INT8 = get_format("int8")
 assert isinstance(INT8, IntFormat)
@@ -64,3 +69,36 @@ def test_scales_are_those_of_all_elements() -> None:
 
 def test_an_empty_block_has_no_extremes() -> None:
     assert list(extremes(torch.empty(0), [range(0)])) == [[]]
+
+
+def _scales(dtype: torch.dtype) -> torch.Tensor:
+    return torch.cat([specials(dtype), random_patterns(12, dtype)]).unsqueeze(1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float4_e2m1fn"])
+def test_products_with_scales_are_those_of_every_element_alone(name: str, dtype: torch.dtype) -> None:
+    fmt = get_format(name)
+    assert isinstance(fmt, FloatFormat)
+    codes, scale = torch.arange(1 << fmt.bits), _scales(torch.float32)
+    got = float_values(codes.expand(len(scale), -1), scale, fmt, per_group(len(codes)), dtype)
+    values = [decode(code, fmt) for code in codes.tolist()]
+    want = [dequantize(values, s, LAYOUTS[torch.float32], LAYOUTS[dtype]) for s in data_of(scale)]
+    assert_same_bits(got, torch.stack([values_of(row, dtype) for row in want]))
+
+
+@pytest.mark.parametrize("zero", [0, -3, 1 << 23, (1 << 31) - 1])
+def test_differences_of_any_size_are_multiplied_as_every_one_alone(zero: int) -> None:
+    codes, scale = torch.arange(-128, 128), _scales(torch.float32)
+    zeros = torch.full_like(scale, zero, dtype=torch.int32)
+    got = affine_values(codes.expand(len(scale), -1), scale, zeros, per_group(len(codes)), torch.float32)
+    float32, numbers = LAYOUTS[torch.float32], [number(code - zero) for code in codes.tolist()]
+    want = [dequantize(numbers, s, float32, float32) for s in data_of(scale)]
+    assert_same_bits(got, torch.stack([values_of(row, torch.float32) for row in want]))
+
+
+def test_scales_are_spread_over_blocks_that_end_early() -> None:
+    scale = torch.arange(6.0).view(2, 3)
+    spread = spread_scales(scale, (3, 5), per_block((2, 2)))
+    assert spread.tolist() == [[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [3, 3, 4, 4, 5]]
+    assert spread_scales(scale[:0], (0, 5), per_block((2, 2))).shape == (0, 5)

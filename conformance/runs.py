@@ -5,15 +5,18 @@ What has a result for the sources as they are is not run again, so an interrupte
 python -m conformance.runs reference --judge oracle --level 2
 python -m conformance.runs triton --level 1 --op encode --op decode
 python -m conformance.runs triton --level 1 --device cuda --workers 8
+python -m conformance.runs triton --level 1 --workers 2 --cold
 """
 
 import argparse
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(f"{op}: {known['verdict']}, from an earlier run\n")
             continue
         wanted.append(op)
-    for op, found in _results(options, wanted):
+    for op, found in (_cold_results if options.cold else _results)(options, wanted):
         store(_KIND, _key(options, op), found)
         sys.stdout.write(f"{op}: {found['verdict']}, {found['seconds']} s\n")
         sys.stdout.flush()
@@ -66,7 +69,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0, help="processes that share the cases; 0 for none")
     parser.add_argument("--seconds", type=float, default=None, help="no case is begun later than that in an operation")
     parser.add_argument("--again", action="store_true", help="run also what has a result for these sources")
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--cold", action="store_true", help="run twice, the first time with nothing compiled, and keep both times"
+    )
+    options = parser.parse_args(arguments)
+    if options.cold and not options.workers:
+        parser.error("--cold needs --workers: a process has in memory what it compiled")
+    return options
 
 
 def _key(options: argparse.Namespace, op: str) -> str:
@@ -94,6 +103,16 @@ def _results(options: argparse.Namespace, ops: Sequence[str]) -> Iterator[tuple[
         for op, running in parts.items():
             done = [one.result() for one in running]
             yield op, _kept(options, _joined([outcome for outcome, _ in done]), sum(busy for _, busy in done))
+
+
+def _cold_results(options: argparse.Namespace, ops: Sequence[str]) -> Iterator[tuple[str, dict[str, Json]]]:
+    """The same, with the time of a first run, which has to compile what the second one finds on disk."""
+    with TemporaryDirectory() as empty:
+        os.environ["XDG_CACHE_HOME"] = empty
+        for op in ops:
+            ((_, first),) = _results(options, [op])
+            ((_, found),) = _results(options, [op])
+            yield op, found | {"first_processor_seconds": first["processor_seconds"]}
 
 
 def _run(options: argparse.Namespace, op: str, part: int = 0, parts: int = 1) -> tuple[Outcome, float]:

@@ -16,6 +16,7 @@ __all__ = [
     "conformance_blocks",
     "conformance_devices",
     "conformance_hpu",
+    "conformance_levels",
     "conformance_runs",
     "conformance_scales",
     "conformance_sweeps",
@@ -153,12 +154,32 @@ def conformance_runs() -> str:
     rows = []
     for key, found in _load("runs").items():
         kind, _, op = key.rpartition("/")
-        counts = found["counts"]
-        bad = sum(counts.get(status, 0) for status in ("fail", "error", "xpass"))
-        row = [counts.get("pass", 0), counts.get("not_supported", 0), bad]
-        shown = [f"{count:,}" for count in row]
+        shown = [f"{count:,}" for count in _judged(found)]
         rows.append([kind.replace("/", ", "), code(op), *shown, f"{found['processor_seconds']:.0f} s"])
     return table(header, rows)
+
+
+def conformance_levels() -> str:
+    """The same, all operations of a level together, with what a first run took that had to compile kernels."""
+    levels: dict[str, list[dict[str, Any]]] = {}
+    for key, found in _load("runs").items():
+        levels.setdefault(key.rpartition("/")[0], []).append(found)
+    header = ["implementation, judge, level", "operations", "cases passed", "failed", "processor time", "a first run"]
+    rows = []
+    for kind, all_found in levels.items():
+        passed, _, bad = map(sum, zip(*map(_judged, all_found), strict=True))
+        busy = sum(found["processor_seconds"] for found in all_found)
+        first = sum(found.get("first_processor_seconds", 0) for found in all_found)
+        shown = [f"{len(all_found)}", f"{passed:,}", f"{bad:,}", f"{busy:.0f} s", f"{first:.0f} s" if first else ""]
+        rows.append([kind.replace("/", ", "), *shown])
+    return table(header, rows)
+
+
+def _judged(found: dict[str, Any]) -> tuple[int, int, int]:
+    """How many cases passed, were not supported, and failed."""
+    counts = found["counts"]
+    bad = sum(counts.get(status, 0) for status in ("fail", "error", "xpass"))
+    return counts.get("pass", 0), counts.get("not_supported", 0), bad
 
 
 def conformance_blocks() -> str:

@@ -1,6 +1,7 @@
 """A run keeps what it found, operation by operation, and goes on where it was."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +54,21 @@ def test_a_result_of_other_sources_or_of_a_failure_is_replaced(kept: dict[str, J
         kept[KEY] = old | change
         runs.main(ARGUMENTS)
         assert kept[KEY] == old | {name: kept[KEY][name] for name in ("seconds", "processor_seconds")}  # type: ignore[index,call-overload]  # a dictionary
+
+
+def test_a_cold_run_keeps_the_time_of_compiling(
+    kept: dict[str, Json], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("llvmlite")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert runs.main(["cpu", "--level", "0", "--op", "decode", "--workers", "1", "--cold"]) == 0
+    result = kept["cpu/reference/level 0/decode"]
+    assert isinstance(result, dict)
+    assert result["first_processor_seconds"] > result["processor_seconds"] > 0  # type: ignore[operator]  # numbers
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cold_run_needs_processes_that_end(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        runs.main(["cpu", "--cold"])
+    assert "--cold needs --workers" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The 8-bit floats of Intel's Gaudi, one row a chip."""
+"""What Intel's Gaudi chips do with 8-bit floats, one row a chip: all that they differ in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,12 +7,14 @@ from types import MappingProxyType
 from incref.formats.spec import FloatFormat
 from incref.formats.table import FORMATS
 
-__all__ = ["GAUDI", "GaudiFormats"]
+__all__ = ["GAUDI", "GaudiChip"]
+
+_SOFTWARE = "HabanaAI/Intel_Gaudi3_Software e6cef1c"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GaudiFormats:
-    """What a chip calls FP8.
+class GaudiChip:
+    """What a chip calls FP8, and how it multiplies that.
 
     A matrix unit can read codes with another exponent bias than their format has, which multiplies all values with a
     power of two and costs nothing.
@@ -22,6 +24,9 @@ class GaudiFormats:
         e5m2: the format of 5 exponent bits.
         e4m3_biases: exponent biases that `e4m3` can be read with, ascending.
         e5m2_biases: likewise for `e5m2`.
+        mixes_formats: whether one product may have a factor of each format.
+        accumulator: how the matrix unit adds products: the name of a row of
+            `incref.numerics.accumulate.table.MACHINES`, which has the step and its roundings.
         source: where this can be read.
     """
 
@@ -29,6 +34,8 @@ class GaudiFormats:
     e5m2: FloatFormat
     e4m3_biases: tuple[int, ...]
     e5m2_biases: tuple[int, ...]
+    mixes_formats: bool
+    accumulator: str
     source: str
 
     def aligned_scales(self, fmt: FloatFormat) -> tuple[float, ...]:
@@ -52,22 +59,26 @@ def _float(name: str) -> FloatFormat:
     return fmt
 
 
-GAUDI: Mapping[str, GaudiFormats] = MappingProxyType(
+GAUDI: Mapping[str, GaudiChip] = MappingProxyType(
     {
-        "gaudi2": GaudiFormats(
+        "gaudi2": GaudiChip(
             # The greatest exponent field is Inf and NaN, so 240 is the largest value; the bias is 7, not the 8 of fnuz.
             e4m3=_float("float8_e4m3"),
             e5m2=_float("float8_e5m2"),
             e4m3_biases=(3, 7, 11, 15),
             e5m2_biases=(15,),
-            source="HabanaAI/Intel_Gaudi3_Software e6cef1c: gaudi2/fs_core/fs_fma.cpp, gaudi2_hal_reader.cpp",
+            mixes_formats=False,
+            accumulator="gaudi2_mme_fp8",
+            source=f"{_SOFTWARE}: gaudi2/fs_core/fs_fma.cpp, gaudi2_fma.cpp, gaudi2_hal_reader.cpp",
         ),
-        "gaudi3": GaudiFormats(
+        "gaudi3": GaudiChip(
             e4m3=_float("float8_e4m3fn"),
             e5m2=_float("float8_e5m2"),
             e4m3_biases=tuple(range(64)),
             e5m2_biases=tuple(range(64)),
-            source="HabanaAI/Intel_Gaudi3_Software e6cef1c: gaudi3/fs_core/fs_fma.cpp, gaudi3_hal_reader.cpp",
+            mixes_formats=True,
+            accumulator="gaudi3_mme_fp8",
+            source=f"{_SOFTWARE}: gaudi3/fs_core/fs_fma.cpp, gaudi3_fma.cpp, gaudi3_hal_reader.cpp",
         ),
     }
 )

@@ -91,7 +91,7 @@ def declared_sums(_: torch.device) -> Declared:
 
     Its steps were read in the vendor's functional simulator. A simulation here that sums exactly is within them too.
     """
-    return in_any_order(find_accumulator(f"{chip()}_mme_fp8"))
+    return in_any_order(find_accumulator(GAUDI[chip()].accumulator))
 
 
 def float8_dtype(fmt: FloatFormat) -> torch.dtype | None:

@@ -45,8 +45,8 @@ def why_not_factors(*factors: tuple[str, Tensor, str | Format]) -> str | None:
     """Say why codes can't be multiplied with each other; each has a name and a format."""
     (_, _, one), (_, _, other) = factors
     names = get_element_format(one).name, get_element_format(other).name
-    if chip() == "gaudi2" and names[0] != names[1]:
-        return f"gaudi2 has no product of {names[0]} and {names[1]}"
+    if names[0] != names[1] and not GAUDI[chip()].mixes_formats:
+        return f"{chip()} has no product of {names[0]} and {names[1]}"
     for name, codes, fmt in factors:
         if codes.dtype is not torch.uint8:
             return f"codes of {name} must be torch.uint8, got {codes.dtype}"

@@ -147,7 +147,7 @@ class Casts:
         """Convert to `out_dtype`, which is exact, and multiply with the scale there."""
         if out_dtype not in _WIDE:
             raise TypeError(f"cast_from_fp8 gives torch.float32 or torch.bfloat16, got {out_dtype}")
-        values = decode(input.view(torch.uint8), self.profile.cast_format(input.dtype), dtype=out_dtype)
+        values = decode(input.view(torch.uint8), self.profile.read_format(input.dtype), dtype=out_dtype)
         factor = _factor(scale, out_dtype, scale_shape)
         return values if factor is None else values * factor
 

@@ -182,7 +182,7 @@ class Products:
         for name, one in (("A", a), ("B", b)):
             if one.dtype not in FLOAT8:
                 raise TypeError(f"{name} must be torch.float8_e4m3fn or torch.float8_e5m2, got {one.dtype}")
-        if a.dtype is not b.dtype and not self.profile.mixes_formats:
+        if a.dtype is not b.dtype and not self.profile.hardware.mixes_formats:
             raise UnsupportedError(f"{self.profile.chip} has no product of {a.dtype} and {b.dtype}")
         wide = torch.float32 if self.profile.sums is Sums.FLOAT32 else torch.float64
         one, other = (decode(x.view(torch.uint8), self.profile.mme_format(x.dtype), dtype=wide) for x in (a, b))

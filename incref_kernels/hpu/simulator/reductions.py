@@ -99,7 +99,7 @@ class Reductions:
         return torch.empty_like(input, dtype=dtype)
 
     def _decode(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        return decode(x.view(torch.uint8), self.profile.cast_format(x.dtype), dtype=dtype)
+        return decode(x.view(torch.uint8), self.profile.read_format(x.dtype), dtype=dtype)
 
     def _round(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return encode_result(x, self.profile.cast_format(dtype), self.profile).view(dtype)

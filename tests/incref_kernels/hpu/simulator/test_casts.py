@@ -189,3 +189,15 @@ def test_float32_patterns_are_rounded_once(chip: str) -> None:
     limit = float(ml_dtypes.finfo(fmt).max)
     want = x.clamp(-limit, limit).numpy().astype(fmt).view(np.uint8)
     assert torch.equal(cast(x), torch.from_numpy(want))
+
+
+def test_codes_beyond_240_on_the_way_back() -> None:
+    codes = torch.tensor([0x77, 0x78, 0x7E, 0xF8], dtype=torch.uint8).view(torch.float8_e4m3fn)
+    for chip, options, wanted in (
+        ("gaudi2", {}, "[240.0, inf, nan, -inf]"),
+        ("gaudi2", {"from_e4m3": "float8_e4m3fn"}, "[240.0, 256.0, 448.0, -256.0]"),
+        ("gaudi3", {}, "[240.0, 256.0, 448.0, -256.0]"),
+        ("gaudi3", {"from_e4m3": "float8_e4m3"}, "[240.0, inf, nan, -inf]"),
+    ):
+        with simulate(chip, **options):
+            assert str(torch.ops.hpu.cast_from_fp8(codes, None, torch.float32).tolist()) == wanted

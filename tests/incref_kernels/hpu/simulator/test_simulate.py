@@ -2,8 +2,11 @@
 
 import importlib.machinery
 import os
+import re
 import subprocess
 import sys
+from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -148,9 +151,10 @@ def test_what_is_no_chip_is_refused() -> None:
     ):
         pass
     with pytest.raises(ValueError, match="chip must be one of gaudi2, gaudi3, got 'x'"):
-        HpuProfile(chip="x", steps="", mixes_formats=False)
-    with pytest.raises(ValueError, match="mme_e4m3 must be one of None, float8_e4m3, float8_e4m3fn, got 'fnuz'"):
-        HpuProfile(chip="gaudi2", steps="", mixes_formats=False, mme_e4m3="fnuz")
+        HpuProfile(chip="x")
+    for name in ("mme_e4m3", "from_e4m3"):
+        with pytest.raises(ValueError, match=f"{name} must be one of None, float8_e4m3, float8_e4m3fn, got 'fnuz'"):
+            HpuProfile(chip="gaudi2", **{name: "fnuz"})
     with (
         pytest.raises(ValueError, match="mode must be lazy, eager, compile, got 'fast'"),
         simulate("gaudi2", mode="fast"),
@@ -161,3 +165,24 @@ def test_what_is_no_chip_is_refused() -> None:
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.chip)
 def test_a_profile_says_how_its_chip_adds(profile: HpuProfile) -> None:
     assert profile.accumulator.group == {"gaudi2": 16, "gaudi3": 8}[profile.chip]
+
+
+def test_chips_differ_in_their_rows_alone() -> None:
+    one, other = PROFILES.values()
+    assert replace(one, chip=other.chip) == other
+    assert (one.hardware.e4m3.qmax, other.hardware.e4m3.qmax) == (240.0, 448.0)
+    assert [len(row.hardware.aligned_scales(row.hardware.e4m3)) for row in (one, other)] == [4, 64]
+    assert one.accumulator != other.accumulator
+
+
+def test_every_option_is_in_the_documentation() -> None:
+    questions = (Path(__file__).parents[4] / "docs" / "hpu.md").read_text().split("## What is not known")[1]
+    table = questions.split("\n## ")[0]
+    for field in fields(HpuProfile):
+        assert (f"| `{field.name}`" in table) == (field.name != "chip"), field.name
+
+
+def test_no_other_source_asks_for_the_name_of_a_chip() -> None:
+    sources = Path(module.__file__).parents[1].rglob("*.py")
+    found = [source for source in sources if re.search("""chip(\\(\\))? *[!=]=""", source.read_text())]
+    assert found == []

@@ -11,10 +11,12 @@ from torch import nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from incref import FP8Config, GPTQConfig, RTNConfig, convert, load, prepare, quantize, save
+from incref import FP8Config, GPTQConfig, RTNConfig, convert, expose_attention, load, prepare, quantize, save
 from incref.algorithms.maxabs import search_scale
+from incref.backends.backend import Backend, Kernel
 from incref.conformance.judge import assert_same_bits
 from incref.errors import UnsupportedError
+from incref.modules import binding
 from incref.modules.conv import QuantConv2d
 from incref.modules.kv_cache import QuantKVCache
 from incref.modules.layer import QuantLayer
@@ -23,9 +25,10 @@ from incref.nn.attention import Attention
 from incref.nn.kv_cache import KVCache
 from incref.nn.matmul import Matmul
 from incref.numerics.granularity import PER_TENSOR
-from incref.ops import fp8_bmm, fp8_conv2d, fp8_matmul
+from incref.ops import OPS, fp8_bmm, fp8_conv2d, fp8_matmul
 from incref.ops.fp8_conv2d import PER_FILTER
 from incref.qtensor.parts import quantize_parts
+from incref_kernels.hpu import BACKEND
 from incref_kernels.hpu.runtime import compile_model
 from incref_kernels.hpu.simulator.int4 import Int4
 from incref_kernels.hpu.simulator.options import Sums
@@ -389,6 +392,39 @@ def test_the_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     assert len(calls) >= 20
     # Sums are not added in one order, so only what is shown of the scores is the same.
     assert on_hpu == on_cpu
+
+
+def contracts(*ops: str) -> Backend:
+    """A backend that computes by the references of the operations."""
+    kernels = {name: Kernel(fn=OPS[name].reference, why_not=lambda *_, **__: None) for name in ops}
+    return Backend(name="contracts", why_unavailable=lambda: None, kernels=kernels)
+
+
+@pytest.mark.parametrize("method", ["maxabs_hw", "maxabs_pcs_pow2"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("target", ["gaudi2", "gaudi3"])
+def test_a_language_model_computes_what_the_contracts_say(
+    tiny_llama: Path, target: str, dtype: torch.dtype, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    float_model = transformers.LlamaForCausalLM.from_pretrained(tiny_llama).eval().to(dtype)
+    config = FP8Config(target=target, scale_method=method, dump_stats_path=str(tmp_path / "measured"))
+    prepared = prepare(expose_attention(float_model), config)
+    tokens = torch.arange(12)[None]
+    prepared(tokens)
+    installed = {"hpu": BACKEND, "contracts": contracts("fp8_matmul", "fp8_bmm")}
+    monkeypatch.setattr(binding, "find_backend", installed.__getitem__)
+    with torch.no_grad():
+        reference = convert(prepared, inplace=False, backend="contracts")
+        want = reference(tokens).logits
+        with simulate(target):
+            model = convert(prepared, device="hpu")
+            kernels = {layer.kernel for layer in model.modules() if isinstance(layer, QuantLayer)}
+            products = {layer.kernel for layer in model.modules() if isinstance(layer, QuantMatmul)}
+            found = model(tokens).logits
+    assert kernels == {"hpu fp8_matmul"}
+    assert products == {"reference" if method == "maxabs_pcs_pow2" else "hpu fp8_bmm"}
+    assert_same_bits(found, want)
 
 
 def test_a_model_on_the_device_has_the_environment_of_inference(tmp_path: Path) -> None:

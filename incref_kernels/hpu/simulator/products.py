@@ -198,8 +198,7 @@ class Products:
         if other.ndim == 2:
             return self._multiply(as_rows(one), other.mT).view(shape)
         batch = torch.broadcast_shapes(one.shape[:-2], other.shape[:-2])
-        ones = one.expand(*batch, *one.shape[-2:]).reshape(-1, *one.shape[-2:])
-        others = other.expand(*batch, *other.shape[-2:]).reshape(-1, *other.shape[-2:])
+        ones, others = (x.expand(*batch, *x.shape[-2:]).reshape(batch.numel(), *x.shape[-2:]) for x in (one, other))
         found = [self._multiply(x, y.mT) for x, y in zip(ones, others, strict=True)]
         if not found:
             return torch.zeros(shape)

@@ -201,6 +201,14 @@ def test_products_are_within_what_is_declared(chip: str, sums: Sums) -> None:
     assert outcome.counts[Status.PASS] > 5
 
 
+@pytest.mark.parametrize("chip", GAUDI)
+def test_batches_pass_the_suite(chip: str) -> None:
+    with simulate(chip):
+        outcome = run(Implementation.of_backend(BACKEND), level=1, ops=["fp8_bmm"])
+    assert {one.reason for one in outcome.results if one.status.is_bad} == set()
+    assert outcome.counts[Status.PASS] > 50
+
+
 def test_products_of_nothing(e4m3: str) -> None:
     outcome = run(Implementation.of_backend(BACKEND), level=1, ops=["fp8_matmul"], match="*/empty/*")
     assert {one.reason for one in outcome.results if one.status.is_bad} == set(), e4m3

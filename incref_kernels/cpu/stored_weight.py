@@ -80,7 +80,7 @@ class StoredWeight:
             self._run(use, [*weight, part, out[start:]], range(self.shape[0]), rounded, self.shape[0])
 
     def dequantize_(self, out: Tensor, weight: Sequence[Tensor], rows: range, rounded: torch.dtype) -> None:
-        """Write the values of rows, in the order of arranged columns.
+        """Write the values of rows.
 
         Args:
             out: float32, or `rounded`, [rows, K].

@@ -23,8 +23,8 @@ __all__ = ["multiply"]
 
 # Up to so many rows it is faster, in every format, to decode the weight for each four of them than to store its values.
 _FEW_ROWS = 16
-# Values of a tile. PyTorch needs as many for a product at full speed, and still they stay in a cache.
-_TILE = 1 << 22
+# Bytes of a tile: PyTorch needs as many for a product at full speed, and still they stay in a cache.
+_TILE = 1 << 24
 
 
 def multiply(
@@ -63,7 +63,7 @@ def multiply(
             out = (sums if bias is None else sums.add_(bias)).to(dtype)
         else:
             tiles = _stored_tiles(reading, tensors, rounded, common)
-            out = _by_tiles(reading.arrange(flat.to(common)), tiles, shape[0], bias, dtype)
+            out = _by_tiles(flat.to(common), tiles, shape[0], bias, dtype)
     return out.view(*x.shape[:-1], shape[0])
 
 
@@ -133,13 +133,17 @@ def _by_tiles(x: Tensor, tiles: _Tiles, columns: int, bias: Tensor | None, dtype
 def _stored_tiles(reading: StoredWeight, weight: Sequence[Tensor], rounded: torch.dtype, dtype: torch.dtype) -> _Tiles:
     """Rows of the weight in `dtype`, each with the memory of the one before."""
     columns, length = reading.shape
-    step = max(_TILE // length, 1)
+    step = _rows_of_tile(length, dtype)
     memory = torch.empty(min(step, columns), length, dtype=dtype)
     for start in range(0, columns, step):
         stop = min(start + step, columns)
         values = memory[: stop - start]
         reading.dequantize_(values, weight, range(start, stop), rounded)
         yield slice(start, stop), values
+
+
+def _rows_of_tile(length: int, dtype: torch.dtype) -> int:
+    return max(_TILE // max(length * dtype.itemsize, 1), 1)
 
 
 def _reference_tiles(
@@ -159,7 +163,7 @@ def _reference_tiles(
     own = 1 if is_block else granularity.block_shape(shape)[0]
     is_one = own == columns > 1
     # Rows that share scales stay together; where all do, any rows have these scales.
-    step = max(_TILE // max(length, 1), 1) if is_one else max(_TILE // max(length * own, 1), 1) * own
+    step = _rows_of_tile(length, dtype) if is_one else _rows_of_tile(length * own, dtype) * own
     for start in range(0, columns, step):
         rows = slice(start, min(start + step, columns))
         blocks = slice(None) if is_one else slice(start // own, -(-rows.stop // own))

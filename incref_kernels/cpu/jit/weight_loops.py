@@ -37,7 +37,7 @@ class RowsUse:
         rows: of x, which it is multiplied with; 0 to store it.
         together: rows of the weight that are multiplied at once, with elements of x that are read once.
         lanes: words of a tile.
-        places: codes in a word; those of one place lie side by side in x and where values are stored.
+        places: codes in a word, a power of two; those of one place lie side by side in x.
         tile_is_block: whether a block of columns is one tile.
         dtype: of x and of what is stored: float32, or bfloat16 if values are rounded to that.
         bits: of a code.
@@ -76,7 +76,8 @@ def module_text(
         found = _values(writer, function, words, scales, use, r)
         tables += found.once
         values.append(found.places)
-    body = [*writer.lines, *(_products(values, use) if use.rows else _stores(values[0], use))]
+    after = _products(values, use) if use.rows else _stores(writer, values[0], use)
+    body = [*writer.lines, *after]
     names = _sums(use)
     wide = vector_type(torch.float32, use.lanes)
     pointers = ["words", *(f"scales{i}" for i in range(len(scales))), *(["x"] if use.rows else []), "out"]
@@ -268,20 +269,34 @@ def _products(values: Sequence[Sequence[Lanes]], use: RowsUse) -> list[str]:
     return lines
 
 
-def _stores(values: Sequence[Lanes], use: RowsUse) -> list[str]:
+def _stores(writer: Writer, values: Sequence[Lanes], use: RowsUse) -> list[str]:
+    kind = values[0].type
+    registers = _interleaved(writer, kind, use.lanes, [register for value in values for register in value.registers])
     lines = [
         f"  %column = mul i64 %t, {use.lanes * use.places}",
         "  %out.first = mul i64 %out.row, %out_step",
         "  %out.at0 = add i64 %out.first, %column",
     ]
-    for p, value in enumerate(values):
-        (register,) = value.registers
+    for p, register in enumerate(registers):
         lines += [
             f"  %out{p}.at = add i64 %out.at0, {p * use.lanes}",
             f"  %out{p}.here = getelementptr {element_type(use.dtype)}, ptr %out.p, i64 %out{p}.at",
-            f"  store {value.type} {register}, ptr %out{p}.here, align {use.dtype.itemsize}",
+            f"  store {kind} {register}, ptr %out{p}.here, align {use.dtype.itemsize}",
         ]
     return lines
+
+
+def _interleaved(writer: Writer, kind: str, lanes: int, registers: Sequence[str]) -> Sequence[str]:
+    """Bring elements to the order of columns: the first one of every register, the second of every one, and so on."""
+    if len(registers) == 1:
+        return registers
+    halves = [_interleaved(writer, kind, lanes, registers[first::2]) for first in range(2)]
+    found = []
+    for even, odd in zip(*halves, strict=True):
+        for start in (0, lanes // 2):
+            order = ", ".join(f"i32 {start + i}, i32 {lanes + start + i}" for i in range(lanes // 2))
+            found.append(writer.new(f"shufflevector {kind} {even}, {kind} {odd}, <{lanes} x i32> <{order}>"))
+    return found
 
 
 def _results(use: RowsUse) -> list[str]:

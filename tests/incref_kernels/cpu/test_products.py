@@ -30,7 +30,7 @@ BOUND = 96 * 2.0**-23 * (X.abs() @ W.abs().T + B.abs()).max()
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of a few rows, the last one ragged, and products of integers on any processor."""
-    monkeypatch.setattr(weight_product, "_TILE", 96 * 7)
+    monkeypatch.setattr(weight_product, "_TILE", 96 * 7 * 4)
     monkeypatch.setattr(int8_module, "multiplies_int8_exactly", lambda: True)
 
 
@@ -83,7 +83,7 @@ def test_products_of_integers_have_the_bits_of_the_reference(x_dtype: torch.dtyp
 
 @pytest.mark.parametrize("op", ["int8_matmul", "weight_only_matmul", "gptq_update"])
 def test_conforms(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weight_product, "_TILE", 1 << 22)
+    monkeypatch.setattr(weight_product, "_TILE", 1 << 24)
     outcome = run(Implementation.of_backend(BACKEND), level=0, ops=[op])
     found = {one.key: one.reason for one in outcome.results if one.status not in (Status.PASS, Status.NOT_SUPPORTED)}
     assert not found

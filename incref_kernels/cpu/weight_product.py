@@ -120,9 +120,9 @@ def _by_tiles(x: Tensor, tiles: _Tiles, columns: int, bias: Tensor | None, dtype
     out = torch.empty(len(x), columns, dtype=x.dtype)
     is_narrow = x.dtype is not torch.float32
     for rows, weight in tiles:
-        if is_narrow:
+        if is_narrow and bias is not None:
             # Here the bias is added before the sum is rounded.
-            out[:, rows] = F.linear(x, weight, None if bias is None else bias[rows].to(x.dtype))
+            out[:, rows] = F.linear(x, weight, bias[rows].to(x.dtype))
         else:
             # Where its columns of the result lie: it would take as long again to make a tensor and copy it there.
             torch.mm(x, weight.T, out=out[:, rows])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
@@ -50,7 +51,7 @@ class _Backend(Protocol):
 
     def get_codegen_implementation(self, options: object) -> object: ...
 
-    def get_module_map(self) -> object: ...
+    def get_module_map(self) -> dict[str, ModuleType]: ...
 
 
 class _Configuration(Protocol):
@@ -229,7 +230,7 @@ def lower(kernel: "JITFunction", arch: str, binding: Binding, options: Mapping[s
         ir.load_dialects(context)
         backend.load_dialects(context)
         module = source.make_ir(
-            backend.target, parsed, backend.get_codegen_implementation(parsed), backend.get_module_map(), context
+            backend.target, parsed, backend.get_codegen_implementation(parsed), _module_map(backend), context
         )
         try:
             for name in ("ttir", "ttgir", "llir"):
@@ -245,6 +246,19 @@ def lower(kernel: "JITFunction", arch: str, binding: Binding, options: Mapping[s
         scratch=_number(metadata, "global_scratch_size"),
         signature=tuple(signature.values()),
     )
+
+
+_LIBRARY = "triton.language.extra.libdevice"
+
+
+def _module_map(backend: _Backend) -> dict[str, ModuleType]:
+    """The device library that kernels mean: AMD's functions, and where it has none, CUDA's."""
+    from triton.language.extra.cuda import libdevice  # noqa: PLC0415
+
+    found = backend.get_module_map()
+    both = ModuleType(_LIBRARY)
+    both.__dict__.update({**vars(libdevice), **vars(found[_LIBRARY]), "__name__": _LIBRARY})
+    return {**found, _LIBRARY: both}
 
 
 class _Properties:

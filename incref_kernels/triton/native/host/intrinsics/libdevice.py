@@ -1,10 +1,12 @@
-"""Functions of AMD's device library, answered by the host's C library: the same function, not the same bits."""
+"""Functions of device libraries, answered by the host's C library: the same function, not the same bits."""
 
 import re
 
 from incref.errors import UnsupportedError
 from incref_kernels.triton.native.host.elements import bits_of, overload
 from incref_kernels.triton.native.host.intrinsics.approximate import reciprocal_root
+from incref_kernels.triton.native.host.intrinsics.cuda_device import OWN, amd_name, to_power
+from incref_kernels.triton.native.host.intrinsics.high_half import high_half
 from incref_kernels.triton.native.host.intrinsics.lowering import Simple
 from incref_kernels.triton.native.host.segments import LaneBuilder
 from incref_kernels.triton.native.llir.model import Instruction
@@ -27,16 +29,6 @@ HIGH = {
     for sign, extend in (("u", "zext"), ("i", "sext"))
     for bits in (32, 64)
 }
-
-
-def _high_half(bits: int, extend: str) -> Simple:
-    def lower(builder: LaneBuilder, inst: Instruction) -> str:
-        left, right = (builder.value(f"{extend} {operand} to i{2 * bits}") for operand in inst.operands)
-        product = builder.value(f"mul i{2 * bits} {left}, {right}")
-        high = builder.value(f"lshr i{2 * bits} {product}, {bits}")
-        return builder.value(f"trunc i{2 * bits} {high} to i{bits}")
-
-    return lower
 
 
 # Questions about one float, which C answers by macros: a comparison with Inf of its magnitude, or with NaN of itself.
@@ -65,7 +57,8 @@ def _sign_bit(builder: LaneBuilder, inst: Instruction) -> str:
 def _counted(function: str, more: str) -> Simple:
     def lower(builder: LaneBuilder, inst: Instruction) -> str:
         (x,) = inst.operands
-        return builder.value(f"call {x.type} @llvm.{function}.{x.type}({x}{more})")
+        found = builder.value(f"call {x.type} @llvm.{function}.{x.type}({x}{more})")
+        return found if str(x.type) == str(inst.type) else builder.value(f"trunc {x.type} {found} to {inst.type}")
 
     return lower
 
@@ -73,30 +66,45 @@ def _counted(function: str, more: str) -> Simple:
 BITS: dict[str, Simple] = {
     "__ockl_popcount_u32": _counted("ctpop", ""),
     "__ockl_clz_u32": _counted("ctlz", ", i1 false"),
+    "__ockl_popcount_u64": _counted("ctpop", ""),
+    "__ockl_clz_u64": _counted("ctlz", ", i1 false"),
+}
+
+
+# What C has under no name of its own.
+_OTHERS: dict[str, Simple] = {
+    **{name: high_half(*what) for name, what in HIGH.items()},
+    **BITS,
+    **{
+        f"__ocml_{name}_{kind}": lowering
+        for kind, llvm in (("f32", "float"), ("f64", "double"))
+        for name, lowering in (
+            *((name, _question(predicate)) for name, predicate in QUESTIONS.items()),
+            ("signbit", _sign_bit),
+            ("rsqrt", reciprocal_root),
+            ("pown", to_power(llvm)),
+        )
+    },
+    **OWN,
 }
 
 
 def find_device_function(name: str) -> Simple:
-    """Find what answers the device function `name`.
+    """Find what answers the device function `name`, AMD's or CUDA's.
 
     Raises:
         UnsupportedError: if C has no such function.
     """
-    if name in HIGH:
-        return _high_half(*HIGH[name])
-    if name in BITS:
-        return BITS[name]
-    match = _NAME.fullmatch(name)
-    if match is not None and match[2] != "f16" and match[1] in QUESTIONS:
-        return _question(QUESTIONS[match[1]])
-    if match is not None and match[2] != "f16" and match[1] == "signbit":
-        return _sign_bit
-    if match is not None and match[1] == "rsqrt" and match[2] != "f16":
-        return reciprocal_root
-    if match is None or match[1] not in SAME or match[2] == "f16":
+    if (other := _OTHERS.get(name)) is not None:
+        return other
+    equal = amd_name(name, SAME)
+    match = _NAME.fullmatch(equal)
+    if match is None or match[2] == "f16" or (match[1] not in SAME and equal not in _OTHERS):
         raise UnsupportedError(f"the device function {name} has no equal on the host")
-    function = match[1] + ("f" if match[2] == "f32" else "")
+    return _OTHERS[equal] if equal in _OTHERS else _of_c(match[1] + ("f" if match[2] == "f32" else ""))
 
+
+def _of_c(function: str) -> Simple:
     def lower(builder: LaneBuilder, inst: Instruction) -> str:
         kinds = ", ".join(str(operand.type) for operand in inst.operands)
         builder.helper(f"@{function}", f"declare {inst.type} @{function}({kinds})")

@@ -71,7 +71,7 @@ def find_lowering(name: str, *, arch: str, fused: bool) -> Lowering:
         return found
     if (found := PRINTING.get(name)) is not None or (found := decoders(arch).get(name)) is not None:
         return found
-    if name.startswith("__oc"):
+    if name.startswith(("__oc", "__nv_")):
         return find_device_function(name)
     if _NARROW_FMA.fullmatch(name):
         return fused_narrow

@@ -203,9 +203,28 @@ COUNTS: dict[str, Callable[[int], int]] = {
 }
 
 
+LONG_COUNTS: dict[str, Callable[[int], int]] = {
+    "__ockl_popcount_u64": int.bit_count,
+    "__ockl_clz_u64": lambda word: 64 - word.bit_length(),
+}
+
+
+@pytest.mark.parametrize("result", ["i32", "i64"])
+@pytest.mark.parametrize("name", LONG_COUNTS)
+def test_bits_of_two_words_are_counted(run_lanes: Run, name: str, result: str) -> None:
+    words = torch.tensor([0, 1, 0xFFFFFFFF, 0x80000000, *range(60)]).to(torch.int32)
+    body = f"""
+  %low = zext i32 %x to i64
+  %high = shl i64 %low, 20
+  %found = call {result} @{name}(i64 %high)
+  %y = {"add i32 %found, 0" if result == "i32" else "trunc i64 %found to i32"}"""
+    want = [LONG_COUNTS[name](word % (1 << 32) << 20) for word in words.tolist()]
+    assert run_lanes(body, words).tolist() == want
+
+
 @pytest.mark.parametrize("name", COUNTS)
 def test_bits_of_a_word_are_counted(run_lanes: Run, name: str) -> None:
-    assert BITS.keys() == COUNTS.keys()
+    assert BITS.keys() == COUNTS.keys() | LONG_COUNTS.keys()
     words = [0, 1, 0xFFFFFFFF, 0x80000000, 0x00F0, *range(59)]
     x = torch.tensor(words).to(torch.int32)
     assert run_lanes(f"%y = call i32 @{name}(i32 %x)", x).tolist() == [COUNTS[name](word) for word in words]

@@ -283,6 +283,17 @@ def test_attention_multiplies_codes(
     assert_same_bits(found, want)
 
 
+def test_attention_is_one_graph(tmp_path: Path) -> None:
+    config = FP8Config(target="gaudi2", dump_stats_path=str(tmp_path / "measured"))
+    prepared = prepare(nn.Sequential(Attention()), config)
+    query, key, value = (draw(2, 4, 5, 16, seed=seed).bfloat16() for seed in range(3))
+    prepared[0](query, key, value)
+    with simulate("gaudi2", mode="eager"):
+        attention = convert(prepared, device="hpu")[0]
+        whole = torch.compile(attention, backend="aot_eager", fullgraph=True)
+        assert_same_bits(whole(query, key, value)[0], attention(query, key, value)[0])
+
+
 def test_tokens_of_a_product_are_dequantized() -> None:
     config = FP8Config(target="gaudi3", scale_method="maxabs_pcs_pow2")
     reference = quantize(nn.Sequential(Squared()), config, inplace=False)
@@ -372,7 +383,10 @@ def test_keys_and_values_are_kept_as_codes(tmp_path: Path, *, dynamic: bool) -> 
         assert simulation.steps == 3
 
 
-def test_the_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("target", ["gaudi2", "gaudi3"])
+def test_the_example_runs(
+    target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[str] = []
     convolve = Products.conv2d_fp8
 
@@ -382,8 +396,8 @@ def test_the_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
 
     monkeypatch.setattr(Products, "conv2d_fp8", count)
     example = runpy.run_path(str(EXAMPLE))
-    options = ["--size", "64", "--batches", "1", "--target", "gaudi2"]
-    with simulate("gaudi2", sums=Sums.FLOAT32):
+    options = ["--size", "64", "--batches", "1", "--target", target]
+    with simulate(target, sums=Sums.FLOAT32):
         example["main"]([*options, "--device", "hpu", "--dump-stats-path", str(tmp_path / "one")])
     on_hpu = capsys.readouterr().out.splitlines()[-1]
     example["main"]([*options, "--dump-stats-path", str(tmp_path / "other")])

@@ -117,6 +117,52 @@ def test_shapes_are_known_without_values() -> None:
         assert torch.ops.hpu.convert_from_uint4(words, amax, None, torch.bfloat16).shape == (6, 16)
 
 
+def of_every_operator() -> dict[str, tuple[object, ...]]:
+    """Arguments of each overload."""
+    x, weight = torch.randn(2, 6, 16), torch.randn(8, 16)
+    a, b = x.to(torch.float8_e4m3fn), weight.to(torch.float8_e4m3fn)
+    image, filters = torch.ones(2, 4, 5, 6).to(torch.float8_e5m2), torch.ones(8, 2, 3, 2).to(torch.float8_e5m2)
+    words, scale, zeros = torch.zeros(6, 2, dtype=torch.int32), torch.ones(3, 16), torch.zeros(3, 2, dtype=torch.int32)
+    one, half, codes = torch.ones(()), torch.bfloat16, torch.float8_e5m2
+    product, geometry = (a, False, b, True, None, half), ([2, 1], [1, 0], [1, 2], 2, half)
+    out, amax = torch.empty(2, 6, 16, dtype=codes), torch.empty(())
+    return {
+        "cast_to_fp8": (x, one, False, out, amax),
+        "cast_to_fp8_v2": (x, one, False, True, codes),
+        "cast_to_fp8_v2.scalar": (x, 2.0, False, False, codes),
+        "cast_to_fp8_v2.scalar_list": (x, [2.0] * 16, False, False, codes, [1, 16]),
+        "cast_to_fp8_hybrid": (x, one, one, False, True),
+        "cast_from_fp8": (a, one, half),
+        "cast_from_fp8.scalar": (a, 2.0, half),
+        "cast_from_fp8.scalar_list": (a, [2.0] * 16, half, [1, 16]),
+        "fp8_gemm": (*product[:4], one, half, one, one, None, False, torch.empty(2, 6, 8, dtype=half)),
+        "fp8_gemm_v2": (*product, one, torch.ones(8), torch.ones(8)),
+        "fp8_gemm_v2.scalar": (*product, 2.0, 2.0),
+        "fp8_gemm_v2.scalar_list": (*product, [2.0], [2.0] * 8, None, False, [1, 8]),
+        "conv2d_fp8": (image, filters, torch.ones(8), *geometry, one, one),
+        "conv2d_fp8.scalar": (image, filters, torch.ones(8), *geometry, 2.0, 2.0),
+        "sum_fp8": (a, [0, -1], True, half),
+        "softmax_fp8": (x, -1, one, one),
+        "softmax_fp8.Scalar_scales": (x, -1, 1.0, 2.0),
+        "softmax_fp8.Scalar": (x, -1, 1.0, 2.0, 0.5, torch.ones(6, 16)),
+        "convert_from_uint4": (words, scale, zeros, half),
+        "convert_from_int4": (words, scale, None, codes),
+    }
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_operator_tells_the_shape_of_what_it_computes(name: str) -> None:
+    arguments = of_every_operator()[name]
+    empty = [one.to("meta") if isinstance(one, torch.Tensor) else one for one in arguments]
+    op, _, overload = name.partition(".")
+    with simulate("gaudi2"):
+        call = getattr(getattr(torch.ops.hpu, op), overload or "default")
+        pairs = [found if isinstance(found, tuple) else (found,) for found in (call(*arguments), call(*empty))]
+    for real, meta in zip(*pairs, strict=True):
+        assert meta.is_meta
+        assert (real.shape, real.dtype) == (meta.shape, meta.dtype)
+
+
 def test_real_operators_are_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "has_real_operators", lambda: True)
     with pytest.raises(UnsupportedError, match="the operators of Gaudi are there"), simulate("gaudi2"):

@@ -43,14 +43,14 @@ def gptq_results() -> str:
 def hpu_results() -> str:
     """Perplexity of a language model in the FP8 of Gaudi, beside that of OCP."""
     rows = json.loads((_RESULTS / "hpu.json").read_text())["rows"]
-    header = ["arithmetic", "computed by", "the rest in", "perplexity"]
+    header = ["arithmetic", "computed by", "products of attention", "perplexity"]
     return table(
         header,
         [
             [
                 "no quantization" if row["target"] is None else f"FP8 of `{row['target']}`",
                 "the simulated operators" if row["device"] == "hpu" else "the references",
-                row["dtype"],
+                "FP8" if row["attention"] else "float32",
                 f"{row['perplexity']:.3f}",
             ]
             for row in rows
@@ -95,8 +95,9 @@ def others_checkpoints() -> str:
 
 
 def calibrated_results() -> str:
-    """The same model under schemes that are calibrated, and others that the demonstration leaves out."""
+    """The same model under schemes that are calibrated, others that the demonstration leaves out, and on Gaudi."""
     rows = json.loads((_RESULTS / "calibrated.json").read_text())["rows"]
+    rows += [row for row in json.loads((_RESULTS / "hpu.json").read_text())["rows"] if row["target"] is not None]
     header = ["scheme", "bits per weight", "file, MB", "perplexity", "loss against float32, nats a token", "seconds"]
     return table(header, [[*_demo_row(row), f"{row['quantize_seconds']:.0f}"] for row in rows])
 

@@ -3,7 +3,7 @@
 import json
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
@@ -15,7 +15,7 @@ from incref.conformance.faults import Control, Fault, Score, Verdict, score
 from incref.conformance.report import Json
 from incref.conformance.suite import SUITE
 
-__all__ = ["as_json", "faults"]
+__all__ = ["as_json", "faults", "put_onto"]
 
 
 def faults(  # noqa: PLR0917  # typer takes options by annotation
@@ -30,6 +30,9 @@ def faults(  # noqa: PLR0917  # typer takes options by annotation
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Put controls through so many seeds.")] = 1,
     match: Annotated[str, typer.Option("--match", help="Only those whose name contains this.")] = "",
     json_: Annotated[Path | None, typer.Option("--json", help="Write the verdicts here.")] = None,
+    onto: Annotated[
+        Path | None, typer.Option("--onto", help="Keep what this file of --json has of other operations.")
+    ] = None,
     quiet: Quiet = False,  # noqa: FBT002  # typer makes a flag of it
 ) -> None:
     """Put wrong implementations through the suite, and right ones: the former must fail, the latter pass.
@@ -49,7 +52,10 @@ def faults(  # noqa: PLR0917  # typer takes options by annotation
 
             result = score(wrong, right, level=level, seeds=range(seeds), watch=watch)
         if json_ is not None:
-            json_.write_text(json.dumps(as_json(result, level), indent=1) + "\n")
+            verdicts = as_json(result, level)
+            if onto is not None:
+                verdicts = put_onto(json.loads(onto.read_text()), verdicts)
+            json_.write_text(json.dumps(verdicts, indent=1) + "\n")
     for one in result.survivors:
         console.print(f"NOT FOUND {one.name}", markup=False)
     for one in result.alarms:
@@ -85,4 +91,36 @@ def as_json(found: Score, level: int) -> dict[str, Json]:
         "alarms": [one.name for one in found.alarms],
         "survivors": [one.name for one in found.survivors],
         "found_by": {one.name: f"level {one.killed_at}: {one.by}" for one in found.faults if one.killed_at is not None},
+    }
+
+
+def put_onto(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Give the score of all operations, those that are in `now` as they are there.
+
+    Args:
+        earlier: what `as_json` gave.
+        now: likewise, for some of the operations, all of their faults and controls.
+
+    Raises:
+        typer.BadParameter: if they are of different suites, levels or numbers of seeds.
+    """
+    for key in ("suite", "level", "seeds"):
+        if earlier[key] != now[key]:
+            raise typer.BadParameter(f"{key} must be that of the file, {earlier[key]}, got {now[key]}")
+    ops = now["by_op"]
+
+    def both(key: str) -> list[str]:
+        return [*(name for name in earlier[key] if name.split(".")[0] not in ops), *now[key]]
+
+    rows = dict(sorted({**earlier["by_op"], **ops}.items()))
+    return {
+        **{key: now[key] for key in ("suite", "level")},
+        "planted": sum(row["planted"] for row in rows.values()),
+        "killed": [sum(row["killed"][step] for row in rows.values()) for step in range(now["level"] + 1)],
+        "by_op": rows,
+        "controls": sum(row["controls"] for row in rows.values()),
+        "seeds": now["seeds"],
+        "alarms": both("alarms"),
+        "survivors": both("survivors"),
+        "found_by": {name: {**earlier["found_by"], **now["found_by"]}[name] for name in both("found_by")},
     }

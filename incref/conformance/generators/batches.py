@@ -34,6 +34,8 @@ _BATCHES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((), (2,)),
     ((4,), ()),
     ((3, 1, 2), (2,)),
+    # Of these, the one dimension of y would fit either one of x.
+    ((2, 2), (2,)),
 )
 _EMPTY = (((0,), (0,)), ((2,), (0, 2)))
 

@@ -21,7 +21,7 @@ def found(op: str, killed: list[int], *, survivors: int = 0, seeds: int = 5) -> 
         "seeds": seeds,
         "alarms": [],
         "survivors": names[killed[-1] :],
-        "found_by": dict.fromkeys(names[:killed[-1]], f"level 1: of {op}"),
+        "found_by": dict.fromkeys(names[: killed[-1]], f"level 1: of {op}"),
     }
 
 

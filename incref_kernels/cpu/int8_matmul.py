@@ -76,7 +76,7 @@ def _multiply(
     if x.dtype is torch.uint8:
         flat = (flat ^ _SHIFT).view(torch.int8)
         zero = (0 if zero is None else zero) - torch.tensor([[_SHIFT]], dtype=torch.int32)
-    acc = torch._int_mm(flat, w.T)  # noqa: SLF001  # the only name it has
+    acc = _sums(flat, w)
     # Modulo 2**32, as all of these are; the result is one of int32.
     if zero is not None:
         acc = acc - zero * w_sum
@@ -88,6 +88,17 @@ def _multiply(
         return acc.view(shape)
     value = apply_scales(acc.to(torch.float32), left, None if right is None else right.T, order)
     return finish(value, bias, dtype).view(shape)
+
+
+def _sums(x: Tensor, w: Tensor) -> Tensor:
+    """Sums of products, int32 [M, N].
+
+    Of one product each, PyTorch 2.13 with oneDNN and VNNI leaves memory that nothing wrote (`torch._int_mm`): the
+    strides of a transposed column don't tell its axes apart.
+    """
+    if x.shape[1] == 1:
+        return x.to(torch.int32) * w.T.to(torch.int32)
+    return torch._int_mm(x, w.T)  # noqa: SLF001  # the only name it has
 
 
 def _column(name: str, scale: Tensor | None, codes: Tensor, granularity: Granularity) -> Tensor | None:

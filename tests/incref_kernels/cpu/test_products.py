@@ -81,6 +81,14 @@ def test_products_of_integers_have_the_bits_of_the_reference(x_dtype: torch.dtyp
         assert torch.equal(got, int8_matmul(x, w, *scales, **options, dtype=dtype))
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 16), (3, 16), (17, 5), (64, 64)])
+@pytest.mark.parametrize("length", [0, 1, 2, 3])
+def test_sums_of_few_products_are_those_of_the_reference(length: int, rows: int, columns: int) -> None:
+    x = torch.randint(-128, 128, (rows, length), generator=GENERATOR).to(torch.int8)
+    w = torch.randint(-128, 128, (columns, length), generator=GENERATOR).to(torch.int8)
+    assert torch.equal(int8_matmul.on(BACKEND)(x, w), int8_matmul(x, w))
+
+
 @pytest.mark.parametrize("op", ["int8_matmul", "weight_only_matmul", "gptq_update"])
 def test_conforms(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weight_product, "_TILE", 1 << 24)

@@ -141,7 +141,11 @@ class Squared(nn.Module):
         return found
 
 
-@pytest.mark.parametrize("make", [lambda: nn.Linear(32, 24), lambda: nn.Conv2d(1, 3, 2), Squared, KVCache], ids=str)
+@pytest.mark.parametrize(
+    "make",
+    [lambda: nn.Linear(32, 24), lambda: nn.Conv2d(1, 3, 2), Squared, KVCache],
+    ids=["linear", "convolution", "product", "cache"],
+)
 def test_numbers_are_read_again_with_a_state_dict(tmp_path: Path, make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     config = FP8Config(target="gaudi2", dump_stats_path=str(tmp_path / "measured"))

@@ -82,7 +82,7 @@ def test_products_of_integers_have_the_bits_of_the_reference(x_dtype: torch.dtyp
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 16), (3, 16), (17, 5), (64, 64)])
-@pytest.mark.parametrize("length", [0, 1, 2, 3])
+@pytest.mark.parametrize("length", [1, 2, 3])
 def test_sums_of_few_products_are_those_of_the_reference(length: int, rows: int, columns: int) -> None:
     x = torch.randint(-128, 128, (rows, length), generator=GENERATOR).to(torch.int8)
     w = torch.randint(-128, 128, (columns, length), generator=GENERATOR).to(torch.int8)

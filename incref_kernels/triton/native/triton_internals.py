@@ -1,8 +1,8 @@
 """The parts of Triton that are not its public interface: all that this package touches of them is in this file.
 
 Used: `create_function_from_signature` and `_pack_args` (how arguments become a signature and constants), the AMD
-backend's stages up to LLVM IR, the knob that turns buffer instructions off, and the classes that autotune and
-heuristics wrap a kernel in; the active driver. Tried with Triton 3.6.0, 3.7.1, 3.8.0 and 3.9.0.
+backend's stages up to LLVM IR, the knobs that turn buffer instructions and copies past registers off, and the classes
+that autotune and heuristics wrap a kernel in; the active driver. Tried with Triton 3.6.0, 3.7.1, 3.8.0 and 3.9.0.
 """
 
 import re
@@ -225,6 +225,7 @@ def lower(kernel: "JITFunction", arch: str, binding: Binding, options: Mapping[s
     stages: dict[str, _Stage] = {}
     with knobs.amd.scope():
         knobs.amd.use_buffer_ops = False
+        knobs.amd.use_async_copy = False
         backend.add_stages(stages, parsed, source.language)
         context = ir.context()
         ir.load_dialects(context)

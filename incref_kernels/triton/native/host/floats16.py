@@ -99,7 +99,7 @@ def widened_call(builder: LaneBuilder, inst: Instruction) -> Instruction | None:
     if inst.callee is None or not is_bfloat(inst.type):
         return None
     base = inst.callee.removeprefix("@llvm.").rsplit(".", 1)[0]
-    if base == "fma":
+    if base == "fma" or base.startswith("amdgcn.cvt."):
         return None
     if base not in _CALLS:
         raise UnsupportedError(f"{inst.callee} of bfloat16 would be rounded twice and is not supported")

@@ -81,3 +81,26 @@ def test_the_order_of_summation_is_ascending(dtype: torch.dtype, k_order: int) -
         product = np.multiply.outer(a[:, k].double().numpy(), b[k].double().numpy()).astype(np.longdouble)
         acc = (product + acc).astype(np.float32)
     assert torch.equal(dot(a, b, (64, 64, 32), 4), torch.from_numpy(acc))
+
+
+@triton.jit
+def strided_kernel(a, b, c, am, ak, bk, bn, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
+    i, j, k = tl.arange(0, M), tl.arange(0, N), tl.arange(0, K)
+    x = tl.load(a + i[:, None] * am + k[None, :] * ak)
+    y = tl.load(b + k[:, None] * bk + j[None, :] * bn)
+    tl.store(c + i[:, None] * N + j[None, :], tl.dot(x, y, out_dtype=c.dtype.element_ty))
+
+
+@pytest.mark.parametrize("transposed", ["neither", "left", "right", "both"])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_gfx950_reads_columns_of_shared_memory(dtype: torch.dtype, transposed: str) -> None:
+    """Where memory has the rows, the lanes are given columns by reads that transpose."""
+    generator = torch.Generator().manual_seed(3)
+    a = torch.randint(-4, 5, (32, 128), generator=generator)
+    b = torch.randint(-4, 5, (128, 64), generator=generator)
+    left = a.T.contiguous().T if transposed in {"left", "both"} else a
+    right = b.T.contiguous().T if transposed in {"right", "both"} else b
+    x, y = left.float().to(dtype), right.float().to(dtype)
+    c = torch.zeros(32, 64, dtype=torch.int32 if dtype == torch.int8 else torch.float32)
+    native(strided_kernel, arch="gfx950")[1](x, y, c, *x.stride(), *y.stride(), M=32, N=64, K=128, num_warps=4)
+    assert torch.equal(c.long(), a @ b)

@@ -15,6 +15,8 @@ from incref_kernels.triton.native.host.intrinsics.lowering import Lowering
 from incref_kernels.triton.native.host.intrinsics.matrix import mfma
 from incref_kernels.triton.native.host.intrinsics.matrix_scaled import MFMA_SCALED
 from incref_kernels.triton.native.host.intrinsics.printing import PRINTING
+from incref_kernels.triton.native.host.intrinsics.scaled_casts import SCALED_CASTS
+from incref_kernels.triton.native.host.intrinsics.transposed_reads import TRANSPOSED_READS
 from incref_kernels.triton.native.host.narrow import fused as fused_narrow
 
 __all__ = ["FIXED", "base_name", "find_lowering", "is_host_intrinsic", "meets"]
@@ -29,8 +31,16 @@ _HOST = re.compile(
 # Which the host's LLVM hands to a function that is nowhere.
 _NARROW_FMA = re.compile(r"llvm\.fma\.(v\d+)?b?f16")
 # Intrinsics at which the lanes of a wave, or all of them, wait for each other.
-_MEETING = {*CROSSLANE, "llvm.amdgcn.s.barrier", "llvm.amdgcn.wave.barrier"}
-FIXED: dict[str, Lowering] = {**IDS, **CONTROL, **CROSSLANE, **ARITHMETIC, **APPROXIMATE, **DOTS}
+_MEETING = {*CROSSLANE, *TRANSPOSED_READS, "llvm.amdgcn.s.barrier", "llvm.amdgcn.wave.barrier"}
+FIXED: dict[str, Lowering] = {
+    **IDS,
+    **CONTROL,
+    **CROSSLANE,
+    **TRANSPOSED_READS,
+    **ARITHMETIC,
+    **APPROXIMATE,
+    **DOTS,
+}
 
 
 def is_host_intrinsic(name: str) -> bool:
@@ -69,7 +79,9 @@ def find_lowering(name: str, *, arch: str, fused: bool) -> Lowering:
     found: Lowering | None = FIXED.get(base_name(name))
     if found is not None:
         return found
-    if (found := PRINTING.get(name)) is not None or (found := decoders(arch).get(name)) is not None:
+    if (found := PRINTING.get(name) or SCALED_CASTS.get(name)) is not None or (
+        found := decoders(arch).get(name)
+    ) is not None:
         return found
     if name.startswith(("__oc", "__nv_")):
         return find_device_function(name)

@@ -8,6 +8,7 @@ from torch import Tensor
 from incref.errors import UnsupportedError
 from incref_kernels.triton.native.host.intrinsics.fp8 import decoders
 from incref_kernels.triton.native.host.intrinsics.printing import PRINTING
+from incref_kernels.triton.native.host.intrinsics.scaled_casts import SCALED_CASTS
 from incref_kernels.triton.native.host.intrinsics.table import FIXED, base_name, is_host_intrinsic
 
 Run = Callable[..., Tensor]
@@ -48,7 +49,7 @@ def test_inline_assembly_is_refused_with_its_text(run_lanes: Run) -> None:
         run_lanes('%y = call i32 asm "v_mov_b32 $0, $1", "=v,v"(i32 %x)', range(64))
 
 
-@pytest.mark.parametrize("name", [*FIXED, *PRINTING, *decoders("gfx942")])
+@pytest.mark.parametrize("name", [*FIXED, *PRINTING, *SCALED_CASTS, *decoders("gfx942")])
 def test_a_test_calls_it(name: str) -> None:
     """What is defined is tried alone: a test in this directory calls it, or is given its name."""
     tests = [path for path in Path(__file__).parent.glob("test_*.py") if path.name != Path(__file__).name]

@@ -104,16 +104,17 @@ def number_stretches(builder: LaneBuilder) -> None:
 
 
 def watch_shared(builder: LaneBuilder, inst: Instruction) -> None:
-    """Write the note of a load or store of shared memory."""
-    if inst.opcode not in {"load", "store"}:
+    """Write the note of a load or store of shared memory, or of an intrinsic whose lanes load and then exchange."""
+    if inst.opcode not in {"load", "store", "call"}:
         return
     writes = inst.opcode == "store"
-    address = inst.operands[writes]
-    if not isinstance(address.type, PtrType) or address.type.space != _SHARED:
+    address = next(iter(inst.operands[writes:]), None)
+    if address is None or not isinstance(address.type, PtrType) or address.type.space != _SHARED:
         return
     size = (inst.operands[0].type if writes else inst.type).size
     builder.helper("@failed", FAILED)
     builder.helper("@watch", _WATCH)
-    site = builder.site(f"{inst.opcode} of {size} bytes of shared memory")
+    what = "store" if writes else "load"
+    site = builder.site(f"{what} of {size} bytes of shared memory")
     flag = "true" if writes else "false"
     builder.emit(f"call void @watch(ptr %ctx, ptr %lds, {address}, i64 {size}, i32 %tid, i32 {site}, i1 {flag})")

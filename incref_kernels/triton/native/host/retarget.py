@@ -215,6 +215,8 @@ class _Writer:
         for inst in group:
             lowering = self._lowering(inst)
             if isinstance(lowering, Exchange):
+                if Check.SHARED in self.checks:
+                    watch_shared(builder, inst)
                 places = []
                 for value in lowering.show(builder, inst):
                     name = builder.named(value)

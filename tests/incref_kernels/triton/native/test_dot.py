@@ -102,5 +102,7 @@ def test_gfx950_reads_columns_of_shared_memory(dtype: torch.dtype, transposed: s
     right = b.T.contiguous().T if transposed in {"right", "both"} else b
     x, y = left.float().to(dtype), right.float().to(dtype)
     c = torch.zeros(32, 64, dtype=torch.int32 if dtype == torch.int8 else torch.float32)
-    native(strided_kernel, arch="gfx950")[1](x, y, c, *x.stride(), *y.stride(), M=32, N=64, K=128, num_warps=4)
+    # Where the left operand is transposed, both are read so.
+    kernel = native(strided_kernel, arch="gfx950", shared=transposed == "left")
+    kernel[1](x, y, c, *x.stride(), *y.stride(), M=32, N=64, K=128, num_warps=4)
     assert torch.equal(c.long(), a @ b)

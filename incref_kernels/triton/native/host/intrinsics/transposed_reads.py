@@ -3,7 +3,8 @@
 Source: AMD CDNA 4 ISA, DS_READ_B64_TR_B16 and _B8: each lane reads 64 bits, part of a row of a matrix, and gets a
 column of it. Each 16 lanes have a matrix of their own: of 4 rows of 16 elements of 16 bits, 4 lanes a row, or of 8 rows
 of 16 elements of 8 bits, 2 lanes a row; lane i gets column i, the first row lowest. The ISA doesn't say which lanes
-have which parts; that is how Triton gives the lanes their addresses, and with another order its products are wrong.
+have which parts: that is inferred from how Triton gives the lanes their addresses, whose products are wrong with
+another order, and was not seen on a GPU.
 """
 
 from collections.abc import Sequence

@@ -44,7 +44,8 @@ def assert_order_independent(
 def _bytes(extent: Extent) -> Tensor:
     """The memory from a tensor's first byte to its last."""
     step = extent.tensor.element_size()
-    flat = extent.tensor.as_strided(((extent.end - extent.start) // step,), (1,))
+    # Autograd need not know: what is restored holds what it held.
+    flat = extent.tensor.data.as_strided(((extent.end - extent.start) // step,), (1,))
     return flat.view(torch.uint8)
 
 

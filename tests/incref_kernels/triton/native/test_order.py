@@ -2,6 +2,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from incref_kernels.triton.native.extents import KernelError
 from incref_kernels.triton.native.order import assert_order_independent
@@ -35,3 +36,23 @@ def test_writers_of_the_same_value_pass() -> None:
     y = torch.zeros(64)
     assert_order_independent(last_writer_kernel, 8, torch.ones(512), y, N=64)
     assert y.tolist() == [1.0] * 64
+
+
+def copied(x: Tensor) -> Tensor:
+    """Add `x` to zeros, in any order."""
+    y = torch.zeros_like(x)
+    assert_order_independent(own_row_kernel, 8, x, y, N=64)
+    return y
+
+
+@pytest.mark.parametrize("is_leaf", [True, False])
+def test_tensors_whose_gradients_are_wanted(*, is_leaf: bool) -> None:
+    """What is put back doesn't count as changed: not for a view made without gradients, not for what products keep."""
+    x = torch.arange(512).float().requires_grad_()
+    base = x if is_leaf else x * 1
+    product = base * base
+    with torch.no_grad():
+        view = base.view(8, 64)
+    assert torch.equal(copied(view), view)
+    product.sum().backward()
+    assert torch.equal(x.grad, 2 * x)

@@ -53,6 +53,7 @@ class Kernel:
         layouts: how the words of weights may be packed that `prepare` is given; the first is what others become.
         with_scales: takes scales that every call will have, each the one of its tensor, by the names of the operation's
             arguments; gives a kernel that knows them. None where that is no use.
+        is_traceable: whether `fn` is made of PyTorch's own operations, though its backend is opaque.
     """
 
     fn: Callable[..., object]
@@ -61,6 +62,7 @@ class Kernel:
     accumulator: Declared | Callable[[torch.device], Declared] = ANY_ORDER
     layouts: Sequence[PackLayout] = (PackLayout.DENSE,)
     with_scales: "Callable[..., Kernel] | None" = None
+    is_traceable: bool = False
 
     def accumulator_on(self, device: torch.device) -> Declared:
         """What is known of how a device adds."""
@@ -76,6 +78,8 @@ class Backend:
         why_unavailable: the reason why this machine can't run the kernels, or None if it can.
         kernels: by name of the operation.
         devices: types of devices that it is fast on: layers there get its kernels without being told.
+        is_opaque: whether `torch.compile` can't look into its kernels; then a graph calls
+            `torch.ops.incref.<operation>`, which finds the backend by its name.
         home: where tensors have to be for its kernels, if it matters where a model is put: the name of a device.
         settle: what is done to a model that was put there, before it computes.
     """
@@ -86,6 +90,7 @@ class Backend:
     devices: Collection[str] = ()
     home: Callable[[], str] | None = None
     settle: Callable[[nn.Module], None] | None = None
+    is_opaque: bool = False
 
     def with_scales(self, op: str, **scales: Tensor | None) -> "Backend":
         """Give the backend whose kernel of the operation `op` knows these scales, where that is of use.
@@ -100,3 +105,7 @@ class Backend:
         if kernel is None or kernel.with_scales is None or len(known) < len(scales):
             return self
         return replace(self, kernels={**self.kernels, op: kernel.with_scales(**known)})
+
+    def keeps_whole(self, kernel: Kernel) -> bool:
+        """Whether a graph holds a call of `kernel` as an operator."""
+        return self.is_opaque and not kernel.is_traceable

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-import torch
+from incref.numerics.checks import is_eager
 
 __all__ = ["CHUNK_BYTES", "STRETCH_BYTES", "Slices", "chunk_slices"]
 
@@ -34,7 +34,7 @@ def chunk_slices(
     """
     if 0 in shape:
         return
-    if torch.compiler.is_compiling():
+    if not is_eager():
         yield tuple(slice(0, extent) for extent in shape)
         return
     # The least extents of all dimensions come first; what is left goes to the last dimension, then to the one before.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from incref.formats import BlockFormat, BlockRule, FloatFormat, NanRule, Overflow, Rounding, ScaleRule
+from incref.numerics.checks import is_eager
 from incref.numerics.chunks import Slices, chunk_slices
 from incref.numerics.encode import Encoding, encode_patterns
 from incref.numerics.patterns import Patterns, patterns_of, widen
@@ -142,7 +143,7 @@ def encode_mx_blocks(
     if table is not None and not _needs_arithmetic(state, exponent, layout):
         factor = _reciprocal(exponent.clamp(_LEAST_TABLE_EXPONENT, -layout.emin), layout)
     # In eager mode the usual case, no NaN block at all, is spared a pass.
-    has_nan_block = torch.compiler.is_compiling() or bool(state.is_nan.any())
+    has_nan_block = not is_eager() or bool(state.is_nan.any())
     for part in block_pieces(x):
         is_nan = state.is_nan[part].unsqueeze(-1)
         if factor is not None:

@@ -84,7 +84,7 @@ def encode_nvfp4_blocks(
     is_plain = specials.are_nan_blocks and to.overflow is Overflow.SATURATE
     if is_plain:
         to = replace(to, nan=NanRule.ZERO)
-    has_nan_block = torch.compiler.is_compiling() or bool(state.is_nan.any())
+    has_nan_block = not is_eager() or bool(state.is_nan.any())
     for part in block_pieces(x):
         piece, by = widen(x[part]), factor[part].unsqueeze(-1)
         quotient = piece / by if arithmetic is ScaleArithmetic.DIVIDE else piece * by

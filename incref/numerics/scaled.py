@@ -5,6 +5,7 @@ from torch import Tensor
 
 from incref.formats import E8M0, NanRule, Overflow, Rounding, ScaleArithmetic
 from incref.numerics.blocks import from_blocks, per_element, to_blocks
+from incref.numerics.checks import is_eager
 from incref.numerics.decode import value_table
 from incref.numerics.encode import Encoding, encode_patterns
 from incref.numerics.granularity import Granularity
@@ -126,6 +127,6 @@ def divide_by_scale(
 
 def _keeps_signs(factor: Tensor, device: torch.device) -> bool:
     """Whether no NaN is made or met but those in x, which division and multiplication on a CPU keep as they are."""
-    if torch.compiler.is_compiling() or device.type != "cpu":
+    if not is_eager() or device.type != "cpu":
         return False
     return bool((factor.isfinite() & (factor != 0)).all())

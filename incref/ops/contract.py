@@ -8,14 +8,19 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Generic, ParamSpec, TypeVar, cast
 
+import torch
+
 from incref.backends.backend import Backend
 from incref.backends.discovery import find_backend
 from incref.errors import UnsupportedError
+from incref.ops.operator import GraphCall, in_graph, stays_whole
 
 __all__ = ["Arg", "Exactness", "Op", "Tolerance", "op"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_REFERENCE = "reference"
 
 
 class Exactness(Enum):
@@ -71,8 +76,11 @@ class Op(Generic[P, R]):
         args: the tensors that it takes.
         results: the tensors that it returns.
         tolerance: what E2 allows; None for every other class.
+        looks_at_values: of arguments, whether the reference decides by their values what it does.
         reference: the function that is its meaning.
     """
+
+    _whole: GraphCall
 
     def __init__(
         self,
@@ -83,6 +91,7 @@ class Op(Generic[P, R]):
         args: tuple[Arg, ...],
         results: tuple[Arg, ...],
         tolerance: Tolerance | None = None,
+        looks_at_values: Callable[..., bool] | None = None,
     ) -> None:
         """Make an operation of its reference."""
         if (exactness is Exactness.E2) != (tolerance is not None):
@@ -93,6 +102,7 @@ class Op(Generic[P, R]):
         self.args = args
         self.results = results
         self.tolerance = tolerance
+        self.looks_at_values = looks_at_values or _never
         self.reference = reference
         self.__name__ = reference.__name__
         self.__module__ = reference.__module__
@@ -100,8 +110,17 @@ class Op(Generic[P, R]):
         self.__wrapped__ = reference
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the reference."""
+        """Run the reference. In a graph of `torch.compile` it is traced, or held whole: see `stays_whole`."""
+        if torch.compiler.is_compiling() and stays_whole(self, args, kwargs):
+            self._define_whole()
+            return cast("R", self._whole(*args, **kwargs))
         return self.reference(*args, **kwargs)
+
+    @torch.compiler.assume_constant_result
+    def _define_whole(self) -> bool:
+        """Make the operator of the reference, once. PyTorch runs this when it traces a call, and traces it not."""
+        self._whole = in_graph(self, _REFERENCE, self.reference, None)
+        return True
 
     def __reduce__(self) -> str:
         """Pickle by name: it is a global of its module, as a function is."""
@@ -133,26 +152,28 @@ class Op(Generic[P, R]):
             UnsupportedError: if the backend is unknown, can't run here, or has no kernel for this operation; and, when
                 called, if the kernel declines the arguments and there is no fallback.
         """
-        if fallback not in (None, "reference"):
+        if fallback not in (None, _REFERENCE):
             raise ValueError(f'fallback must be None or "reference", got {fallback!r}')
-        if backend == "reference":
-            return self.reference
+        if backend == _REFERENCE:
+            return self
         table = backend if isinstance(backend, Backend) else find_backend(backend)
         reason = table.why_unavailable()
         if reason is None and self.name not in table.kernels:
             reason = f"it has no kernel for {self.name}"
         if reason is not None:
             if fallback:
-                return self.reference
+                return self
             raise UnsupportedError(f"backend {table.name!r} can't run {self.name}: {reason}")
         kernel = table.kernels[self.name]
+        whole = in_graph(self, table.name, kernel.fn, fallback) if table.keeps_whole(kernel) else None
 
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            why = kernel.why_not(*args, **kwargs)
+            is_whole = whole is not None and torch.compiler.is_compiling()
+            why = (whole if is_whole else kernel).why_not(*args, **kwargs)
             if why is None:
-                return cast("R", kernel.fn(*args, **kwargs))
+                return cast("R", (whole if is_whole else kernel.fn)(*args, **kwargs))
             if fallback:
-                return self.reference(*args, **kwargs)
+                return self(*args, **kwargs)
             raise UnsupportedError(f"{self.name} on backend {table.name!r} declines these arguments: {why}")
 
         return run
@@ -165,10 +186,23 @@ def op(
     args: tuple[Arg, ...],
     results: tuple[Arg, ...],
     tolerance: Tolerance | None = None,
+    looks_at_values: Callable[..., bool] | None = None,
 ) -> Callable[[Callable[P, R]], Op[P, R]]:
     """Decorate the reference of an operation with its contract."""
 
     def wrap(reference: Callable[P, R]) -> Op[P, R]:
-        return Op(reference, version=version, exactness=exactness, args=args, results=results, tolerance=tolerance)
+        return Op(
+            reference,
+            version=version,
+            exactness=exactness,
+            args=args,
+            results=results,
+            tolerance=tolerance,
+            looks_at_values=looks_at_values,
+        )
 
     return wrap
+
+
+def _never(*_: object, **__: object) -> bool:
+    return False

@@ -6,7 +6,7 @@ from torch import Tensor
 from incref.formats import FloatFormat, Format, ScaleOrder
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_channel
 from incref.numerics.patches import Pair, output_size, patches_of
-from incref.ops.accumulated import ACCUMULATED
+from incref.ops.accumulated import ACCUMULATED, adds_exactly
 from incref.ops.contract import Arg, Exactness, op
 from incref.ops.fp8_matmul import fp8_matmul
 from incref.ops.quantize_float import get_float_format
@@ -21,6 +21,7 @@ PER_FILTER = per_channel(0, ndim=4)
     version="1.0",
     exactness=Exactness.E2,
     tolerance=ACCUMULATED,
+    looks_at_values=adds_exactly,
     args=(
         Arg(name="x", dtype="uint8", shape="B, C, H, W"),
         Arg(name="w", dtype="uint8", shape="N, C / groups, kh, kw"),

@@ -9,7 +9,7 @@ from incref.numerics.codes import code_dtype
 from incref.numerics.decode import decode_codes, value_table
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.scaled_matmul import Factor, as_rows, flat_scale, require_matrices, require_output, scaled_matmul
-from incref.ops.accumulated import ACCUMULATED
+from incref.ops.accumulated import ACCUMULATED, adds_exactly
 from incref.ops.contract import Arg, Exactness, op
 from incref.ops.quantize_float import get_float_format
 
@@ -20,6 +20,7 @@ __all__ = ["fp8_matmul"]
     version="1.0",
     exactness=Exactness.E2,
     tolerance=ACCUMULATED,
+    looks_at_values=adds_exactly,
     args=(
         Arg(name="x", dtype="uint8", shape="..., K"),
         Arg(name="w", dtype="uint8", shape="N, K"),

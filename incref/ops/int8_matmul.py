@@ -25,9 +25,15 @@ _FORMATS = {torch.int8: "int8", torch.uint8: "uint8"}
 _LARGEST_SUM = torch.iinfo(torch.int32).max
 
 
+def _adds_exactly(*_: object, order: ScaleOrder = ScaleOrder.X_THEN_W, **__: object) -> bool:
+    """Whether floats are added exactly, for which the reference looks at values."""
+    return order is ScaleOrder.EXACT
+
+
 @op(
     version="1.1",
     exactness=Exactness.E0,
+    looks_at_values=_adds_exactly,
     args=(
         Arg(name="x", dtype="int8 or uint8", shape="..., K"),
         Arg(name="w", dtype="int8", shape="N, K"),

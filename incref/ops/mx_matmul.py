@@ -6,7 +6,7 @@ from torch import Tensor
 from incref.formats import Format, ScaleOrder
 from incref.numerics.checks import require_subnormals
 from incref.numerics.scaled_matmul import Factor, as_rows, require_matrices, require_output, scaled_matmul
-from incref.ops.accumulated import ACCUMULATED
+from incref.ops.accumulated import ACCUMULATED, adds_exactly
 from incref.ops.contract import Arg, Exactness, op
 from incref.ops.dequantize_mx import dequantize_mx
 from incref.ops.quantize_mx import get_block_format
@@ -18,6 +18,7 @@ __all__ = ["mx_matmul"]
     version="1.0",
     exactness=Exactness.E2,
     tolerance=ACCUMULATED,
+    looks_at_values=adds_exactly,
     args=(
         Arg(name="x", dtype="uint8, or int8 for MXINT8", shape="..., K"),
         Arg(name="w", dtype="uint8, or int8 for MXINT8", shape="N, K"),

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from incref.formats import BlockFormat, ElementFormat, Format, IntFormat, get_format
 from incref.formats.layouts import LAYOUTS, PackLayout
+from incref.numerics.checks import is_eager
 from incref.numerics.codes import code_dtype
 from incref.numerics.packing import pack_words, unpack_words, word_dtype
 from incref.ops.contract import Arg, Exactness, op
@@ -131,7 +132,7 @@ def require_dimension(x: Tensor, axis: int) -> int:
 
 def require_in_range(codes: Tensor, fmt: ElementFormat) -> None:
     """Raise ValueError if a code is outside the range of `fmt`; not while `torch.compile` traces."""
-    if fmt.bits == 8 or codes.numel() == 0 or torch.compiler.is_compiling() or codes.is_meta:
+    if fmt.bits == 8 or codes.numel() == 0 or not is_eager() or codes.is_meta:
         return
     low, high = (fmt.min_code, fmt.max_code) if isinstance(fmt, IntFormat) else (0, fmt.num_codes - 1)
     least, greatest = (int(end) for end in codes.aminmax())

@@ -17,7 +17,7 @@ from incref.formats import (
     ScaleRule,
     get_format,
 )
-from incref.numerics.checks import require_subnormals
+from incref.numerics.checks import is_eager, require_subnormals
 from incref.numerics.chunks import STRETCH_BYTES, chunk_slices
 from incref.numerics.codes import code_dtype
 from incref.numerics.encode import Encoding
@@ -161,7 +161,7 @@ def quantize_mx(
         piece, wanted = moved[part], codes_out[part]
         values = _as_blocks(piece, target.block_size)
         bits = None if random is None else _as_blocks(random[part], target.block_size)
-        is_ragged = torch.compiler.is_compiling() or piece.shape[-1] % target.block_size != 0
+        is_ragged = not is_eager() or piece.shape[-1] % target.block_size != 0
         # Whole blocks are encoded where they belong.
         out = codes.new_empty(values.shape) if is_ragged else _as_blocks(wanted, target.block_size)
         if tensor_scale is None:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from incref.numerics.checks import is_eager
+
 __all__ = ["require_out"]
 
 
@@ -36,7 +38,7 @@ def _is_same(a: Tensor, b: Tensor) -> bool:
 
 def _span(x: Tensor) -> tuple[int, int] | None:
     """First byte of a tensor and the one after its last; None if it has no memory."""
-    if x.numel() == 0 or torch.compiler.is_compiling() or x.is_meta:
+    if x.numel() == 0 or not is_eager() or x.is_meta:
         return None
     last = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
     return x.data_ptr(), x.data_ptr() + (last + 1) * x.itemsize

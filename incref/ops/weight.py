@@ -1,17 +1,18 @@
 """The weight of a matrix product that stays, and kernels that are prepared with it."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from incref.backends.backend import Backend, Prepared
+from incref.backends.backend import Backend, Kernel, Prepared
 from incref.formats import BlockFormat, ElementFormat, Format
 from incref.formats.layouts import PackLayout
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.ops.contract import Op
+from incref.ops.operator import GraphCall, in_graph
 from incref.ops.packed_codes import pack_codes, unpack_codes
 
 __all__ = ["Weight", "prepare"]
@@ -77,11 +78,13 @@ def prepare(op: Op[..., Tensor], backend: Backend, weight: Weight) -> Prepared |
     if kernel.prepare is not None:
         return kernel.prepare(weight.in_layout(kernel.layouts))
     names, options = _arguments(op, weight)
+    whole = in_graph(op, backend.name, kernel.fn, None) if backend.keeps_whole(kernel) else None
+    call = _Call(kernel=kernel, whole=whole, names=tuple(names.values()), options=options)
     tensors = {"scale": weight.scale, "zero_point": weight.zero_point, "tensor_scale": weight.tensor_scale}
     return Prepared(
-        run=partial(_call, kernel.fn, tuple(names.values()), options),
+        run=call.run,
         tensors=(weight.codes(), *(tensors[field] for field in names)),
-        why_not=partial(_call, kernel.why_not, tuple(names.values()), options),
+        why_not=call.why_not,
     )
 
 
@@ -97,13 +100,33 @@ def _arguments(op: Op[..., Tensor], weight: Weight) -> tuple[dict[str, str], dic
     return {"scale": "w_scale", "tensor_scale": "w_tensor_scale"}, {"w_fmt": weight.fmt}
 
 
-def _call(
-    fn: Callable[..., Any],
-    names: tuple[str, ...],
-    options: dict[str, object],
-    *tensors: Tensor | None,
-    **rest: object,
-) -> Any:  # noqa: ANN401  # what the kernel gives
-    """Call a kernel with the tensors of its weight and x, the last of them."""
-    codes, *others, x = tensors
-    return fn(x, codes, **dict(zip(names, others, strict=True)), **options, **rest)
+@dataclass(frozen=True, kw_only=True)
+class _Call:
+    """A kernel that is called with the tensors of its weight and x, the last of them.
+
+    Attributes:
+        kernel: that is called.
+        whole: what stands for it in a graph; None for itself.
+        names: what the operation calls the tensors of a weight beside its codes.
+        options: what says what these mean.
+    """
+
+    kernel: Kernel
+    whole: GraphCall | None
+    names: tuple[str, ...]
+    options: Mapping[str, object]
+
+    def run(self, *tensors: Tensor | None, **rest: object) -> Any:  # noqa: ANN401  # what the kernel gives
+        codes, *others, x = tensors
+        whole = self.whole if torch.compiler.is_compiling() else None
+        named = dict(zip(self.names, others, strict=True))
+        return (whole or self.kernel.fn)(x, codes, **named, **self.options, **rest)
+
+    def why_not(self, *tensors: Tensor | None, **rest: object) -> str | None:
+        codes, *others, x = tensors
+        given = {**dict(zip(self.names, others, strict=True)), **self.options, **rest}
+        if self.whole is not None and torch.compiler.is_compiling():
+            reason = self.whole.why_not(x, codes, **given)
+            if reason is not None:
+                return reason
+        return self.kernel.why_not(x, codes, **given)

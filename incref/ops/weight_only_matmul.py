@@ -9,7 +9,7 @@ from incref.numerics.codes import code_dtype
 from incref.numerics.granularity import PER_TENSOR, Granularity, per_group
 from incref.numerics.patterns import FLOAT_DTYPES, widen
 from incref.numerics.scaled_matmul import as_rows, matmul_rounded, require_matrices, require_output
-from incref.ops.accumulated import ACCUMULATED
+from incref.ops.accumulated import ACCUMULATED, adds_exactly
 from incref.ops.contract import Arg, Exactness, op
 from incref.ops.dequantize_affine import dequantize_affine
 from incref.ops.dequantize_float import dequantize_float
@@ -23,6 +23,7 @@ __all__ = ["dequantize_weight", "regroup", "require_group_index", "weight_only_m
     version="1.0",
     exactness=Exactness.E2,
     tolerance=ACCUMULATED,
+    looks_at_values=adds_exactly,
     args=(
         Arg(name="x", dtype="float32, bfloat16 or float16", shape="..., K"),
         Arg(name="w", dtype="uint8, or int8 for signed integers", shape="N, K"),

@@ -6,4 +6,4 @@ from incref_kernels.cpu.table import KERNELS
 
 __all__ = ["BACKEND"]
 
-BACKEND = Backend(name="cpu", why_unavailable=why_unavailable, kernels=KERNELS, devices=("cpu",))
+BACKEND = Backend(name="cpu", why_unavailable=why_unavailable, kernels=KERNELS, devices=("cpu",), is_opaque=True)

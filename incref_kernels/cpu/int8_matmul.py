@@ -162,4 +162,4 @@ def why_not(
     return None
 
 
-KERNEL = Kernel(fn=int8_matmul, why_not=why_not, prepare=prepare)
+KERNEL = Kernel(fn=int8_matmul, why_not=why_not, prepare=prepare, is_traceable=True)

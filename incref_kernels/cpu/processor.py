@@ -27,12 +27,17 @@ def has_look_up() -> bool:
     return engine.host_has("avx512f")
 
 
-@cache
+@torch.compiler.assume_constant_result
 def multiplies_int8_exactly() -> bool:
     """Whether products of int8 have instructions that add them in 32 bits.
 
     Where there are none, libraries add pairs of products in 16 bits, which may saturate, or multiply one by one.
     """
+    return _multiplies_int8_exactly()
+
+
+@cache
+def _multiplies_int8_exactly() -> bool:
     supports = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_vnni_supported"))
     if not any(bool(ask()) for ask in supports if ask is not None):
         return False

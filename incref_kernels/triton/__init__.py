@@ -17,4 +17,6 @@ def _kernels() -> Mapping[str, Kernel]:
     return kernels
 
 
-BACKEND = Backend(name="triton", why_unavailable=why_unavailable, kernels=_kernels(), devices=("cuda", "xpu"))
+BACKEND = Backend(
+    name="triton", why_unavailable=why_unavailable, kernels=_kernels(), devices=("cuda", "xpu"), is_opaque=True
+)

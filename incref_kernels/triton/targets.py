@@ -117,6 +117,7 @@ def assuming(target: Target) -> Iterator[None]:
         _assumed.reset(token)
 
 
+@torch.compiler.assume_constant_result
 def target_of(device: torch.device) -> Target:
     """Describe a device."""
     return _assumed.get() or _found(device)

@@ -78,8 +78,8 @@ class Backend:
         why_unavailable: the reason why this machine can't run the kernels, or None if it can.
         kernels: by name of the operation.
         devices: types of devices that it is fast on: layers there get its kernels without being told.
-        is_opaque: whether `torch.compile` can't look into its kernels; then a graph calls
-            `torch.ops.incref.<operation>`, which finds the backend by its name.
+        is_opaque: whether `torch.compile` can't look into its kernels; then a graph holds the operator
+            `torch.ops.incref.<operation>_<name>`, which finds the backend by its name.
         home: where tensors have to be for its kernels, if it matters where a model is put: the name of a device.
         settle: what is done to a model that was put there, before it computes.
     """

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from incref.formats import Format, ScaleOrder
-from incref.ops.accumulated import ACCUMULATED
+from incref.ops.accumulated import ACCUMULATED, adds_exactly
 from incref.ops.contract import Arg, Exactness, op
 from incref.ops.fp8_matmul import fp8_matmul
 
@@ -15,6 +15,7 @@ __all__ = ["fp8_bmm"]
     version="1.0",
     exactness=Exactness.E2,
     tolerance=ACCUMULATED,
+    looks_at_values=adds_exactly,
     args=(
         Arg(name="x", dtype="uint8", shape="..., M, K"),
         Arg(name="y", dtype="uint8", shape="..., K, N"),

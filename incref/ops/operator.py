@@ -1,4 +1,4 @@
-"""Operations as operators of PyTorch, `torch.ops.incref.<operation>.<backend>`, which graphs of `torch.compile` hold whole.
+"""Operations as operators of PyTorch, `torch.ops.incref.<operation>_<backend>`: graphs of `torch.compile` hold them whole.
 
 An operator is the call `op.on(backend, fallback=...)(...)`. Formats and enums are named in it, a granularity is its lead
 and its block. It has no derivative, as kernels have none: what a graph gives it is detached first.
@@ -102,9 +102,15 @@ def _product(x: Tensor, w: Tensor, *_: object, dtype: torch.dtype | None, **_opt
     return x.new_empty((*x.shape[:-1], w.shape[-2]), dtype=dtype or x.dtype)
 
 
-def _scaled_product(x: Tensor, w: Tensor, *scales: Tensor | None, bias: Tensor | None, dtype: torch.dtype, **_options: object) -> Tensor:
+def _scaled_product(
+    x: Tensor, w: Tensor, *scales: Tensor | None, bias: Tensor | None, dtype: torch.dtype, **_options: object
+) -> Tensor:
     is_scaled = any(each is not None for each in (*scales, bias))
     return _product(x, w, dtype=dtype if is_scaled else torch.int32)
+
+
+def _batches(x: Tensor, y: Tensor, *_: object, dtype: torch.dtype, **_options: object) -> Tensor:
+    return x.new_empty(x.shape, dtype=dtype) @ y.new_empty(y.shape, dtype=dtype)
 
 
 def _convolution(
@@ -128,6 +134,7 @@ _WITHOUT_VALUES: Mapping[str, Callable[..., Tensor]] = {
     "weight_only_matmul": _product,
     "fp8_matmul": _product,
     "mx_matmul": _product,
+    "fp8_bmm": _batches,
     "fp8_conv2d": _convolution,
 }
 
@@ -142,7 +149,7 @@ def operator(op: "Op[..., Any]", backend: str, fn: Callable[..., Any]) -> Callab
         fn: what computes there: an operator has its parameters, in their order.
 
     Returns:
-        `torch.ops.incref.<op>.<backend>`. After the parameters of `fn` it takes the fallback of `Op.on`; it gives the
+        `torch.ops.incref.<op>_<backend>.default`. After the parameters of `fn` it takes the fallback of `Op.on`; it gives the
         results as a list, none of which shares memory with an argument.
     """
     parameters = _parameters(fn)
@@ -168,14 +175,14 @@ def operator(op: "Op[..., Any]", backend: str, fn: Callable[..., Any]) -> Callab
         found = run(_WITHOUT_VALUES.get(op.name, op.reference), values[:-1])
         return [torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in found]
 
-    library, name = _library(), f"{op.name}.{backend}"
+    library, name = _library(), f"{op.name}_{backend}"
     schema = ", ".join(f"{_schema_type(one.annotation)} {key}" for key, one in parameters.items())
     # A NaN without a code, and how many digits an exact sum takes, are looked at where the values are.
     tags = [torch.Tag.pt2_compliant_tag, *filter(None, [getattr(torch.Tag, "cudagraph_unsafe", None)])]
     library.define(f"{name}({schema}, str? fallback) -> Tensor[]", tags=tags)
     library.impl(name, real, "CompositeExplicitAutograd")
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=library)
-    defined: Callable[..., list[Tensor]] = getattr(getattr(getattr(torch.ops, NAMESPACE), op.name), backend)
+    defined: Callable[..., list[Tensor]] = getattr(getattr(torch.ops, NAMESPACE), name).default
     return defined
 
 

@@ -36,7 +36,7 @@ def straight_through(x: Tensor, quantized: Tensor) -> Tensor:
     >>> x.grad
     tensor([1., 1.])
     """
-    if not x.requires_grad:
+    if not (x.requires_grad and torch.is_grad_enabled()):
         return quantized
     result: Tensor = _StraightThrough.apply(x, quantized)  # type: ignore[no-untyped-call]  # untyped in torch
     return result

@@ -315,10 +315,16 @@ def why_not(
 
 def _why_not_flushed(fmt: ElementFormat, device: torch.device) -> str | None:
     """Say why the values of a format are not what a device multiplies: those of E8M0 start below its normal ones."""
+    is_small = isinstance(fmt, FloatFormat) and fmt.emin < float_format_of(torch.bfloat16).emin
+    flushing = _flushing(device)
+    return f"{flushing} flushes subnormals of bfloat16, which {fmt.name} reaches" if is_small and flushing else None
+
+
+@torch.compiler.assume_constant_result
+def _flushing(device: torch.device) -> str | None:
+    """The architecture of a device that flushes halves; None for another."""
     target = target_of(device)
-    if target.flushes_halves and isinstance(fmt, FloatFormat) and fmt.emin < float_format_of(torch.bfloat16).emin:
-        return f"{target.arch} flushes subnormals of bfloat16, which {fmt.name} reaches"
-    return None
+    return target.arch if target.flushes_halves else None
 
 
 KERNEL = Kernel(fn=fp8_matmul, why_not=why_not, accumulator=declared_sums_of_codes)

@@ -127,7 +127,7 @@ def pattern_dtype(dtype: torch.dtype) -> torch.dtype:
 def why_not_tensors(tensors: Mapping[str, Tensor | None]) -> str | None:
     """Say which tensor the kernels can't take: they run on a GPU, or on the CPU if compiled for it or interpreted."""
     devices = {name: x.device for name, x in tensors.items() if x is not None}
-    wanted = ("cpu",) if _IS_INTERPRETING else ("cuda", "xpu", "cpu") if has_native() else ("cuda", "xpu")
+    wanted = _device_types()
     for name, device in devices.items():
         if device.type not in wanted:
             return f"it takes tensors on {' or '.join(wanted)}, got {name} on {device}"
@@ -138,6 +138,13 @@ def why_not_tensors(tensors: Mapping[str, Tensor | None]) -> str | None:
         if x is not None and x.layout is not torch.strided:
             return f"it takes strided tensors, got {name} as {x.layout}"
     return None
+
+
+@torch.compiler.assume_constant_result
+def _device_types() -> tuple[str, ...]:
+    if _IS_INTERPRETING:
+        return ("cpu",)
+    return ("cuda", "xpu", "cpu") if has_native() else ("cuda", "xpu")
 
 
 def why_not_format(fmt: ElementFormat) -> str | None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from incref.formats import FORMATS, CodebookFormat, ElementFormat, FloatFormat, IntFormat
 from incref.numerics.checks import is_eager
+from incref.numerics.constant import constant_in_graphs
 from incref.numerics.patterns import float_format_of, widen
 
 __all__ = ["decode_codes", "decode_into", "require_exact", "value_table"]
@@ -52,10 +53,12 @@ _PATTERN_DTYPES = {
 }
 
 
+@constant_in_graphs
 def _value_patterns(fmt: ElementFormat, dtype: torch.dtype) -> list[int]:
     return list(_patterns_of_values(fmt, float_format_of(dtype)))
 
 
+@constant_in_graphs
 def _patterns_by_name(name: str, dtype: torch.dtype) -> list[int]:
     return _value_patterns(_NAMED[name], dtype)
 
@@ -63,11 +66,6 @@ def _patterns_by_name(name: str, dtype: torch.dtype) -> list[int]:
 _NAMED: dict[str, ElementFormat] = {
     fmt.name: fmt for fmt in FORMATS.values() if isinstance(fmt, FloatFormat | IntFormat | CodebookFormat)
 }
-
-# What torch.compiler.assume_constant_result does. Calling that would import the whole compiler, which takes longer than
-# all else that is imported here.
-_value_patterns._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001
-_patterns_by_name._dynamo_marked_constant = True  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 @cache

@@ -13,6 +13,7 @@ import torch
 from incref.backends.backend import Backend
 from incref.backends.discovery import find_backend
 from incref.errors import UnsupportedError
+from incref.numerics.constant import constant_in_graphs
 from incref.ops.operator import GraphCall, in_graph, stays_whole
 
 __all__ = ["Arg", "Exactness", "Op", "Tolerance", "op"]
@@ -116,7 +117,7 @@ class Op(Generic[P, R]):
             return cast("R", self._whole(*args, **kwargs))
         return self.reference(*args, **kwargs)
 
-    @torch.compiler.assume_constant_result
+    @constant_in_graphs
     def _define_whole(self) -> bool:
         """Make the operator of the reference, once. PyTorch runs this when it traces a call, and traces it not."""
         self._whole = in_graph(self, _REFERENCE, self.reference, None)
@@ -168,10 +169,10 @@ class Op(Generic[P, R]):
         whole = in_graph(self, table.name, kernel.fn, fallback) if table.keeps_whole(kernel) else None
 
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            is_whole = whole is not None and torch.compiler.is_compiling()
-            why = (whole if is_whole else kernel).why_not(*args, **kwargs)
+            in_place = whole if torch.compiler.is_compiling() else None
+            why = (in_place or kernel).why_not(*args, **kwargs)
             if why is None:
-                return cast("R", (whole if is_whole else kernel.fn)(*args, **kwargs))
+                return cast("R", (in_place or kernel.fn)(*args, **kwargs))
             if fallback:
                 return self(*args, **kwargs)
             raise UnsupportedError(f"{self.name} on backend {table.name!r} declines these arguments: {why}")

@@ -1,7 +1,7 @@
-"""Operations as operators of PyTorch, `torch.ops.incref.<operation>_<backend>`: graphs of `torch.compile` hold them whole.
+"""Operations as operators of PyTorch, `torch.ops.incref.<operation>_<backend>`, which graphs hold whole.
 
-An operator is the call `op.on(backend, fallback=...)(...)`. Formats and enums are named in it, a granularity is its lead
-and its block. It has no derivative, as kernels have none: what a graph gives it is detached first.
+An operator is the call `op.on(backend, fallback=...)(...)`. Formats and enums are named in it, a granularity is its
+lead and its block. It has no derivative, as kernels have none: what a graph gives it is detached first.
 """
 
 import inspect
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Union, cast, get_args, get_origin
 import torch
 from torch import Tensor
 
-from incref.errors import UnsupportedError
 from incref.formats.spec import BlockFormat, CodebookFormat, FloatFormat, IntFormat
 from incref.formats.table import FORMATS
 from incref.numerics.granularity import Granularity
@@ -149,8 +148,8 @@ def operator(op: "Op[..., Any]", backend: str, fn: Callable[..., Any]) -> Callab
         fn: what computes there: an operator has its parameters, in their order.
 
     Returns:
-        `torch.ops.incref.<op>_<backend>.default`. After the parameters of `fn` it takes the fallback of `Op.on`; it gives the
-        results as a list, none of which shares memory with an argument.
+        `torch.ops.incref.<op>_<backend>.default`. After the parameters of `fn` it takes the fallback of `Op.on`; it
+        gives the results as a list, none of which shares memory with an argument.
     """
     parameters = _parameters(fn)
 

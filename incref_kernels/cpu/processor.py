@@ -4,6 +4,8 @@ from functools import cache
 
 import torch
 
+from incref.numerics.constant import constant_in_graphs
+
 __all__ = ["has_fast_bfloat16", "has_look_up", "multiplies_int8_exactly"]
 
 # Enough products for a vector of any width, and for what is left over.
@@ -27,7 +29,7 @@ def has_look_up() -> bool:
     return engine.host_has("avx512f")
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def multiplies_int8_exactly() -> bool:
     """Whether products of int8 have instructions that add them in 32 bits.
 

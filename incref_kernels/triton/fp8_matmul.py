@@ -11,6 +11,7 @@ from torch import Tensor
 from incref.backends.backend import Kernel
 from incref.formats import ElementFormat, FloatFormat, Format, ScaleOrder
 from incref.numerics.codes import code_dtype
+from incref.numerics.constant import constant_in_graphs
 from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.patterns import float_format_of
 from incref.numerics.scaled_matmul import as_rows, require_matrices, require_output
@@ -320,7 +321,7 @@ def _why_not_flushed(fmt: ElementFormat, device: torch.device) -> str | None:
     return f"{flushing} flushes subnormals of bfloat16, which {fmt.name} reaches" if is_small and flushing else None
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def _flushing(device: torch.device) -> str | None:
     """The architecture of a device that flushes halves; None for another."""
     target = target_of(device)

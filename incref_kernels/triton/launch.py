@@ -12,6 +12,7 @@ from torch import Tensor
 
 from incref.errors import NanError
 from incref.formats import CodebookFormat, ElementFormat
+from incref.numerics.constant import constant_in_graphs
 from incref_kernels.triton.available import has_native, is_interpreting
 from incref_kernels.triton.matmul_tiles import MatmulTile
 from incref_kernels.triton.tiles import Tile
@@ -140,7 +141,7 @@ def why_not_tensors(tensors: Mapping[str, Tensor | None]) -> str | None:
     return None
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def _device_types() -> tuple[str, ...]:
     if _IS_INTERPRETING:
         return ("cpu",)

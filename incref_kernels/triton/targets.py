@@ -15,6 +15,7 @@ from incref.errors import UnsupportedError
 from incref.formats import ElementFormat
 from incref.numerics.accumulate.models import Accumulator, Sequential
 from incref.numerics.accumulate.table import find_accumulator
+from incref.numerics.constant import constant_in_graphs
 
 __all__ = [
     "Factors",
@@ -117,7 +118,7 @@ def assuming(target: Target) -> Iterator[None]:
         _assumed.reset(token)
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def target_of(device: torch.device) -> Target:
     """Describe a device."""
     return _assumed.get() or _found(device)

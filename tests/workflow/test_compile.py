@@ -46,16 +46,16 @@ class Block(nn.Module):
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 
 
-def mx_of_two() -> BaseConfig:
-    """Of two of the layers, since each takes the tracer as long as all of another configuration."""
-    return MXQuantConfig().set_local("qkv|up", RTNConfig(dtype="fp32"))
+def mx_of_one() -> BaseConfig:
+    """Of one of the layers, since each takes the tracer as long as all of another configuration."""
+    return MXQuantConfig().set_local("qkv|out|up", RTNConfig(dtype="fp32"))
 
 
 CONFIGS: dict[str, Callable[[], BaseConfig]] = {
     "rtn": lambda: RTNConfig(bits=4, group_size=32),
     "gptq": lambda: GPTQConfig(bits=4, group_size=32, act_order=True),
     "fp8": lambda: FP8Config(fp8_config="E4M3"),
-    "mx": mx_of_two,
+    "mx": mx_of_one,
     "int8_static": INT8StaticQuantConfig,
 }
 

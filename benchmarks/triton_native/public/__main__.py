@@ -1,8 +1,8 @@
 """Run other people's kernels, and print and keep how they did.
 
 `pip install --no-deps --target build/public liger-kernel fla-core einops torchao gemlite`, then
-`PYTHONPATH=build/public python -m benchmarks.triton_native.public`. `--way mistakes` and `--way nans` look for mistakes
-of kernels; `TRITON_INTERPRET=1` and `--way interpreter` are Triton's interpreter.
+`PYTHONPATH=build/public python -m benchmarks.triton_native.public`. `--way mistakes`, `outputs`, `orders` and `nans`
+look for mistakes of kernels; `TRITON_INTERPRET=1` and `--way interpreter` are Triton's interpreter.
 """
 
 import argparse

@@ -78,6 +78,7 @@ def block_pointer_kernel(x, y, rows, M: tl.constexpr, N: tl.constexpr):
     tl.store(target, tl.load(source, boundary_check=(0,), padding_option="zero"))
 
 
+@pytest.mark.filterwarnings("ignore:tl.make_block_ptr is deprecated")
 def test_block_pointers() -> None:
     """Triton 3.9 has them no more, and says so."""
     x, y = torch.arange(24 * 32).view(24, 32).float() + 1, torch.full((24, 32), -1.0)

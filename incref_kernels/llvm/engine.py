@@ -16,7 +16,7 @@ except ImportError as error:  # pragma: no cover
 __all__ = ["LoadedKernel", "assembly", "build", "host_description", "host_has", "load", "machine_of"]
 
 
-# Tried: llvmlite 0.45.1 and 0.46.0 (LLVM 20), 0.49.0 and 0.50.0 (LLVM 22). Before, pointers had other types.
+# Tried: llvmlite 0.45.1 to 0.47.0 (LLVM 20), 0.48.0 to 0.50.0 (LLVM 22). Before, pointers had other types.
 _OLDEST_LLVM = 20
 
 

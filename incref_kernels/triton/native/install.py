@@ -2,15 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from incref_kernels.triton.native import triton_internals
-from incref_kernels.triton.native.native import Grid, Native, native
+from incref_kernels.triton.native.native import Grid, native
 
-__all__ = ["installed"]
+__all__ = ["Launched", "installed"]
+
+
+class Launched(Protocol):
+    """What a kernel is made: a grid gives what takes its arguments."""
+
+    def __getitem__(self, grid: Grid, /) -> Callable[..., None]: ...
 
 
 @contextmanager
-def installed(make: Callable[[object], Native] = native) -> Iterator[None]:
+def installed(make: Callable[[object], Launched] = native) -> Iterator[None]:
     """Run kernels natively inside the `with` block, however they are launched.
 
     `@triton.autotune` takes the first configuration that its pruning leaves. `triton.runtime.driver.active` says that
@@ -19,7 +26,7 @@ def installed(make: Callable[[object], Native] = native) -> Iterator[None]:
     Args:
         make: what makes a kernel native, `native` with options for instance.
     """
-    kernels: dict[int, tuple[object, Native]] = {}
+    kernels: dict[int, tuple[object, Launched]] = {}
 
     def run(kernel: object, *args: object, grid: Grid, warmup: bool = False, **kwargs: object) -> None:
         # The kernel is kept: the number of an object that is gone may be given again.

@@ -11,9 +11,10 @@ __all__ = ["Launched", "installed"]
 
 
 class Launched(Protocol):
-    """What a kernel is made: a grid gives what takes its arguments."""
+    """What a kernel is made."""
 
-    def __getitem__(self, grid: Grid, /) -> Callable[..., None]: ...
+    def __getitem__(self, grid: Grid, /) -> Callable[..., None]:
+        """Give what takes the arguments of the kernel's programs."""
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import fields, replace
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -221,11 +222,21 @@ def test_chips_differ_in_their_rows_alone() -> None:
     assert one.accumulator != other.accumulator
 
 
-def test_every_option_is_in_the_documentation() -> None:
+def test_the_documentation_has_every_option_with_its_default_and_no_other() -> None:
     questions = (Path(__file__).parents[4] / "docs" / "hpu.md").read_text().split("## What is not known")[1]
-    table = questions.split("\n## ")[0]
-    for field in fields(HpuProfile):
-        assert (f"| `{field.name}`" in table) == (field.name != "chip"), field.name
+    rows = re.findall(r"^\| [^|]+ \| `(\w+)`[^|]* \| ([^|]+) \|$", questions.split("\n## ")[0], re.MULTILINE)
+    options = [field for field in fields(HpuProfile) if field.name != "chip"]
+    assert [name for name, _ in rows] == [option.name for option in options]
+    for (name, stated), option in zip(rows, options, strict=True):
+        default = option.default
+        if isinstance(default, Enum):
+            assert stated.startswith(f"`{default.name}`"), name
+        elif isinstance(default, bool):
+            assert stated.startswith(str(default).lower()), name
+        else:
+            # The format is that of casts, which the row states in words.
+            assert default is None, name
+            assert stated.startswith({"from_e4m3": "Inf and NaN", "mme_e4m3": "numbers"}[name]), name
 
 
 def test_no_other_source_asks_for_the_name_of_a_chip() -> None:

@@ -88,6 +88,17 @@ def test_a_layer_computes_what_the_same_codes_do_elsewhere(checkpoint: Path, *, 
                 assert_same_bits(layer.weight, rounded(reference[name]))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU of NVIDIA's or AMD's")
+def test_the_same_checkpoint_on_a_gpu(checkpoint: Path) -> None:
+    reference = layers(load(checkpoint, format="huggingface", torch_dtype=torch.bfloat16))
+    loaded = layers(load(checkpoint, format="huggingface", device="cuda", torch_dtype=torch.bfloat16))
+    assert loaded.keys() == reference.keys()
+    for name, layer in loaded.items():
+        assert layer.weight.device.type == "cuda"
+        assert_same_bits(layer.weight.cpu(), reference[name].weight)
+    assert not (checkpoint / HPU_FILE).exists()
+
+
 def rounded(layer: QuantLayer) -> torch.Tensor:
     """The weight with scales that the operator has rounded."""
     layer.weight_scale.copy_(layer.weight_scale.to(torch.bfloat16))

@@ -22,6 +22,8 @@ from conformance.faults.products import (
 from incref.formats import ScaleOrder
 from incref.ops import decode
 
+_ROWS = 4
+
 
 class Batch(Product):
     """Decodes, finds the matrices of every place of the result, and multiplies them one after the other."""
@@ -43,15 +45,19 @@ class Batch(Product):
         **_: object,
     ) -> Tensor:
         """Multiply."""
-        lefts, rights = self.batches(decode(x, x_fmt), decode(y, y_fmt))
+        lefts, rights = self.batches(decode(x, x_fmt), self.columns(decode(y, y_fmt)).mT)
         batch, rows, columns = lefts.shape[:-2], lefts.shape[-2], rights.shape[-1]
         acc = torch.zeros(batch.numel(), rows, columns)
         for place, at in enumerate(self.places(batch)):
             acc[place] = self.multiply(lefts[at], rights[at].T)
-        acc = acc.view(*batch, rows, columns)
+        acc = self.sums(acc, lefts).view(*batch, rows, columns)
         one = torch.ones(())
         scales = self.scales(one if x_scale is None else x_scale, one if y_scale is None else y_scale)
         return self.store(self.scaled(acc, *scales), dtype).contiguous()
+
+    def columns(self, y: Tensor) -> Tensor:
+        """The matrices of y by columns, [..., N, K]."""
+        return y.mT
 
     def batches(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Both with all matrices that are multiplied, [..., M, K] and [..., K, N]."""
@@ -61,6 +67,10 @@ class Batch(Product):
     def places(self, batch: torch.Size) -> Iterator[tuple[int, ...]]:
         """Where the matrices are, in the order of the result."""
         return product(*map(range, batch))
+
+    def sums(self, acc: Tensor, _lefts: Tensor) -> Tensor:
+        """What is scaled, [batches, M, N]."""
+        return acc
 
     def scales(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         return left, right
@@ -128,6 +138,57 @@ class BatchRepeatedInterleaved(Batch):
             return left, right
         order = left.transpose(0, 1).reshape(left.shape)
         return order, right
+
+
+class BatchRepeatedWhole(Batch):
+    """A batch that broadcasts is repeated as a whole, as if only its first dimension could be missing."""
+
+    def batches(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        left, right = super().batches(x, y)
+        return self._repeated(x, left.shape), self._repeated(y, right.shape)
+
+    def _repeated(self, matrices: Tensor, shape: torch.Size) -> Tensor:
+        flat = matrices.reshape(-1, *shape[-2:])
+        return flat[torch.arange(shape[:-2].numel()) % max(len(flat), 1)].view(shape)
+
+
+class BatchReadByRows(Batch):
+    """Square matrices of y are read by rows, since shapes tell strides apart."""
+
+    def columns(self, y: Tensor) -> Tensor:
+        return y if y.shape[-1] == y.shape[-2] else y.mT
+
+
+class BatchStridesIgnored(Batch):
+    """The memory of y is read as if every matrix had been turned, whatever its strides."""
+
+    def columns(self, y: Tensor) -> Tensor:
+        return y.contiguous().view(y.mT.shape)
+
+
+class BatchSumsKept(Batch):
+    """Sums stay from one matrix to the next, where a row of x is all zeros."""
+
+    def sums(self, acc: Tensor, lefts: Tensor) -> Tensor:
+        is_zero = (lefts == 0).all(-1).view(acc.shape[:2])
+        for place in range(1, len(acc)):
+            acc[place, is_zero[place]] = acc[place - 1, is_zero[place]]
+        return acc
+
+
+class BatchRowsMasked(Batch):
+    """Rows beyond a tile of four are left out of all matrices but the first."""
+
+    def sums(self, acc: Tensor, _lefts: Tensor) -> Tensor:
+        acc[1:, _ROWS:] = 0
+        return acc
+
+
+class BatchSumsNarrowed(Batch):
+    """Sums are stored in bfloat16 before they are scaled."""
+
+    def sums(self, acc: Tensor, _lefts: Tensor) -> Tensor:
+        return acc.bfloat16().float()
 
 
 class BatchScaleOfXTwice(Batch):

@@ -50,6 +50,7 @@ def fp8_bmm_cases(plan: Plan) -> Iterator[Case]:
             bounded = partial(_batch, plan, kind, "random", length)
             expected = Bounded(allowed=_allowed)
             yield product_case(plan, _OP, "bounded", f"{kind}/{length}", bounded, expected=expected)
+        yield product_case(plan, _OP, "square", kind, partial(_square, plan, kind))
         for index, batches in enumerate(_BATCHES):
             yield product_case(plan, _OP, "broadcast", f"{kind}/{index}", partial(_integers, plan, kind, batches))
     if plan.level < 2:
@@ -71,12 +72,23 @@ def _batch(plan: Plan, kind: str, probe: str, length: int) -> Arguments:
     return {"x": torch.stack([x, x.flip(0), x]), "y": torch.stack([w, w, w.flip(0)]).mT.contiguous(), **rest}
 
 
-def _integers(plan: Plan, kind: str, batches: tuple[tuple[int, ...], tuple[int, ...]]) -> Arguments:
+def _square(plan: Plan, kind: str) -> Arguments:
+    """Matrices of 9 by 9, whose shape does not tell rows from columns; a row of x is all zeros, as under a mask."""
+    found = dict(_integers(plan, kind, _BATCHES[0], rows=9, columns=9))
+    x = found["x"]
+    assert isinstance(x, Tensor)
+    x[0, 1, 2] = 0
+    return found
+
+
+def _integers(
+    plan: Plan, kind: str, batches: tuple[tuple[int, ...], tuple[int, ...]], *, rows: int = 5, columns: int = 4
+) -> Arguments:
     """Matrices of -1, 0 and 1, of so few terms that every accumulator holds each sum."""
     name, grouping = kind.split("/")
     generator = plan.generator(1400 + len(batches[0]) + 5 * len(batches[1]) + 13 * len(kind))
-    x = torch.randint(-1, 2, (*batches[0], 5, 9), generator=generator).float()
-    y = torch.randint(-1, 2, (*batches[1], 9, 4), generator=generator).float()
+    x = torch.randint(-1, 2, (*batches[0], rows, 9), generator=generator).float()
+    y = torch.randint(-1, 2, (*batches[1], 9, columns), generator=generator).float()
     scales = [None if grouping == "none" else plain_scales((), generator) for _ in range(2)]
     found: dict[str, object] = {"x": encode(x, name), "y": encode(y, name), "x_fmt": name, "y_fmt": name}
     return {**found, "x_scale": scales[0], "y_scale": scales[1], "dtype": HALVES[sum(batches[0], len(kind)) % 3]}

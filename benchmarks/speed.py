@@ -26,6 +26,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.product_peer import ask_onnxruntime
 from benchmarks.speed_curves import layer_curve, rows_curve, size_curve, thread_curve
 from benchmarks.speed_int8 import int8_rows
 from benchmarks.speed_models import forward_row, gptq_row, import_rows, product_rows
@@ -126,6 +127,10 @@ def _peers(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"peers": peers, "judged": [judged]}
 
 
+def _onnxruntime(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {"products": ask_onnxruntime(arguments.environments, arguments.rounds), "judged": []}
+
+
 def _curves(arguments: argparse.Namespace) -> dict[str, Any]:
     widths = [512, 1024] if arguments.quick else [512, 1024, 2048, 4096, 8192]
     sizes = [(512, rows) for rows in (512, 2048, 8192)]
@@ -148,6 +153,7 @@ PARTS: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = MappingPro
         "gptq": lambda arguments: {"judged": [gptq_row(arguments.environments, _PEER_ROUNDS)]},
         "products": lambda arguments: {"judged": product_rows(arguments.rounds)},
         "int8": lambda arguments: {"judged": int8_rows(arguments.rounds)},
+        "onnxruntime": _onnxruntime,
         "forward": lambda arguments: {"judged": [forward_row(arguments.rounds)]},
         "imports": lambda arguments: {"judged": import_rows(arguments.rounds)},
         "curves": _curves,

@@ -11,7 +11,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from incref.formats import BlockFormat, get_format
 from incref.ops import cast, fake_quantize_mx
 from incref_kernels.cpu import BACKEND
 
-__all__ = ["PEERS", "ask"]
+__all__ = ["PEERS", "ask", "ask_module"]
 
 Functions = dict[str, Callable[[], object]]
 
@@ -89,12 +89,20 @@ def ask(name: str, environments: Path | None, mebibytes: int, rounds: int) -> "d
     Returns:
         Its version, and the ratios of its times to those of a copy and of incref; or why there are none.
     """
+    arguments = [name, "--mebibytes", str(mebibytes), "--rounds", str(rounds)]
+    return ask_module("benchmarks.speed_peer", environments / name if environments else None, arguments)
+
+
+def ask_module(module: str, packages: Path | None, arguments: Sequence[str]) -> "dict[str, Any] | str":
+    """Run a module of this tree in a process of its own, with packages that come before those of this process.
+
+    Returns:
+        The JSON of its last line, or why there is none.
+    """
     root = str(Path(__file__).parent.parent)
-    own = environments / name if environments else None
-    path = os.pathsep.join([str(own), root]) if own and own.is_dir() else root
-    command = [sys.executable, "-m", "benchmarks.speed_peer", name, "--mebibytes", str(mebibytes)]
+    path = os.pathsep.join([str(packages), root]) if packages and packages.is_dir() else root
     ran = subprocess.run(  # noqa: S603  # this program
-        [*command, "--rounds", str(rounds)],
+        [sys.executable, "-m", module, *arguments],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,

@@ -6,7 +6,15 @@ from typing import Any
 
 from markdown_cells import table
 
-__all__ = ["large_checkpoint", "speed_bars", "speed_layers", "speed_machine", "speed_results", "speed_sizes"]
+__all__ = [
+    "large_checkpoint",
+    "speed_bars",
+    "speed_layers",
+    "speed_machine",
+    "speed_products",
+    "speed_results",
+    "speed_sizes",
+]
 
 _RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 _RUNS = _RESULTS / "speed.json"
@@ -46,6 +54,16 @@ def speed_results() -> str:
 
 def _spread(one: dict[str, float] | None) -> str:
     return "" if one is None else f"{one['ratio']} ({one['least']} to {one['greatest']})"
+
+
+def speed_products() -> str:
+    """Products with quantized weights by ONNX Runtime and by incref, beside PyTorch's."""
+    found = _parts()["onnxruntime"]["products"]
+    rows = []
+    for work, sides in found["ratios"].items():
+        for side, name in (("incref", "incref"), ("peer", f"ONNX Runtime {found['version']}")):
+            rows.append([work, name, _spread(sides[side]["bfloat16"]), _spread(sides[side]["float32"])])
+    return table(["product", "by", "as fast as bfloat16", "as fast as float32"], rows)
 
 
 def speed_sizes() -> str:

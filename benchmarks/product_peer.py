@@ -24,6 +24,7 @@ from benchmarks.speed_result import speedup_of
 from benchmarks.timing import measure
 from incref import INT8StaticQuantConfig, convert, prepare
 from incref.config.schemes import SCHEMES
+from incref.formats import IntFormat
 from incref.modules.linear import QuantLinear
 from incref.ops.packed_codes import unpack_codes
 from incref.workflow.quantize import quantize
@@ -74,6 +75,8 @@ def _session(node: Any, k: int, n: int, values: list[Any]) -> Any:  # noqa: ANN4
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # Its threads would wait for the next call on the cores that PyTorch's then compute on.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
@@ -81,10 +84,13 @@ def _value(name: str, tensor: Tensor) -> Any:  # noqa: ANN401
     return import_module("onnx").numpy_helper.from_array(tensor.contiguous().numpy(), name)
 
 
-def _int4(layer: QuantLinear) -> Any:  # noqa: ANN401
+def _int4(layer: nn.Module) -> Any:  # noqa: ANN401
+    assert isinstance(layer, QuantLinear)
     weight = layer.qweight
     n, k = weight.shape
-    codes = unpack_codes(weight.packed, weight.spec.fmt, weight.shape, weight.layout)
+    fmt = weight.spec.fmt
+    assert isinstance(fmt, IntFormat)
+    codes = unpack_codes(weight.packed, fmt, weight.shape, weight.layout)
     unsigned = (codes + _ZERO).to(torch.uint8).view(n, k // _GROUP, _GROUP // 2, 2)
     node = import_module("onnx").helper.make_node(
         "MatMulNBits",
@@ -105,8 +111,9 @@ def _int4(layer: QuantLinear) -> Any:  # noqa: ANN401
     )
 
 
-def _int8(layer: QuantLinear, x: Tensor) -> Any:  # noqa: ANN401
+def _int8(layer: nn.Module, x: Tensor) -> Any:  # noqa: ANN401
     helper = import_module("onnx").helper
+    assert isinstance(layer, QuantLinear)
     weight = layer.qweight
     n, k = weight.shape
     low, high = float(x.min()), float(x.max())
@@ -166,14 +173,14 @@ def _main() -> None:
             layer, x = nn.Linear(k, n, bias=False), torch.randn(m, k)
             w = layer.weight.detach().clone()
             own = quantize(nn.Sequential(layer), SCHEMES["int4_g128"], backend="cpu")
-            found[f"{work}, {m} x {k} x {n}"] = _ratios(_int4(own[0]), own, x, w, rounds)
+            found[f"{work}, {m} x {k} x {n}"] = _ratios(_int4(next(own.children())), own, x, w, rounds)
         work, m, k, n = _INT8
         layer, x = nn.Linear(k, n, bias=False), torch.randn(m, k)
         w = layer.weight.detach().clone()
         prepared = prepare(nn.Sequential(layer), INT8StaticQuantConfig())
         prepared(x)
         converted = convert(prepared, backend="cpu")
-        found[f"{work}, {m} x {k} x {n}"] = _ratios(_int8(converted[0], x), converted, x, w, rounds)
+        found[f"{work}, {m} x {k} x {n}"] = _ratios(_int8(next(converted.children()), x), converted, x, w, rounds)
     print(json.dumps({"version": version(_NAME), "ratios": found}))
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import product_peer, speed_peer
+from benchmarks import product_peer
 from benchmarks.product_peer import ask_onnxruntime
-from incref_kernels.cpu import BACKEND
+from benchmarks.speed_peer import ask_module
 
 
 def test_a_library_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
@@ -24,18 +24,16 @@ def test_a_library_that_fails_is_said_to_with_its_last_line(tmp_path: Path) -> N
 
 def test_what_a_library_prints_before_its_result_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = subprocess.CompletedProcess([sys.executable], 0, stdout='a warning\n{"version": "1"}\n', stderr="")
-    monkeypatch.setattr(speed_peer.subprocess, "run", lambda *_, **__: ran)
-    assert speed_peer.ask_module("benchmarks.product_peer", None, []) == {"version": "1"}
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ran)
+    assert ask_module("benchmarks.product_peer", None, []) == {"version": "1"}
 
 
-@pytest.mark.skipif(BACKEND.why_unavailable() is not None, reason="no llvmlite")
-def test_another_product_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("factor", [1.1, torch.nan])
+def test_another_product_is_not_timed(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
     layer, x = nn.Linear(16, 8, bias=False), torch.randn(4, 16)
-    monkeypatch.setattr(product_peer, "_run", lambda _, x: layer(x) * given)
     with torch.no_grad():
-        given = 1.0
-        found = product_peer._ratios(None, layer, x, layer.weight, 1)  # what compares
-        assert set(found) == {"peer", "incref"}
-        for given in (1.1, torch.nan):  # noqa: B007  # read by what stands for the library
-            with pytest.raises(ValueError, match="computes another product"):
-                product_peer._ratios(None, layer, x, layer.weight, 1)
+        monkeypatch.setattr(product_peer, "_run", lambda _, x: layer(x))
+        assert set(product_peer._ratios(None, layer, x, layer.weight, 1)) == {"peer", "incref"}
+        monkeypatch.setattr(product_peer, "_run", lambda _, x: layer(x) * factor)
+        with pytest.raises(ValueError, match="computes another product"):
+            product_peer._ratios(None, layer, x, layer.weight, 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 from markdown_cells import table
 
-__all__ = ["cpu_generation", "cpu_products", "gptq_speed", "inference_machine"]
+__all__ = ["cpu_generation", "cpu_products", "gptq_model", "gptq_speed", "inference_machine"]
 
 _RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
@@ -44,14 +44,23 @@ def inference_machine() -> str:
 
 def gptq_speed() -> str:
     """Seconds that GPTQ of a layer takes, and incref's share of that."""
-    found = json.loads((_RESULTS / "gptq_speed.json").read_text())["libraries"]
+    return _gptq("gptq_speed.json")
+
+
+def gptq_model() -> str:
+    """Seconds that GPTQ of a model takes, and incref's share of that."""
+    return _gptq("gptq_model.json")
+
+
+def _gptq(file: str) -> str:
+    found = json.loads((_RESULTS / file).read_text())["libraries"]
     rows = [
         [
             name,
             row["version"],
             f"{row['seconds']:.2f} ({row['least']:.2f} to {row['greatest']:.2f})",
             f"{row['incref']:.2f}",
-            f"{row['error']:.6f}",
+            "" if row["error"] is None else f"{row['error']:.6f}",
         ]
         for name, row in found.items()
         if "seconds" in row

@@ -50,8 +50,10 @@ def find_kernel(op: str, device_type: str) -> Kernel | None:
     return next((kernel for kernel in found if kernel is not None), None)
 
 
-def _names() -> list[str]:
-    return sorted(point.name for point in entry_points(group=GROUP))
+@cache
+def _names() -> tuple[str, ...]:
+    # It reads a file of every installed package, and whoever quantizes a layer asks.
+    return tuple(sorted(point.name for point in entry_points(group=GROUP)))
 
 
 def _why_unavailable(name: str) -> str | None:

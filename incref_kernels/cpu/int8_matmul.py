@@ -1,5 +1,6 @@
 """`int8_matmul` by the processor's products of integers: sums of 32 bits, which are exact, and the stated roundings."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -11,12 +12,16 @@ from incref.numerics.granularity import PER_TENSOR, Granularity
 from incref.numerics.scaled_matmul import apply_scales, as_rows, finish, flat_scale, require_output
 from incref.ops.int8_matmul import require_codes, require_zero_point
 from incref.ops.weight import Weight
-from incref_kernels.cpu.launch import why_not_plain
+from incref_kernels.cpu.jit.kernel import Matrices, TileKernel
+from incref_kernels.cpu.jit.ports import Kind, Port
+from incref_kernels.cpu.launch import ELEMENTS, element, why_not_plain
 from incref_kernels.cpu.processor import multiplies_int8_exactly
+from incref_kernels.cpu.tiles.sums import scaled_sum_tile
 
 __all__ = ["KERNEL", "int8_matmul"]
 
 _SHIFT = 128
+_OF_ROWS = ("zero", "x_scale")
 
 
 def int8_matmul(
@@ -77,17 +82,51 @@ def _multiply(
         flat = (flat ^ _SHIFT).view(torch.int8)
         zero = (0 if zero is None else zero) - torch.tensor([[_SHIFT]], dtype=torch.int32)
     acc = _sums(flat, w)
+    shape = (*x.shape[:-1], w.shape[0])
+    is_plain = x_scale is None and w_scale is None and bias is None
+    if w_zero is None and not is_plain and not torch.compiler.is_compiling():
+        given = {
+            "zero": zero,
+            "w_sum": None if zero is None else w_sum,
+            "x_scale": left,
+            "w_scale": right,
+            "bias": None if bias is None else bias.to(torch.float32),
+        }
+        return _scaled(acc, given, order, dtype).view(shape)
     # Modulo 2**32, as all of these are; the result is one of int32.
     if zero is not None:
         acc = acc - zero * w_sum
     if w_zero is not None:
         rest = flat.sum(1, keepdim=True, dtype=torch.int32)
         acc = acc - (rest if zero is None else rest - zero * x.shape[-1]) * w_zero.T
-    shape = (*x.shape[:-1], w.shape[0])
-    if x_scale is None and w_scale is None and bias is None:
+    if is_plain:
         return acc.view(shape)
     value = apply_scales(acc.to(torch.float32), left, None if right is None else right.T, order)
     return finish(value, bias, dtype).view(shape)
+
+
+def _scaled(acc: Tensor, given: Mapping[str, Tensor | None], order: ScaleOrder, dtype: torch.dtype) -> Tensor:
+    """Make the result of sums [M, N] in one pass over memory; where it takes as many bytes, it takes theirs.
+
+    Args:
+        acc: int32, memory of nobody else.
+        given: zero and x_scale, [1 or M, 1]; w_sum, w_scale and bias, one for each column; or None.
+        order: where the scales enter.
+        dtype: of the result.
+    """
+    rows, columns = acc.shape
+    inputs = {name: one for name, one in given.items() if one is not None}
+    kinds = {name: Kind.SCALE if name in _OF_ROWS else Kind.EVERY_ROW for name in inputs}
+    kernel = TileKernel(
+        body=partial(scaled_sum_tile, names=tuple(inputs), order=order, dtype=dtype),
+        inputs=(element(acc.dtype), *(Port(kind=kinds[name], dtype=one.dtype) for name, one in inputs.items())),
+        outputs=(element(dtype),),
+        shape=ELEMENTS,
+    )
+    tensors = [one.flatten().expand(rows if name in _OF_ROWS else columns).contiguous() for name, one in inputs.items()]
+    out = acc.view(dtype) if dtype is torch.float32 else torch.empty(acc.shape, dtype=dtype)
+    kernel.launch([acc, *tensors, out], Matrices(matrices=rows, length=1, inner=columns, rows=rows))
+    return out
 
 
 def _sums(x: Tensor, w: Tensor) -> Tensor:

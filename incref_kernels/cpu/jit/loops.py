@@ -265,6 +265,8 @@ def _place(i: int, port: Port, shape: TileShape) -> str:
             index = f"  %i{i} = add i64 %scale.at, 0"
         case Kind.COLUMN:
             index = f"  %i{i} = add i64 %column.at, %col"
+        case Kind.EVERY_ROW:
+            index = f"  %i{i} = add i64 %col, 0"
         case Kind.WHOLE:
             index = f"  %i{i} = add i64 0, 0"
     return f"{index}\n  %d{i} = getelementptr {element}, ptr %p{i}, i64 %i{i}"
@@ -282,7 +284,7 @@ def _copies(i: int, port: Port, shape: TileShape, *, is_output: bool, is_input: 
     if is_output:
         return f"{step}  call void @move({tensor}, {beside}, i64 1, i64 %b{tag})"
     # A scale that is missing must not make NaN of a zero that is: this byte makes a positive number in every dtype.
-    fill = 0x3F if port.kind is Kind.COLUMN else 0
+    fill = 0x3F if port.kind in (Kind.COLUMN, Kind.EVERY_ROW) else 0
     clear = f"  call void @llvm.memset.p0.i64(ptr %s{i}, i8 {fill}, i64 {shape.width * size}, i1 false)"
     return f"{step}{clear}\n  call void @move({beside}, {tensor}, i64 1, i64 %b{tag})" if is_input else clear
 

@@ -25,6 +25,8 @@ class Kind(Enum):
     """One for each block of a `Granularity`."""
     COLUMN = "column"
     """One for each column, the same for all rows of a block."""
+    EVERY_ROW = "every row"
+    """One for each column, the same for all rows of all matrices."""
     WHOLE = "whole"
     """One for all."""
 
@@ -79,7 +81,7 @@ class TileShape:
         lead = self.rows or self.pieces
         if kind is Kind.ELEMENT:
             return (lead, self.lanes) if lead > 1 or self.rows else (self.lanes,)
-        if kind is Kind.COLUMN:
+        if kind in (Kind.COLUMN, Kind.EVERY_ROW):
             return (self.lanes,)
         if kind is Kind.TILE and self.pieces > 1:
             return (self.pieces, 1)

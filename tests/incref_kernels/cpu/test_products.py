@@ -1,3 +1,6 @@
+from itertools import combinations
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -79,6 +82,27 @@ def test_products_of_integers_have_the_bits_of_the_reference(x_dtype: torch.dtyp
     for dtype in (torch.float32, torch.bfloat16):
         got = int8_matmul.on(BACKEND)(x, w, *scales, **options, dtype=dtype)
         assert torch.equal(got, int8_matmul(x, w, *scales, **options, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("columns", [1, 31, 32, 33, 70])
+@pytest.mark.parametrize("granularity", [PER_TENSOR, PER_TOKEN])
+def test_sums_are_scaled_in_one_pass(granularity: Granularity, columns: int, dtype: torch.dtype) -> None:
+    x = torch.randint(0, 256, (5, 64), generator=GENERATOR).to(torch.uint8)
+    w = torch.randint(-128, 128, (columns, 64), generator=GENERATOR).to(torch.int8)
+    shape = granularity.scale_shape(x.shape)
+    found: dict[str, Tensor] = {
+        "x_scale": torch.rand(shape, generator=GENERATOR),
+        "w_scale": torch.rand(columns, 1, generator=GENERATOR),
+        "x_zero_point": torch.randint(0, 256, shape, generator=GENERATOR).to(torch.int32),
+        "bias": B[:columns].to(torch.bfloat16),
+    }
+    granularities = {"x_granularity": granularity, "w_granularity": PER_TOKEN}
+    for count in range(1, len(found) + 1):
+        for names in combinations(found, count):
+            given: dict[str, Any] = {name: found[name] for name in names} | granularities
+            got = int8_matmul.on(BACKEND)(x, w, **given, dtype=dtype)
+            assert torch.equal(got, int8_matmul(x, w, **given, dtype=dtype)), names
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 16), (3, 16), (17, 5), (64, 64)])

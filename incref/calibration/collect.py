@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from incref.calibration.hessian import Hessian
+from incref.calibration.seen import SeenTensor
 
 __all__ = ["HessianCollector", "Transform"]
 
@@ -21,16 +22,14 @@ class _Pending:
     """A tensor that was fed to some layers, and may be fed to more.
 
     Attributes:
-        x: the tensor; kept, so that no other one gets its identity.
-        version: how often it was written to.
+        seen: the tensor.
         copied: its values, for the model may write to the tensor.
         transform: what the layers do to it first.
         groups: how many Hessians it has.
         names: of the layers, in the order of their calls.
     """
 
-    x: Tensor
-    version: int
+    seen: SeenTensor
     copied: Tensor
     transform: Transform | None
     groups: int
@@ -109,18 +108,16 @@ class HessianCollector:
 
     @torch.no_grad()
     def _see(self, name: str, x: Tensor) -> None:
-        transform, version = self._transforms.get(name), _version(x)
+        transform = self._transforms.get(name)
         for pending in self._pending:
-            is_same = _is_same(pending.x, x) and pending.version == version
-            if is_same and pending.transform == transform and name not in pending.names:
+            if pending.seen.is_still(x) and pending.transform == transform and name not in pending.names:
                 pending.names.append(name)
                 return
         if len(self._pending) >= _MOST_PENDING:
             self._count(self._pending.pop(0))
         self._pending.append(
             _Pending(
-                x=x,
-                version=version,
+                seen=SeenTensor.now(x),
                 copied=x.clone(),
                 transform=transform,
                 groups=self._groups.get(name, 1),
@@ -136,19 +133,3 @@ class HessianCollector:
         if names not in self._sums:
             self._sums[names] = Hessian(rows.shape[-1], x.device, pending.groups)
         self._sums[names].add(rows)
-
-
-def _version(x: Tensor) -> int:
-    """How often `x` was written to, as far as that is known."""
-    return 0 if x.is_inference() else x._version  # noqa: SLF001  # no public way
-
-
-def _is_same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are the same memory, read the same way."""
-    return (
-        a.data_ptr() == b.data_ptr()
-        and a.shape == b.shape
-        and a.stride() == b.stride()
-        and a.dtype is b.dtype
-        and a.numel() > 0
-    )

@@ -1,7 +1,8 @@
 """`QuantLayer`: what all layers with a quantized weight have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -170,6 +171,16 @@ class QuantLayer(KeptBuffers, ABC):
             scale_method=self.scale_method,
             by=self._quantizers,
         )
+
+    @contextmanager
+    def keeping_weight(self) -> Iterator[None]:
+        """Keep the dequantized weight from one call to the next until the block ends."""
+        keeps, self.cache_weight = self.cache_weight, True
+        try:
+            yield
+        finally:
+            self.cache_weight = keeps
+            self._cached = self._cached if keeps else None
 
     def take_over(self, layer: nn.Module) -> None:
         """Take over what a float layer of the same kind has beside weight and bias."""

@@ -1,19 +1,21 @@
 """Calibrates and replaces the layers of a model block by block, with what the quantized ones before give."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from incref.calibration.collect import HessianCollector, Transform
+from incref.calibration.collect import HessianCollector
 from incref.calibration.recorder import BlockCall, Call, CallRecorder, Chain, replay
 from incref.config.method import GPTQ
-from incref.modules.geometry import Geometry
-from incref.modules.input import InputQuantizer
-from incref.modules.patches import Patches
+from incref.modules.layer import QuantLayer
+from incref.modules.replace import disable_fast_paths
 from incref.qtensor.qtensor import QTensor
 from incref.workflow.hessian_step import quantize_step
+from incref.workflow.layer_hessian import groups_of, input_transform
 from incref.workflow.layers import LayerReplacer, needs_hessian
+from incref.workflow.one_pass import BlockRun, replace_in_one_pass
 from incref.workflow.processes import Processes
 
 __all__ = ["replace_blockwise"]
@@ -28,8 +30,8 @@ def replace_blockwise(
     """Replace the layers of all blocks, and all others that need calibration.
 
     Where the recorded blocks are a chain, only the activations between two blocks are kept, and every block is run on
-    its own: once for the statistics of its layers, and once, with those replaced, for what the next one gets. Layers
-    outside of the blocks, and all layers of a model whose blocks are no chain, are calibrated at the end, by calls of
+    its own: once for the statistics of its layers, and once, with those replaced, for what the next one gets. Where
+    their method is truly sequential, both is one pass, if the blocks allow that. Layers outside of the blocks, and all layers of a model whose blocks are no chain, are calibrated at the end, by calls of
     the whole model.
     """
     processes = processes or Processes()
@@ -56,21 +58,48 @@ def _replace_chain(
     processes: Processes,
 ) -> None:
     hidden = [chain.hidden for chain in chains]
+    in_one_pass = True
     for index, name in enumerate(blocks):
         block = model.get_submodule(name)
         calls = [chain.calls[index] for chain in chains]
         layers = [layer for layer in replacer.left if layer.startswith(f"{name}.")]
         with replacer.lend(name):
             runs = [_replay_of(block, state, call) for state, call in zip(hidden, calls, strict=True)]
-            _replace_together(layers, runs, replacer, processes)
+            outputs: list[Tensor] | None = None
+            if in_one_pass and any(_is_sequential(layer, replacer) for layer in layers):
+                outputs = replace_in_one_pass(layers, runs, _most_telling(hidden), replacer, processes)
+                # What one block does its like will do.
+                in_one_pass = outputs is not None
+            if outputs is None:
+                _replace_together(layers, runs, replacer, processes)
             del runs
-            is_last = index == len(blocks) - 1
-            if not is_last:
-                for number, call in enumerate(calls):
-                    hidden[number] = replay(block, hidden[number], call)
+            disable_fast_paths(block)
+            if outputs is not None:
+                hidden = outputs
+            elif index < len(blocks) - 1:
+                with _keeping_weights(block):
+                    for number, call in enumerate(calls):
+                        hidden[number] = replay(block, hidden[number], call)
 
 
-def _replay_of(block: nn.Module, hidden: Tensor, call: BlockCall) -> _Run:
+def _most_telling(hidden: Sequence[Tensor]) -> int:
+    """Which call depends most on what others left in the modules of a block, if any does.
+
+    That is not the last one, and not one like it.
+    """
+    return next((number for number, one in enumerate(hidden) if one.shape != hidden[-1].shape), 0)
+
+
+@contextmanager
+def _keeping_weights(block: nn.Module) -> Iterator[None]:
+    with ExitStack() as stack:
+        for layer in block.modules():
+            if isinstance(layer, QuantLayer):
+                stack.enter_context(layer.keeping_weight())
+        yield
+
+
+def _replay_of(block: nn.Module, hidden: Tensor, call: BlockCall) -> BlockRun:
     return lambda: replay(block, hidden, call)
 
 
@@ -83,7 +112,7 @@ def _replace_together(
     calibrated = [name for name in names if needs_hessian(replacer.left[name])]
     steps = [list(calibrated)]
     if any(_is_sequential(name, replacer) for name in calibrated):
-        order = processes.gather(_collect(names, runs[:1], replacer).fed_together)[0]
+        order = _merged(processes.gather(_order(names, runs, replacer)))
         seen = {name for step in order for name in step}
         steps = [*order, [name for name in names if name not in seen]]
     for step in steps:
@@ -101,6 +130,27 @@ def _replace_together(
             replacer.replace(name)
 
 
+def _order(names: Sequence[str], runs: Sequence[_Run], replacer: LayerReplacer) -> list[list[str]]:
+    """What is fed together, in the order of the calls, of as many runs as it takes to see all layers."""
+    order: list[list[str]] = []
+    left = list(names)
+    for run in runs:
+        if not left:
+            break
+        found = _collect(left, [run], replacer).fed_together
+        order += found
+        left = [name for name in left if not any(name in step for step in found)]
+    return order
+
+
+def _merged(orders: Sequence[list[list[str]]]) -> list[list[str]]:
+    """The steps of the first process, and what others see beside them."""
+    merged: list[list[str]] = []
+    for step in (step for order in orders for step in order):
+        merged.append([name for name in step if not any(name in other for other in merged)])
+    return [step for step in merged if step]
+
+
 def _is_sequential(name: str, replacer: LayerReplacer) -> bool:
     method = replacer.left[name].method
     return isinstance(method, GPTQ) and method.true_sequential
@@ -108,17 +158,9 @@ def _is_sequential(name: str, replacer: LayerReplacer) -> bool:
 
 def _collect(names: Sequence[str], runs: Sequence[_Run], replacer: LayerReplacer) -> HessianCollector:
     layers = {name: replacer.layer(name) for name in names}
-    transforms: dict[str, Transform] = {}
-    groups: dict[str, int] = {}
-    for name, layer in layers.items():
-        scheme = replacer.left[name]
-        quantizer = InputQuantizer(elementwise=scheme.elementwise, activation=scheme.activation)
-        if isinstance(layer, nn.Conv2d):
-            kernel_size = (layer.kernel_size[0], layer.kernel_size[1])
-            transforms[name] = Patches(geometry=Geometry.of(layer), kernel_size=kernel_size, quantizer=quantizer)
-            groups[name] = layer.groups
-        elif scheme.activation is not None or scheme.elementwise is not None:
-            transforms[name] = quantizer
+    found = {name: input_transform(layer, replacer.left[name]) for name, layer in layers.items()}
+    transforms = {name: transform for name, transform in found.items() if transform is not None}
+    groups = {name: groups_of(layer) for name, layer in layers.items()}
     collector = HessianCollector(layers, transforms, groups)
     try:
         for run in runs:

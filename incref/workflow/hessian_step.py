@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from torch import nn
-
 from incref.calibration.collect import HessianCollector
 from incref.calibration.hessian import Hessian
 from incref.config.stored_weight import stored_weight
 from incref.qtensor.qtensor import QTensor
 from incref.workflow.by_hessian import SharedHessian, need_one_factor, quantize_by_hessian
+from incref.workflow.layer_hessian import nothing_summed
 from incref.workflow.layers import LayerReplacer
 from incref.workflow.processes import Processes
 
@@ -40,7 +39,7 @@ def quantize_step(
     own: list[tuple[_Shared, Hessian]] = []
     for index, one in enumerate(shared):
         later = {names for other in shared[index + 1 :] for names in other.sets}
-        hessian = collector.take(one.sets, later) or _nothing(one.names[0], replacer)
+        hessian = collector.take(one.sets, later) or nothing_summed(one.names[0], replacer)
         processes.add_up(hessian, one.owner)
         if one.owner == processes.rank:
             own.append((one, hessian))
@@ -53,7 +52,8 @@ def quantize_step(
         found = SharedHessian(hessian=total, is_for_one=need_one_factor(layers))
         del hessian, total
         for name in one.names:
-            done[name] = replacer.quantize(name, partial(quantize_by_hessian, shared=found))
+            qweight = replacer.quantize(name, partial(quantize_by_hessian, shared=found))
+            done[name] = replacer.keep(name, qweight)
     owners = {name: one.owner for one in shared for name in one.names}
     return {name: processes.share(done.get(name), owners[name], replacer.device(name)) for name in names}
 
@@ -77,10 +77,3 @@ def _share_out(
             loads[owner] += columns**3 + sum(weight.numel() * columns for weight in weights)
             shared.append(_Shared(names=lot, sets=list(own_sets), owner=owner))
     return shared
-
-
-def _nothing(name: str, replacer: LayerReplacer) -> Hessian:
-    """The sum of no calls."""
-    layer = replacer.layer(name)
-    weight = stored_weight(layer, replacer.left[name])
-    return Hessian(weight.shape[1], replacer.device(name), layer.groups if isinstance(layer, nn.Conv2d) else 1)

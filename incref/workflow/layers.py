@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -140,7 +140,7 @@ class LayerReplacer:
         return nullcontext() if self._lender is None else self._lender.lend(self._model.get_submodule(name))
 
     def quantize(self, name: str, by: Callable[[str, Layer, LayerScheme], QTensor]) -> QTensor:
-        """Quantize the weight of the layer called `name` by what calibration found, and keep it in the journal.
+        """Quantize the weight of the layer called `name` by what calibration found.
 
         Raises:
             LayerError: if that can't be done.
@@ -148,7 +148,15 @@ class LayerReplacer:
         with self.lend(name):
             layer = self.layer(name)
             require_finite(name, layer)
-            return self._keep(name, by(name, layer, self.left[name]))
+            return by(name, layer, self.left[name])
+
+    def keep(self, name: str, qweight: QTensor) -> QTensor:
+        """Put a weight into the journal, if there is one that lacks it, and give the one that stays in the file."""
+        if self._journal is None:
+            return qweight
+        if self._journal.get(name) is None:
+            self._journal.put(name, qweight)
+        return self._journal.get(name) or qweight
 
     def replace(self, name: str, qweight: QTensor | None = None) -> None:
         """Put a quantized layer in the place of the one called `name`.
@@ -160,7 +168,15 @@ class LayerReplacer:
         Raises:
             LayerError: if the weight can't be quantized as its scheme says.
         """
-        scheme = self.left.pop(name)
+        new, layer = self.make(name, qweight, keeps=True), self.layer(name)
+        self.left.pop(name)
+        replace_layer(self._holders, layer, new)
+        if self._progress is not None:
+            self._progress(name, self._total - len(self.left), self._total)
+
+    def make(self, name: str, qweight: QTensor | None = None, *, keeps: bool = False) -> nn.Module:
+        """Make what `replace` puts in the place of the layer called `name`; its weight is kept only if that is said."""
+        scheme = self.left[name]
         with self.lend(name):
             layer = self.layer(name)
             require_finite(name, layer)
@@ -170,21 +186,26 @@ class LayerReplacer:
                 observer = None if smoothed is None else smoothed.observer
             statistics = Statistics(amax=self._amax.get(name), observer=observer, smoothed=smoothed)
             if isinstance(scheme.method, Cast):
-                new = _cast(name, layer, scheme)
-            else:
-                found = self._keep(name, qweight or self.find(name) or _quantize_weight(name, layer, scheme, smoothed))
-                new = _quantized(name, layer, scheme, statistics, found.to(layer.weight.device))
-        replace_layer(self._holders, layer, new)
-        if self._progress is not None:
-            self._progress(name, self._total - len(self.left), self._total)
+                return _cast(name, layer, scheme)
+            found = qweight or self.find(name) or _quantize_weight(name, layer, scheme, smoothed)
+            found = self.keep(name, found) if keeps else found
+            return _quantized(name, layer, scheme, statistics, found.to(layer.weight.device))
 
-    def _keep(self, name: str, qweight: QTensor) -> QTensor:
-        """Put a weight into the journal, if there is one that lacks it, and give the one that stays in the file."""
-        if self._journal is None:
-            return qweight
-        if self._journal.get(name) is None:
-            self._journal.put(name, qweight)
-        return self._journal.get(name) or qweight
+    @contextmanager
+    def trying(self, modules: Mapping[str, nn.Module]) -> Iterator[None]:
+        """Put `modules` in the places of the layers that are so called, until the block ends."""
+        layers = {name: self.layer(name) for name in modules}
+        try:
+            for name, layer in layers.items():
+                self._hold(layer, modules[name])
+            yield
+        finally:
+            for layer in layers.values():
+                self._hold(layer, layer)
+
+    def _hold(self, layer: Layer, module: nn.Module) -> None:
+        for parent, key in self._holders[layer]:
+            setattr(parent, key, module)
 
 
 @torch.no_grad()

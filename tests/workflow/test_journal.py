@@ -11,7 +11,7 @@ from incref.config.base import BaseConfig
 from incref.config.gptq import GPTQConfig
 from incref.config.rtn import RTNConfig
 from incref.errors import CheckpointError
-from incref.workflow import hessian_step, layers
+from incref.workflow import hessian_step, layers, one_pass
 from incref.workflow.convert import convert
 from incref.workflow.prepare import prepare
 from incref.workflow.quantize import quantize
@@ -34,7 +34,11 @@ def state(converted: nn.Module) -> dict[str, bytes]:
 def test_a_run_that_was_stopped_goes_on(config: BaseConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     want = state(quantize(model(), config, calibrate))
     made: list[str] = []
-    for module, function in ((hessian_step, "quantize_by_hessian"), (layers, "quantize_weight")):
+    for module, function in (
+        (hessian_step, "quantize_by_hessian"),
+        (one_pass, "quantize_by_hessian"),
+        (layers, "quantize_weight"),
+    ):
         original = getattr(module, function)
 
         def count(*args: object, original: object = original, **options: object) -> object:

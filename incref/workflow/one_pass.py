@@ -1,0 +1,279 @@
+"""Calibrates and quantizes the layers of a block, one after the other, in a single pass of its calls.
+
+All calls of the block are suspended where they reach a layer that is to be quantized. When all of them wait, the
+Hessian of what they bring to one layer is summed up, the layer is quantized, and they go on with the quantized one. So
+nothing is computed twice, every layer is calibrated by what the quantized ones before it give, and what the calls
+return is what the next block gets.
+
+That needs a block whose calls reach a layer once, keep nothing in the modules of the block that other calls change,
+and read no weight but by calling its layer. None of this is assumed: where it turns out otherwise nothing has been
+replaced yet, and the block has to be done step by step.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from incref.calibration.collect import Transform
+from incref.calibration.seen import SeenTensor
+from incref.calibration.suspendable import SuspendableCall
+from incref.config.rules import Layer
+from incref.modules.layer import QuantLayer
+from incref.qtensor.qtensor import QTensor
+from incref.workflow.by_hessian import SharedHessian, need_one_factor, quantize_by_hessian
+from incref.workflow.layer_hessian import input_transform, nothing_summed
+from incref.workflow.layers import LayerReplacer, needs_hessian
+from incref.workflow.processes import Processes
+
+__all__ = ["BlockRun", "replace_in_one_pass"]
+
+BlockRun = Callable[[], Tensor]
+"""Calls a block, and gives the hidden state that it returns."""
+
+# Threads of calls, and of PyTorch beneath each of them, which keeps its own.
+_MOST_THREADS = 4096
+
+
+class _IrregularError(Exception):
+    """A call reached a layer that is quantized already."""
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """A call of the block.
+
+    Attributes:
+        call: what can be suspended.
+        at: the layer that it waits at; None for none.
+        seen: what it brought to the layer that it reached last.
+        is_same: whether that is what it brought to the one before, too.
+        step: the number of the last step that it waited for.
+    """
+
+    call: SuspendableCall[Tensor]
+    at: str | None = None
+    seen: SeenTensor | None = None
+    is_same: bool = False
+    step: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """A layer that was quantized.
+
+    Attributes:
+        name: of the layer.
+        layer: the layer.
+        transform: what it does to its input.
+        fed: how many calls brought something.
+        shared: what was found of it; None in processes that don't quantize.
+    """
+
+    name: str
+    layer: Layer
+    transform: Transform | None
+    fed: int
+    shared: SharedHessian | None
+
+
+def replace_in_one_pass(
+    names: Sequence[str], runs: Sequence[BlockRun], check: int, replacer: LayerReplacer, processes: Processes
+) -> list[Tensor] | None:
+    """Calibrate and replace the layers of a block.
+
+    Args:
+        names: of the layers, in the order of the model.
+        runs: of the block.
+        check: which of the runs is repeated at the end, to see whether it gives the same bits when it isn't suspended.
+        replacer: of the layers.
+        processes: which share the runs.
+
+    Returns:
+        What the runs return; None if the block can't be done so in one of the processes: nothing is replaced then.
+    """
+    found = _Block(names, runs, replacer, processes).quantize(check)
+    if found is None:
+        return None
+    qweights, outputs = found
+    for name in list(qweights):
+        qweights[name] = replacer.keep(name, qweights[name])
+    for name in names:
+        replacer.replace(name, qweights.pop(name, None))
+    return outputs
+
+
+class _Block:
+    """One pass of a block."""
+
+    def __init__(
+        self, names: Sequence[str], runs: Sequence[BlockRun], replacer: LayerReplacer, processes: Processes
+    ) -> None:
+        self._functions, self._replacer, self._processes = runs, replacer, processes
+        # What the first process knows: the journal may be on its disk alone.
+        known = processes.gather({name: replacer.find(name) is not None for name in names})[0]
+        self._known = [name for name in names if known[name]]
+        self._others = [name for name in names if not known[name] and not needs_hessian(replacer.left[name])]
+        self._waited_for = [name for name in names if name not in {*self._known, *self._others}]
+        self._runs: list[_Run] = []
+        self._current: _Run | None = None
+        self._new: dict[str, nn.Module] = {}
+        self._last: _Step | None = None
+
+    def quantize(self, check: int) -> tuple[dict[str, QTensor], list[Tensor]] | None:
+        """Find the weights, and what the runs return with them."""
+        if not all(self._processes.gather(bool(self._waited_for) and self._may_have_threads())):
+            return None
+        made: dict[str, nn.Module] = {}
+        for name in self._known:
+            own = self._replacer.find(name) if self._processes.rank == 0 else None
+            made[name] = self._replacer.make(name, self._processes.share(own, 0, self._replacer.device(name)))
+        made |= {name: self._replacer.make(name) for name in self._others}
+        with self._replacer.trying(made), self._waiting():
+            if not self._take_all_steps():
+                return None
+            outputs = [_result(run.call) for run in self._runs]
+        self._last = None
+        made |= self._new
+        with self._replacer.trying(made):
+            if not all(self._processes.gather(self._is_right(check, outputs))):
+                return None
+        return {name: new.qweight for name, new in made.items() if isinstance(new, QuantLayer)}, outputs
+
+    def _may_have_threads(self) -> bool:
+        devices = {self._replacer.device(name).type for name in self._waited_for}
+        each = torch.get_num_threads() if "cpu" in devices else 1
+        return len(self._functions) * each <= _MOST_THREADS
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Make the runs, and let them wait at the layers, until the block ends."""
+        layers = {name: self._replacer.layer(name) for name in self._waited_for}
+        forwards = {name: vars(layer).get("forward") for name, layer in layers.items()}
+        handles = [layer.register_forward_pre_hook(self._hook(name)) for name, layer in layers.items()]
+        for name, layer in layers.items():
+            vars(layer)["forward"] = self._forward(name)
+        self._runs = [_Run(call=SuspendableCall(function)) for function in self._functions]
+        try:
+            yield
+        finally:
+            for run in self._runs:
+                run.call.abandon()
+            for handle in handles:
+                handle.remove()
+            for name, layer in layers.items():
+                del vars(layer)["forward"]
+                if forwards[name] is not None:
+                    vars(layer)["forward"] = forwards[name]
+
+    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            del module
+            run, x = self._current, args[0].detach()
+            if name in self._new or run is None:
+                raise _IrregularError
+            run.is_same = run.seen is not None and run.seen.is_still(x)
+            run.at, run.seen = name, SeenTensor.now(x)
+            run.call.suspend()
+
+        return hook
+
+    def _forward(self, name: str) -> Callable[[Tensor], object]:
+        def forward(x: Tensor) -> object:
+            return self._new[name](x)
+
+        return forward
+
+    def _take_all_steps(self) -> bool:
+        """Quantize layer after layer until all runs are over; give whether that went well."""
+        keeping = ExitStack()
+        with keeping:
+            while True:
+                states = self._processes.gather(({run.at for run in self._runs if run.at}) if self._go_on() else None)
+                keeping.close()
+                if any(state is None for state in states):
+                    return False
+                reached = {name for state in states for name in state or ()}
+                name = next((name for name in self._waited_for if name in reached), None)
+                if name is None:
+                    break
+                self._quantize(name)
+                new = self._new[name]
+                if isinstance(new, QuantLayer):
+                    keeping.enter_context(new.keeping_weight())
+        for name in self._waited_for:
+            if name not in self._new:
+                self._quantize(name)
+        return True
+
+    def _go_on(self) -> bool:
+        """Let all runs go on as far as they can; give whether none of them failed."""
+        for run in self._runs:
+            if run.call.is_over or (run.at is not None and run.at not in self._new):
+                continue
+            self._current, run.at = run, None
+            try:
+                run.call.go_on()
+            except Exception:  # noqa: BLE001  # step by step it fails again, or it failed for being suspended
+                return False
+            finally:
+                self._current = None
+            if run.call.is_over:
+                run.seen = None
+        return True
+
+    def _quantize(self, name: str) -> None:
+        """Quantize the layer called `name` by what runs brought that wait at it."""
+        replacer, processes = self._replacer, self._processes
+        layer, scheme = replacer.layer(name), replacer.left[name]
+        transform = input_transform(layer, scheme)
+        fed = [run for run in self._runs if run.at == name]
+        shared: SharedHessian | None = None
+        if all(processes.gather(self._is_as_before(name, layer, transform, fed))):
+            assert self._last is not None
+            shared = self._last.shared
+        else:
+            self._last = None
+            hessian = nothing_summed(name, replacer)
+            for run in fed:
+                assert run.seen is not None
+                x = run.seen.x
+                hessian.add(x if transform is None else transform(x))
+            processes.add_up(hessian, 0)
+            if processes.rank == 0:
+                total = hessian.take_total() if hessian.tokens else None
+                shared = SharedHessian(hessian=total, is_for_one=True)
+            del hessian
+        qweight = None if shared is None else replacer.quantize(name, partial(quantize_by_hessian, shared=shared))
+        self._new[name] = replacer.make(name, processes.share(qweight, 0, replacer.device(name)))
+        self._last = _Step(name=name, layer=layer, transform=transform, fed=len(fed), shared=shared)
+        for run in fed:
+            run.step = len(self._new)
+
+    def _is_as_before(self, name: str, layer: Layer, transform: Transform | None, fed: Sequence[_Run]) -> bool:
+        """Whether every run that waits brought what it did to the layer before, with the same Hessian and factor."""
+        last, left = self._last, self._replacer.left
+        return (
+            last is not None
+            and len(fed) == last.fed
+            and all(run.is_same and run.step == len(self._new) for run in fed)
+            and transform == last.transform
+            and need_one_factor([(layer, left[name]), (last.layer, left[last.name])])
+        )
+
+    def _is_right(self, check: int, outputs: Sequence[Tensor]) -> bool:
+        """Whether a run gives the same when nothing suspends it, if it ever gives the same."""
+        if not outputs:
+            return True
+        again = self._functions[check]()
+        if torch.equal(again, outputs[check]):
+            return True
+        return not torch.equal(again, self._functions[check]())
+
+
+def _result(call: SuspendableCall[Tensor]) -> Tensor:
+    assert call.result is not None
+    return call.result

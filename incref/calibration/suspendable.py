@@ -42,8 +42,8 @@ class SuspendableCall(Generic[T]):
         self._changed = threading.Condition()
         self._error: BaseException | None = None
 
-    def go_on(self) -> None:
-        """Start the call, or let it go on, and wait until it is suspended or over.
+    def go_on(self) -> bool:
+        """Start the call, or let it go on, and wait until it is suspended or over; give whether it is over.
 
         Raises:
             RuntimeError: if there can be no more threads.
@@ -64,6 +64,7 @@ class SuspendableCall(Generic[T]):
         error, self._error = self._error, None
         if error is not None:
             raise error
+        return self.is_over
 
     def suspend(self) -> None:
         """Let the caller of `go_on` go on; to be called beneath the call that is to be suspended."""
@@ -113,7 +114,9 @@ class _ThreadState:
     def __init__(self) -> None:
         """Look it up in this thread."""
         self._has_grad, self._is_inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-        self._autocast = {name: torch.get_autocast_dtype(name) for name in _AUTOCAST_DEVICES if torch.is_autocast_enabled(name)}
+        self._autocast = {
+            name: torch.get_autocast_dtype(name) for name in _AUTOCAST_DEVICES if torch.is_autocast_enabled(name)
+        }
         self._caches_casts = torch.is_autocast_cache_enabled()
         self._device = torch.get_default_device()
         # Asking an accelerator that nobody has used would start it.

@@ -29,7 +29,7 @@ def codebook_codes(
         )
     key = torch.where(source.signed < 0, -source.magnitude, source.magnitude)
     bounds = torch.tensor(_boundaries(fmt, source.layout, rounding), dtype=key.dtype, device=key.device)
-    code = torch.bucketize(key, bounds, right=True).to(key.dtype)
+    code = torch.bucketize(key.contiguous(), bounds, right=True).to(key.dtype)
     match overflow:
         case Overflow.SATURATE:
             escapes = torch.zeros_like(key, dtype=torch.bool)

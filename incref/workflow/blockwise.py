@@ -31,8 +31,8 @@ def replace_blockwise(
 
     Where the recorded blocks are a chain, only the activations between two blocks are kept, and every block is run on
     its own: once for the statistics of its layers, and once, with those replaced, for what the next one gets. Where
-    their method is truly sequential, both is one pass, if the blocks allow that. Layers outside of the blocks, and all layers of a model whose blocks are no chain, are calibrated at the end, by calls of
-    the whole model.
+    their method is truly sequential, both is one pass, if the blocks allow that. Layers outside of the blocks, and all
+    layers of a model whose blocks are no chain, are calibrated at the end, by calls of the whole model.
     """
     processes = processes or Processes()
     is_chain = all(processes.gather(bool(recorder.chains)))

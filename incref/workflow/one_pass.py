@@ -216,12 +216,12 @@ class _Block:
                 continue
             self._current, run.at = run, None
             try:
-                run.call.go_on()
+                is_over = run.call.go_on()
             except Exception:  # noqa: BLE001  # step by step it fails again, or it failed for being suspended
                 return False
             finally:
                 self._current = None
-            if run.call.is_over:
+            if is_over:
                 run.seen = None
         return True
 

@@ -5,14 +5,15 @@ from torch import Tensor
 
 __all__ = ["factor_", "permute_", "restore_"]
 
-_BLOCK = 256
+_BLOCK = 128
+"""Of what is halved no further."""
 
 
 def factor_(H: Tensor) -> bool:
     """Overwrite a symmetric matrix with the upper triangular V for which `V @ V.T` is the matrix.
 
-    V is found a block of columns at a time, from the last to the first; beside H that takes the memory of two such
-    blocks.
+    The last half of V is found first, then what is above it, then, of what they leave of the matrix, the first half;
+    so almost all of it are large products. Beside H that takes the memory of blocks of 128 on its diagonal.
 
     Args:
         H: float64 [K, K].
@@ -20,15 +21,16 @@ def factor_(H: Tensor) -> bool:
     Returns:
         Whether there is a finite V. If not, H is left with the upper triangle and diagonal destroyed; see `restore_`.
     """
-    blocks = [(start, min(start + _BLOCK, len(H))) for start in range(0, len(H), _BLOCK)]
-    for start, stop in reversed(blocks):
-        if not _factor_columns(H, start, stop):
-            return False
-    # Row by row, for a mask of all of H would take an eighth of its memory.
-    if not all(bool(H[start:stop, start:].isfinite().all()) for start, stop in blocks):
-        return False
-    H.triu_()
-    return True
+    blocks = [(start, start + _BLOCK) for start in range(0, len(H), _BLOCK)]
+    # Products overwrite what is below the diagonal of these, but of no others.
+    kept = [H[start:stop, start:stop].clone() for start, stop in blocks]
+    # An element of V that is not finite makes the one on the diagonal of its row NaN, which is found after it.
+    if _factor(H) and bool(H.diagonal().isfinite().all()):
+        H.triu_()
+        return True
+    for (start, stop), block in zip(blocks, kept, strict=True):
+        H[start:stop, start:stop] = block
+    return False
 
 
 def restore_(H: Tensor, diagonal: Tensor) -> None:
@@ -49,17 +51,44 @@ def permute_(H: Tensor, order: Tensor) -> None:
         rows.copy_(rows[:, order])
 
 
-def _factor_columns(H: Tensor, start: int, stop: int) -> bool:
-    """Overwrite columns of H, down to the diagonal, with those of V; later columns are those of V already."""
-    later = H[start:stop, stop:]
-    block = H[start:stop, start:stop]
-    # The Cholesky factor of the block with rows and columns reversed is that of V reversed.
-    lower, info = torch.linalg.cholesky_ex(torch.addmm(block, later, later.T, alpha=-1).flip(0, 1))
-    if int(info) != 0:
+def _half(size: int) -> int:
+    """Where to cut: a multiple of the block, but for the first half of the last blocks."""
+    return size // (2 * _BLOCK) * _BLOCK or _BLOCK
+
+
+def _factor(H: Tensor) -> bool:
+    """Overwrite H, on and above the diagonal, with V, and say whether there is one."""
+    if len(H) <= _BLOCK:
+        # The Cholesky factor of the matrix with rows and columns reversed is that of V reversed.
+        lower, info = torch.linalg.cholesky_ex(H.flip(0, 1))
+        H.copy_(lower.flip(0, 1))
+        return int(info) == 0
+    half = _half(len(H))
+    first, above, last = H[:half, :half], H[:half, half:], H[half:, half:]
+    if not _factor(last):
         return False
-    upper = lower.flip(0, 1)
-    above = torch.addmm(H[:start, start:stop], H[:start, stop:], later.T, alpha=-1)
-    H[:start, start:stop] = torch.linalg.solve_triangular(upper.T, above, upper=False, left=False)
-    # Below the diagonal H stays as it is.
-    block.copy_(upper + block.tril(-1))
-    return True
+    _divide(above, last)
+    _subtract_products(first, above)
+    return _factor(first)
+
+
+def _divide(above: Tensor, V: Tensor) -> None:
+    """Overwrite `above` with the X for which `X @ V.T` is what it was."""
+    if len(V) <= _BLOCK:
+        torch.linalg.solve_triangular(V, above.T, upper=True, out=above.T)
+        return
+    half = _half(len(V))
+    _divide(above[:, half:], V[half:, half:])
+    above[:, :half].addmm_(above[:, half:], V[:half, half:].T, alpha=-1)
+    _divide(above[:, :half], V[:half, :half])
+
+
+def _subtract_products(H: Tensor, rows: Tensor) -> None:
+    """Subtract `rows @ rows.T` from H, on and above the diagonal."""
+    if len(H) <= _BLOCK:
+        H.addmm_(rows, rows.T, alpha=-1)
+        return
+    half = _half(len(H))
+    H[:half, half:].addmm_(rows[:half], rows[half:].T, alpha=-1)
+    _subtract_products(H[:half, :half], rows[:half])
+    _subtract_products(H[half:, half:], rows[half:])

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from incref.algorithms.cholesky import factor_, permute_, restore_
 from incref.config.method import GPTQ, ColumnOrder
+from incref.numerics.checks import is_finite
 
 __all__ = ["Factor", "factorize"]
 
 _RAISE = 10.0
-_ROWS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def factorize(hessian: Tensor, method: GPTQ, group_size: int, *, overwrite: bool
     """
     H = hessian.to(torch.float64, copy=not overwrite)
     diagonal = H.diagonal().clone()
-    if not all(bool(rows.isfinite().all()) for rows in H.split(_ROWS)):
+    if not is_finite(H):
         raise ValueError(
             "calibration data made the Hessian infinite or NaN; look for NaN or Inf in what the layer is fed"
         )
@@ -65,11 +65,11 @@ def factorize(hessian: Tensor, method: GPTQ, group_size: int, *, overwrite: bool
         permute_(H, order)
     mean = float(diagonal.mean())
     wanted = damp = method.percdamp * mean
-    while True:
-        restore_(H, diagonal[order] + damp)
-        if factor_(H):
-            return Factor(upper=H, order=order, is_dead=is_dead, damp=damp, is_raised=damp > wanted)
+    H.diagonal().copy_(diagonal[order] + damp)
+    while not factor_(H):
         damp = max(damp * _RAISE, torch.finfo(torch.float64).eps * mean)
+        restore_(H, diagonal[order] + damp)
+    return Factor(upper=H, order=order, is_dead=is_dead, damp=damp, is_raised=damp > wanted)
 
 
 def column_order(diagonal: Tensor, order: ColumnOrder, group_size: int) -> Tensor:

@@ -12,6 +12,7 @@ from incref.algorithms.columns import ColumnQuantizer, Scales, column_quantizer
 from incref.algorithms.factor import Factor, factorize
 from incref.algorithms.refine import refine_
 from incref.config.method import GPTQ, ColumnOrder, DeadColumns, GroupScales
+from incref.numerics.checks import is_finite
 from incref.qtensor.parts import Parts
 from incref.qtensor.qtensor import QTensor
 from incref.qtensor.spec import QuantSpec
@@ -98,7 +99,7 @@ def gptq(
             f"a weight [N, K] needs a Hessian [K, K], got {tuple(weight.shape)} and {tuple(hessian.shape)}"
         )
     original = weight.to(torch.float32)
-    if not bool(original.isfinite().all()):
+    if not is_finite(original):
         raise ValueError("GPTQ needs a weight that is finite in float32")
     if quantizer is None:
         quantizer = column_quantizer(original, spec, use_mse_search=method.use_mse_search)
@@ -166,7 +167,11 @@ class _Run:
 
     def _in_order(self, weight: Tensor) -> Tensor:
         """The columns of `weight` as rows [K, N], in the order of quantization, without those that are dead."""
-        columns = weight.T[self._factor.order].contiguous()
+        if self._method.order is ColumnOrder.GIVEN:
+            # A third of the time of an index.
+            columns = weight.T.clone(memory_format=torch.contiguous_format)
+        else:
+            columns = weight.T[self._factor.order].contiguous()
         if self._method.dead_columns is DeadColumns.ZERO:
             columns[self._factor.is_dead[self._factor.order]] = 0.0
         return columns

@@ -1,7 +1,6 @@
 """The Hessian of the squared error of a linear layer's output."""
 
 import copy
-import itertools
 import math
 from collections.abc import Iterator
 
@@ -15,7 +14,8 @@ _STEP = 8
 _BITS = 46
 _FRACTION_BITS = 52
 _PIECE = 1 << 16
-_PANEL = 512
+_PANEL = 1024
+_EDGE = 128
 # So many rows stay in a cache.
 _ROWS = 64
 
@@ -97,8 +97,8 @@ class Hessian:
                     values.add_(sums.to(torch.float64).mul_(2.0**unit))
         if total is None:
             total = torch.zeros(self.shape, dtype=torch.float64, device=self.device)
-        for start in range(0, self.shape[1], _PANEL):
-            stop = start + _PANEL
+        for start in range(0, self.shape[1], _EDGE):
+            stop = start + _EDGE
             total[:, stop:, start:stop] = total[:, start:stop, stop:].mT
         if not self.is_finite:
             total.fill_(torch.nan)
@@ -131,11 +131,20 @@ class Hessian:
         # What is less than 2**(unit + 46) is rounded to integers by adding this, and these are then the last bits.
         large = torch.tensor(1.5 * 2.0 ** (unit + _FRACTION_BITS), dtype=torch.float64)
         pattern = int(large.view(torch.int64))
-        blocks = [slice(start, start + _PANEL) for start in range(0, self.shape[1], _PANEL)]
-        for one, other in itertools.combinations_with_replacement(blocks, 2):
+        for one, other in _blocks(self.shape[1]):
             product = rows[..., one].mT @ rows[..., other]
             for values, sums in _pieces(product, self.sums[unit][:, one, other]):
                 sums.add_(values.to(torch.float64).add_(float(large)).view(torch.int64).sub_(pattern))
+
+
+def _blocks(size: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of blocks of a square: all that is on and above the diagonal, and little more."""
+    for start in range(0, size, _PANEL):
+        stop = min(start + _PANEL, size)
+        for low in range(start, stop, _EDGE):
+            yield slice(low, min(low + _EDGE, stop)), slice(low, stop)
+        for other in range(stop, size, _PANEL):
+            yield slice(start, stop), slice(other, min(other + _PANEL, size))
 
 
 def _pieces(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,11 +1,13 @@
 """Checks that depend on the values of a tensor or on the state of the processor."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from incref.errors import FlushDenormalError, NanError
 
-__all__ = ["is_eager", "require_not_nan", "require_subnormals"]
+__all__ = ["is_eager", "is_finite", "require_not_nan", "require_subnormals"]
 
 _SUBNORMAL_PATTERN = 1 << 22
 
@@ -17,6 +19,16 @@ def is_eager() -> bool:
     # To make a tensor takes six times as long as to see that there is no mode, which nothing public says.
     modes = torch._C._len_torch_dispatch_stack() + torch._C._len_torch_function_stack()  # noqa: SLF001
     return modes == 0 or type(torch.empty(0)) is Tensor
+
+
+def is_finite(x: Tensor) -> bool:
+    """Whether all elements are finite, found in one pass over memory.
+
+    >>> is_finite(torch.tensor([1.0, torch.nan]))
+    False
+    """
+    # The least and the greatest are NaN where any element is.
+    return x.numel() == 0 or all(math.isfinite(float(one)) for one in x.aminmax())
 
 
 def require_not_nan(is_bad: Tensor, message: str) -> None:

@@ -35,6 +35,14 @@ def test_what_has_no_factor_can_be_restored(k: int) -> None:
     assert torch.equal(spoilt, h)
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("place", [(1, 2), (5, 290), (140, 150), (0, 299)])
+def test_there_is_no_factor_of_what_is_not_finite(place: tuple[int, int], bad: float) -> None:
+    h = positive(300)
+    h[place] = h[place[::-1]] = bad
+    assert not factor_(h)
+
+
 def test_permute() -> None:
     h = positive(300)
     order = torch.randperm(300, generator=torch.Generator().manual_seed(0))

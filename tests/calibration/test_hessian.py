@@ -19,6 +19,16 @@ def test_sums_over_all_calls() -> None:
         assert bool(((got.total - want).abs() <= bound).all())
 
 
+@pytest.mark.parametrize("k", [128, 200, 1100])
+def test_all_blocks_of_a_large_one_are_summed(k: int) -> None:
+    # Small integers: every sum is exact.
+    x = torch.randint(-4, 5, (10, k), generator=torch.Generator().manual_seed(k)).to(torch.float32)
+    hessian = Hessian(k, x.device)
+    hessian.add(x)
+    hessian.add(x[:3])
+    assert torch.equal(hessian.total, (x.T @ x + x[:3].T @ x[:3]).to(torch.float64))
+
+
 def test_narrow_inputs_are_widened_first() -> None:
     x = torch.full((5000, 1), 3.0, dtype=torch.bfloat16)
     hessian = Hessian(1, x.device)

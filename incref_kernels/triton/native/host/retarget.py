@@ -24,6 +24,7 @@ from incref_kernels.triton.native.host.unwritten import watch_unwritten
 from incref_kernels.triton.native.llir.inline import inlined
 from incref_kernels.triton.native.llir.locations import source_line
 from incref_kernels.triton.native.llir.model import Block, Function, Instruction, Module
+from incref_kernels.triton.native.llir.scalars import scalarized
 from incref_kernels.triton.native.llir.types import IntType, PtrType, Type
 from incref_kernels.triton.native.llir.values import (
     Aggregate,
@@ -88,11 +89,14 @@ class _Writer:
     """Writes one kernel."""
 
     def __init__(self, module: Module, kernel: Function, *, arch: str, fused: bool, checks: frozenset[Check]) -> None:
-        self.module, self.kernel, self.arch, self.fused, self.checks = module, kernel, arch, fused, checks
+        self.module, self.arch, self.fused, self.checks = module, arch, fused, checks
         self.definitions = {
             inst.result: inst for block in kernel.blocks for inst in block.instructions if inst.result is not None
         }
         self.at_start = {inst.result for inst in kernel.blocks[0].instructions}
+        # Where lanes that meet compute on vectors, these go through memory, and matrix instructions take them whole.
+        meets_nowhere = not any(self._stops(inst) for block in kernel.blocks for inst in block.instructions)
+        self.kernel = scalarized(kernel) if meets_nowhere else kernel
         self.builder = LaneBuilder()
         # The segment that each block ends in: a phi names the block, its value comes from there.
         self.ends: dict[str, str] = {}

@@ -17,6 +17,7 @@ from conformance.block_classes import block_classes
 from incref.backends.backend import Backend
 from incref.conformance.judge import bits_of, encode_tensor
 from incref.conformance.samples import ELEMENTS, all_codes, all_patterns, block_rows, code_dtype, random_patterns
+from incref.errors import NanError
 from incref.formats import (
     FORMATS,
     BlockFormat,
@@ -25,6 +26,7 @@ from incref.formats import (
     ElementFormat,
     FloatFormat,
     IntFormat,
+    IntRange,
     NanRule,
     Overflow,
     Rounding,
@@ -155,6 +157,19 @@ def _expected(segments: Sequence[Segment], first: int, out: Tensor) -> Tensor:
     return out
 
 
+def _stretches(segments: Sequence[Segment], first: int, count: int) -> Iterator[tuple[int, int, bool]]:
+    """Divide `count` patterns from `first` on into those that have a code and those that have none: from, to, has."""
+    at = bisect_right(segments, first, key=lambda segment: segment.first) - 1
+    start = stop = 0
+    while stop < count:
+        has_code = segments[at].code is not None
+        while stop < count and at < len(segments) and (segments[at].code is not None) is has_code:
+            at += 1
+            stop = min(segments[at].first - first, count) if at < len(segments) else count
+        yield start, stop, has_code
+        start = stop
+
+
 @dataclass(frozen=True, kw_only=True)
 class SweepCase:
     """`encode` of every float32 pattern."""
@@ -162,16 +177,20 @@ class SweepCase:
     fmt: ElementFormat
     rounding: Rounding = Rounding.NEAREST_EVEN
     overflow: Overflow = Overflow.SATURATE
+    nan: NanRule = NanRule.MAX
+    int_range: IntRange = IntRange.FULL
 
     @property
     def key(self) -> str:
         """Its name among the results."""
-        return f"sweep/{self.fmt.name}/{self.rounding.value}/{self.overflow.value}"
+        usual = f"{self.fmt.name}/{self.rounding.value}/{self.overflow.value}"
+        if self.nan is NanRule.MAX and self.int_range is IntRange.FULL:
+            return f"sweep/{usual}"
+        return f"options/{usual}/{self.nan.value}/{self.int_range.value}"
 
     def check(self, where: Where) -> Finding:
         """Compare with the oracle's segments."""
         finding = Finding()
-        run = encode.on(where.backend)
         want = torch.empty(where.chunk, dtype=code_dtype(self.fmt), device=where.device)
         for is_negative in (False, True):
             segments = encode_segments(
@@ -180,14 +199,36 @@ class SweepCase:
                 is_negative=is_negative,
                 rounding=self.rounding,
                 overflow=self.overflow,
-                nan=NanRule.MAX,
+                nan=self.nan,
+                int_range=self.int_range,
             )
-            start = _HALF if is_negative else 0
-            for first in range(start, start + _HALF, where.chunk * where.stride):
+            begin = _HALF if is_negative else 0
+            for first in range(begin, begin + _HALF, where.chunk * where.stride):
                 x = _float32_of(first, where.chunk, where.device)
-                got = run(x, self.fmt, rounding=self.rounding, overflow=self.overflow, nan=NanRule.MAX)
-                finding.add(got, _expected(segments, first, want), f"patterns from {first:#010x}")
+                for start, stop, has_code in _stretches(segments, first, where.chunk):
+                    what = f"patterns from {first + start:#010x}"
+                    if has_code:
+                        right = _expected(segments, first + start, want[start:stop])
+                        finding.add(self._run(x[start:stop], where), right, what)
+                    else:
+                        self._expect_refusal(finding, x[start:stop], where, what)
         return finding
+
+    def _run(self, x: Tensor, where: Where) -> Tensor:
+        run = encode.on(where.backend)
+        options = {"rounding": self.rounding, "overflow": self.overflow, "nan": self.nan, "int_range": self.int_range}
+        return run(x, self.fmt, **options)  # type: ignore[arg-type]
+
+    def _expect_refusal(self, finding: Finding, x: Tensor, where: Where, what: str) -> None:
+        """Expect an error for all patterns at once, and for the first and the last one alone."""
+        for part in (x, x[:1], x[-1:]):
+            finding.checked += 1
+            try:
+                self._run(part, where)
+            except NanError:
+                continue
+            finding.mismatches += 1
+            finding.first = finding.first or f"{what}: got codes, want NanError"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -378,6 +419,10 @@ def _formats() -> list[ElementFormat]:
     return sorted(narrow, key=lambda fmt: (fmt.is_experimental, not isinstance(fmt, FloatFormat)))
 
 
+def _lacks_nan(fmt: ElementFormat) -> bool:
+    return not isinstance(fmt, FloatFormat) or fmt.nan_code is None
+
+
 def _block_formats() -> list[BlockFormat]:
     return [fmt for fmt in FORMATS.values() if isinstance(fmt, BlockFormat)]
 
@@ -388,6 +433,17 @@ def _sweeps() -> Iterator[DeviceCase]:
             for fmt in _formats():
                 for overflow in Overflow:
                     yield SweepCase(fmt=fmt, rounding=rounding, overflow=overflow)
+
+
+def _options() -> Iterator[DeviceCase]:
+    for rounding in Rounding:
+        for overflow in Overflow:
+            for fmt in _formats() if rounding is not Rounding.STOCHASTIC else ():
+                for int_range in IntRange if isinstance(fmt, IntFormat) and fmt.is_signed else (IntRange.FULL,):
+                    for nan in NanRule if _lacks_nan(fmt) else (NanRule.MAX,):
+                        case = SweepCase(fmt=fmt, rounding=rounding, overflow=overflow, nan=nan, int_range=int_range)
+                        if not case.key.startswith("sweep/"):
+                            yield case
 
 
 def _narrows() -> Iterator[DeviceCase]:
@@ -454,6 +510,7 @@ SECTIONS = {
     "scales": _scales,
     "blocks": _blocks,
     "scaled": _scaled,
+    "options": _options,
     "decode": _decodes,
     "narrow": _narrows,
 }

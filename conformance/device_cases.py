@@ -7,7 +7,7 @@ them take a fraction of a second on a GPU.
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from itertools import product
 from typing import Protocol
 
 import torch
@@ -133,15 +133,19 @@ def _words(x: Tensor) -> Tensor:
     return bits.view(-1).view(torch.int64) if is_whole else bits
 
 
-@cache
-def _counting(count: int, device: torch.device) -> Tensor:
-    return torch.arange(count, dtype=torch.int32, device=device)
+def _float32_from(first: int, where: Where) -> Iterator[tuple[int, Tensor]]:
+    """List the float32 values of one sign, of which `first` is the least pattern, a chunk at a time.
 
-
-def _float32_of(first: int, count: int, device: torch.device) -> Tensor:
-    """The `count` float32 values whose patterns start at `first`."""
+    Yields:
+        The first pattern of the chunk, and its values. The next chunk takes the same memory.
+    """
     start = first - (1 << 32) if first >= _HALF else first
-    return (_counting(count, device) + start).view(torch.float32)
+    patterns = torch.arange(start, start + where.chunk, dtype=torch.int32, device=where.device)
+    step = where.chunk * where.stride
+    for at in range(first, first + _HALF, step):
+        yield at, patterns.view(torch.float32)
+        if at + step < first + _HALF:
+            patterns += step
 
 
 def _expected(segments: Sequence[Segment], first: int, out: Tensor) -> Tensor:
@@ -202,9 +206,7 @@ class SweepCase:
                 nan=self.nan,
                 int_range=self.int_range,
             )
-            begin = _HALF if is_negative else 0
-            for first in range(begin, begin + _HALF, where.chunk * where.stride):
-                x = _float32_of(first, where.chunk, where.device)
+            for first, x in _float32_from(_HALF if is_negative else 0, where):
                 for start, stop, has_code in _stretches(segments, first, where.chunk):
                     what = f"patterns from {first + start:#010x}"
                     if has_code:
@@ -353,10 +355,9 @@ class ScaleCase:
         run = quantize_mx.on(where.backend)
         segments = scale_segments(_float32(), self.fmt.element, self.rule)
         want = torch.empty(where.chunk, dtype=torch.uint8, device=where.device)
-        for first in range(0, _HALF, where.chunk * where.stride):
+        for first, x in _float32_from(0, where):
             # Blocks along an axis of one element hold one element each.
-            x = _float32_of(first, where.chunk, where.device).view(1, -1)
-            got = run(x, self.fmt, axis=0, rule=self.rule)[1].view(-1)
+            got = run(x.view(1, -1), self.fmt, axis=0, rule=self.rule)[1].view(-1)
             finding.add(got, _expected(segments, first, want), f"amax from {first:#010x}")
         return finding
 
@@ -428,9 +429,10 @@ def _block_formats() -> list[BlockFormat]:
 
 
 def _sweeps() -> Iterator[DeviceCase]:
-    for rounding in Rounding:
-        if rounding is not Rounding.STOCHASTIC:
-            for fmt in _formats():
+    roundings = [rounding for rounding in Rounding if rounding is not Rounding.STOCHASTIC]
+    for is_experimental in (False, True):
+        for rounding, fmt in product(roundings, _formats()):
+            if fmt.is_experimental is is_experimental:
                 for overflow in Overflow:
                     yield SweepCase(fmt=fmt, rounding=rounding, overflow=overflow)
 

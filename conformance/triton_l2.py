@@ -10,6 +10,7 @@ TRITON_INTERPRET=1; give it a --stride and a --limit then. A run goes on where F
 import argparse
 import json
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
-from itertools import islice
+from itertools import cycle, islice
+from multiprocessing import SimpleQueue
 from pathlib import Path
 
 import torch
@@ -92,6 +94,12 @@ def environment_of_device() -> dict[str, Json]:
     else:
         name = torch.get_device_module(device).get_device_name()
     return environment() | {"triton": triton.__version__, "device": name}
+
+
+def _begin(cores: "SimpleQueue[set[int]]") -> None:
+    """Make a process one of several side by side: each thread of a native kernel takes a core."""
+    torch.set_num_threads(1)
+    os.sched_setaffinity(0, cores.get())
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -202,9 +210,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cases = [case for case in _cases(options.sections, options.limit) if case.key not in report.results]
     if options.workers:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(
-            options.workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
+        usable = os.sched_getaffinity(0)
+        cores = context.SimpleQueue()
+        for core in islice(cycle(sorted(usable)), options.workers):
+            cores.put({core} if find_device().type == "cpu" else usable)
+        with ProcessPoolExecutor(options.workers, mp_context=context, initializer=_begin, initargs=(cores,)) as pool:
             for key, result in pool.map(run, cases):
                 report.note(key, result)
     else:

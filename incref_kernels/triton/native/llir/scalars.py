@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+from math import gcd
 
 from incref_kernels.triton.native.llir.model import Block, Function, Instruction
 from incref_kernels.triton.native.llir.parse_instructions import BINARY, CASTS
-from incref_kernels.triton.native.llir.types import IntType, Type, VectorType
+from incref_kernels.triton.native.llir.types import FloatType, IntType, Type, VectorType
 from incref_kernels.triton.native.llir.values import Aggregate, Literal, Local, Splat, Typed, Value, walk
 
 __all__ = ["scalarized"]
@@ -25,7 +26,7 @@ _INDEX = IntType(32)
 def scalarized(kernel: Function) -> Function:
     """Write a kernel that computes element by element what `kernel` computes on vectors of at most 16.
 
-    Memory is accessed as before, and a vector that something else reads is put together again.
+    A vector is loaded element by element if nothing else reads it; one that something else reads is put together again.
     """
     writer = _Writer(whole=_needed_whole(kernel))
     return replace(kernel, blocks=[writer.block(block) for block in kernel.blocks])
@@ -48,12 +49,18 @@ def _is_taken_apart(inst: Instruction) -> bool:
     counts = {kind.count for kind in (inst.type, *(o.type for o in inst.operands)) if isinstance(kind, VectorType)}
     if inst.result is None or not counts or max(counts) > _LONGEST:
         return False
+    if inst.opcode == "load":
+        return not inst.words and isinstance(inst.type, VectorType) and _has_bytes(inst.type.element)
     if inst.opcode in {"extractelement", "insertelement"}:
         return _place(inst.operands[-1].value) in range(max(counts))
     if inst.opcode == "shufflevector":
         return True
     is_each = inst.opcode in _EACH or _EACH_CALLED.fullmatch(inst.callee or "") is not None
     return is_each and len(counts) == 1 and isinstance(inst.type, VectorType)
+
+
+def _has_bytes(kind: Type) -> bool:
+    return isinstance(kind, FloatType) or (isinstance(kind, IntType) and kind.bits % 8 == 0)
 
 
 def _place(index: Value) -> int | None:
@@ -83,6 +90,8 @@ class _Writer:
         for inst in block.instructions:
             if not _is_taken_apart(inst):
                 self.out.append(inst)
+            elif inst.opcode == "load":
+                self._load(inst)
             elif inst.opcode == "extractelement":
                 self._extract(inst)
             else:
@@ -107,6 +116,22 @@ class _Writer:
         if isinstance(value, Local) and value.name in self.parts:
             return self.parts[value.name]
         return [self._define(_extraction(operand, kind.element, place, location)) for place in range(kind.count)]
+
+    def _load(self, inst: Instruction) -> None:
+        if inst.result in self.whole:
+            self.out.append(inst)
+            return
+        assert inst.result is not None
+        assert isinstance(inst.type, VectorType)
+        kind, (pointer,) = inst.type.element, inst.operands
+        loaded = []
+        for offset in range(0, inst.type.size, kind.size):
+            step = (pointer, Typed(_INDEX, Literal(str(offset))))
+            address = replace(inst, opcode="getelementptr", type=pointer.type, source=IntType(8), operands=step)
+            at = Typed(pointer.type, self._define(replace(address, alignment=None)))
+            alignment = inst.alignment and gcd(inst.alignment, offset)
+            loaded.append(self._define(replace(inst, type=kind, operands=(at,), alignment=alignment)))
+        self.parts[inst.result] = loaded
 
     def _extract(self, inst: Instruction) -> None:
         vector = inst.operands[0]

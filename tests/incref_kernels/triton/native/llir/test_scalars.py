@@ -90,3 +90,28 @@ def test_what_is_not_computed_element_by_element_stays() -> None:
   %6 = add <32 x i8> zeroinitializer, zeroinitializer"""
     assert [line.split(" = ")[1].split()[0] for line in taken_apart(body)] == ["bitcast", "extractelement", "add"]
     assert len(taken_apart(body)) == 3
+
+
+def test_elements_are_loaded_where_they_lie() -> None:
+    body = """  %4 = load <2 x i32>, ptr addrspace(1) %0, align 16
+  %5 = extractelement <2 x i32> %4, i64 1"""
+    assert taken_apart(body) == [
+        "%s.0 = getelementptr i8, ptr %v.0, i32 0",
+        "%s.1 = load i32, ptr %s.0 , align 16",
+        "%s.2 = getelementptr i8, ptr %v.0, i32 4",
+        "%s.3 = load i32, ptr %s.2 , align 4",
+        "%v.5 = select i1 true, i32 %s.3, i32 poison",
+    ]
+
+
+def test_a_vector_that_is_needed_whole_is_loaded_whole() -> None:
+    body = """  %4 = load <2 x i32>, ptr addrspace(1) %0, align 8
+  store <2 x i32> %4, ptr addrspace(1) %0, align 8
+  %5 = load <8 x i1>, ptr addrspace(1) %0, align 1
+  %6 = extractelement <8 x i1> %5, i64 1"""
+    assert [line.split("ptr")[0] for line in taken_apart(body)] == [
+        "%v.4 = load <2 x i32>, ",
+        "store <2 x i32> %v.4, ",
+        "%v.5 = load <8 x i1>, ",
+        "%v.6 = extractelement <8 x i1> %v.5, i64 1",
+    ]

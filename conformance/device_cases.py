@@ -35,6 +35,7 @@ from incref.formats import (
 )
 from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_block, per_channel, per_group
 from incref.ops import (
+    compute_scale,
     decode,
     dequantize_affine,
     dequantize_float,
@@ -51,6 +52,7 @@ from incref.oracle.segments import Segment, encode_segments
 __all__ = [
     "SECTIONS",
     "BlocksCase",
+    "ComputedCase",
     "DecodeCase",
     "DeviceCase",
     "Finding",
@@ -363,6 +365,41 @@ class ScaleCase:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ComputedCase:
+    """`compute_scale` of rows of one element, every pattern of a dtype."""
+
+    fmt: ElementFormat
+    rule: ScaleRule
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def key(self) -> str:
+        """Its name among the results."""
+        return f"computed/{self.fmt.name}/{self.rule.value}/{_name(self.dtype)}"
+
+    def check(self, where: Where) -> Finding:
+        """Compare powers of two for float32 with the oracle's segments, what else there is with the reference."""
+        finding = Finding()
+        if self.dtype is not torch.float32:
+            x = all_patterns(self.dtype)
+            finding.add(self._scale(x.to(where.device), where).cpu(), self._scale(x, None), "patterns in order")
+            return finding
+        segments = scale_segments(_float32(), self.fmt, self.rule) if self.rule.is_power_of_two else None
+        room = torch.empty(where.chunk, dtype=torch.uint8, device=where.device)
+        for sign in (0, _HALF):
+            for first, x in _float32_from(sign, where):
+                want = self._scale(x, None) if segments is None else _expected(segments, first - sign, room)
+                finding.add(self._scale(x, where), want, f"patterns from {first:#010x}")
+        return finding
+
+    def _scale(self, x: Tensor, where: Where | None) -> Tensor:
+        run = compute_scale if where is None else compute_scale.on(where.backend)
+        scale = run(x.view(-1, 1), self.fmt, PER_TOKEN, rule=self.rule)
+        assert isinstance(scale, Tensor)
+        return scale.view(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScaledCase:
     """Quantization by scales of one granularity, found or given, and back."""
 
@@ -487,6 +524,15 @@ def _scales() -> Iterator[DeviceCase]:
                 yield ScaleCase(fmt=fmt, rule=rule)
 
 
+def _computed() -> Iterator[DeviceCase]:
+    elements = {fmt.element.name: fmt.element for fmt in _block_formats() if not fmt.has_tensor_scale}
+    named = [fmt for fmt in _formats() if fmt.is_signed and not fmt.is_experimental]
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        for rule in sorted(ScaleRule, key=lambda rule: not rule.is_power_of_two):
+            for fmt in elements.values() if rule.is_power_of_two else named:
+                yield ComputedCase(fmt=fmt, rule=rule, dtype=dtype)
+
+
 def _scaled() -> Iterator[DeviceCase]:
     granularities = (PER_TENSOR, PER_TOKEN, per_group(128), per_block((128, 128)), per_channel(-1))
     formats = [get_element_format(name) for name in ("float8_e4m3fn", "float8_e4m3fnuz", "float4_e2m1fn", "int8")]
@@ -513,6 +559,7 @@ SECTIONS = {
     "blocks": _blocks,
     "scaled": _scaled,
     "options": _options,
+    "computed": _computed,
     "decode": _decodes,
     "narrow": _narrows,
 }

@@ -3,7 +3,7 @@
 python -m conformance.triton_l2 --json FILE [--sections sweep scales] [--workers 8] [--seconds 300] [--record NAME]
 
 On a GPU most of the time goes into compiling a kernel for each combination of options, so several processes share the
-cases. Without one the kernels are compiled for the CPU, a sweep in 2 to 4 s of a core, or interpreted under
+cases. Without one the kernels are compiled for the CPU, a sweep in 3 s of a core, or interpreted under
 TRITON_INTERPRET=1; give it a --stride and a --limit then. A run goes on where FILE ends, if its sources are the same.
 """
 

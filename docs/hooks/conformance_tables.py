@@ -114,7 +114,9 @@ def conformance_devices() -> str:
 
 _SECTIONS = {
     "sweep": "`encode` of every float32 pattern: each format, rounding and overflow mode",
-    "scales": "scale rules, every float32 magnitude",
+    "options": "`encode` of every float32 pattern: the other NaN rules of formats without NaN, restricted integers",
+    "scales": "scale rules, every float32 magnitude, through `quantize_mx`",
+    "computed": "`compute_scale` of every float32, bfloat16 and float16 pattern: each rule",
     "narrow": "`encode` of every bfloat16 and float16 pattern, stochastic rounding included",
     "decode": "`decode` of every code",
     "blocks": "`quantize_mx` and back, blocks of every kind",
@@ -128,13 +130,19 @@ _SECTIONS = {
 
 
 def conformance_triton() -> str:
-    """What the Triton kernels gave on a GPU."""
+    """What the Triton kernels gave on GPUs, and compiled for the CPU."""
     rows = [
-        [device, _SECTIONS[name], f"{found['cases']:,}", f"{found['checked']:,}", f"{found['wrong']:,}"]
+        [device, _SECTIONS[name], _done(found), f"{found['checked']:,}", f"{found['wrong']:,}"]
         for device, result in _load("triton").items()
         for name, found in result["sections"].items()
     ]
     return table(["device", "what", "cases", "values compared", "wrong"], rows)
+
+
+def _done(found: Mapping[str, Any]) -> str:
+    """How many cases there were, and of how many if a run was cut short."""
+    done = found["cases"] - found.get("skipped", 0)
+    return f"{done:,}" if done == found.get("of", done) else f"{done:,} of {found['of']:,}"
 
 
 def conformance_scales() -> str:

@@ -1,12 +1,15 @@
 """Records the calls of a model, and of its blocks, so that they can be repeated block by block."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from incref.calibration.patched import patched
+from incref.calibration.skipping import Wrapping, skip_blocks
 from incref.errors import UnsupportedError
 
 __all__ = ["BlockCall", "Call", "CallRecorder", "Chain", "replay"]
@@ -58,13 +61,24 @@ class _Chaining:
     hidden: Tensor | None = None
     calls: list[BlockCall] = field(default_factory=list)
     last_output: object = None
+    wrappings: list[Wrapping | None] = field(default_factory=list)
+
+    def is_same(self, other: "_Chaining") -> bool:
+        """Whether blocks get the same, beside the hidden states between them."""
+        ours, theirs = ([vars(call) for call in chaining.calls] for chaining in (self, other))
+        return _are_same([self.hidden, *ours], [other.hidden, *theirs])
 
 
 class CallRecorder:
-    """Records every call of a model that it is attached to; what the model computes stays the same.
+    """Records every call of a model that it is attached to.
 
     Blocks are a chain as long as each of them is called once in every call of the model, in order, and gets what the
     one before returned.
+
+    If `computes`, the model gives what it did. If not, it gives None, and nothing is computed where blocks are no
+    chain. Where they are, the first call is made in full, and again with blocks that give what they get. If that makes
+    no difference to what blocks get beside the hidden state, later calls are made the second way alone, up to the last
+    block.
 
     Attributes:
         blocks: names of the blocks.
@@ -72,9 +86,14 @@ class CallRecorder:
         chains: for each of those the calls of its blocks; None where blocks are no chain.
     """
 
-    def __init__(self, model: nn.Module, blocks: list[str]) -> None:
+    def __init__(self, model: nn.Module, blocks: list[str], *, computes: bool = True) -> None:
         """Prepare to record the calls of `model` and of its `blocks`, or of a copy."""
         self.blocks = blocks
+        self._computes = computes
+        # None as long as that is not known.
+        self._may_skip: bool | None = None
+        self._wrappings: list[Wrapping] = []
+        self._patches = ExitStack()
         self.calls: list[Call] = []
         self.chains: list[Chain] | None = [] if blocks else None
         self._call = Call(args=(), kwargs={})
@@ -95,11 +114,55 @@ class CallRecorder:
             block = model.get_submodule(name)
             keep(block.register_forward_pre_hook(self._before_block(index), with_kwargs=True))
             keep(block.register_forward_hook(self._after_block))
+        if not self._computes:
+            blocks = [model.get_submodule(name) for name in self.blocks]
+            self._patches.enter_context(patched({model: self._forward(model.forward, blocks)}))
 
     def detach(self) -> None:
         """Stop to record."""
         while self._handles:
             self._handles.pop().remove()
+        self._patches.close()
+
+    def _forward(self, forward: Callable[..., object], blocks: Sequence[nn.Module]) -> Callable[..., None]:
+        """What a model computes that is called to be recorded alone."""
+
+        def record(*args: object, **kwargs: object) -> None:
+            def skip() -> None:
+                skip_blocks(lambda: forward(*args, **kwargs), blocks, self._wrappings, _find_hidden)
+
+            if self.chains is None:
+                return
+            if self._may_skip:
+                skip()
+                return
+            forward(*args, **kwargs)
+            if self._may_skip is None:
+                self._may_skip = self._try_to_skip(skip)
+
+        return record
+
+    def _try_to_skip(self, skip: Callable[[], None]) -> bool:
+        """Whether blocks get the same, beside the hidden state, if they are not computed."""
+        computed = self._open
+        if computed is None:
+            return False
+        self._wrappings = [wrapping for wrapping in computed.wrappings if wrapping is not None]
+        if not len(self._wrappings) == len(computed.calls) == len(self.blocks):
+            return False
+        chains = self.chains
+        try:
+            skipped = self._record(skip)
+        except Exception:  # noqa: BLE001  # the model needs what blocks compute
+            return False
+        finally:
+            self._open, self.chains = computed, chains
+        return skipped is not None and skipped.is_same(computed)
+
+    def _record(self, run: Callable[[], None]) -> _Chaining | None:
+        self._open = _Chaining()
+        run()
+        return self._open
 
     def _before_model(
         self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
@@ -151,6 +214,7 @@ class CallRecorder:
         del module, args
         if self._open is not None:
             self._open.last_output = first_tensor(output)
+            self._open.wrappings.append(Wrapping.of(output))
 
 
 def replay(block: nn.Module, hidden: Tensor, call: BlockCall) -> Tensor:
@@ -167,6 +231,11 @@ def first_tensor(output: object) -> Tensor | None:
     if isinstance(output, tuple | list) and output:
         output = output[0]
     return output if isinstance(output, Tensor) else None
+
+
+def _find_hidden(args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+    slot = _find_slot(args, kwargs)
+    return None if slot is None else _get(args, kwargs, slot)
 
 
 def _find_slot(args: tuple[object, ...], kwargs: Mapping[str, object]) -> int | str | None:
@@ -203,6 +272,21 @@ def _detached_tuple(values: tuple[object, ...]) -> tuple[object, ...]:
 
 def _detached_dict(values: dict[str, object]) -> dict[str, object]:
     return {key: _detached(value) for key, value in values.items()}
+
+
+def _are_same(one: object, other: object) -> bool:
+    """Whether two structures hold the same objects, or tensors of the same bits."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one is other or (one.dtype is other.dtype and one.device == other.device and torch.equal(one, other))
+    if isinstance(one, Call) and isinstance(other, Call):
+        return _are_same(vars(one), vars(other))
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, tuple | list) and isinstance(other, tuple | list):
+        return len(one) == len(other) and all(map(_are_same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_are_same(value, other[key]) for key, value in one.items())
+    return one is other or (isinstance(one, bool | int | float | str) and one == other)
 
 
 def _refuse_caches(kwargs: Mapping[str, object]) -> None:

@@ -53,7 +53,7 @@ def convert_with_text(
         return convert(model, scheme, inplace=inplace, progress=progress, journal=journal)
     if is_calibrated and (tokens is None or not len(tokens)):
         raise UnsupportedError("this scheme is calibrated with text; give at least one window")
-    prepared = attach_plan(model, make_plan(model, scheme, values_path=values_path))
+    prepared = attach_plan(model, make_plan(model, scheme, values_path=values_path, record_only=True))
     try:
         with torch.no_grad():
             for window in tokens if tokens is not None and is_calibrated else ():

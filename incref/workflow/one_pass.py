@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from incref.calibration.collect import Transform
+from incref.calibration.patched import patched
 from incref.calibration.seen import SeenTensor
 from incref.calibration.suspendable import SuspendableCall
 from incref.config.rules import Layer
@@ -152,22 +153,16 @@ class _Block:
     def _waiting(self) -> Iterator[None]:
         """Make the runs, and let them wait at the layers, until the block ends."""
         layers = {name: self._replacer.layer(name) for name in self._waited_for}
-        forwards = {name: vars(layer).get("forward") for name, layer in layers.items()}
         handles = [layer.register_forward_pre_hook(self._hook(name)) for name, layer in layers.items()]
-        for name, layer in layers.items():
-            vars(layer)["forward"] = self._forward(name)
         self._runs = [_Run(call=SuspendableCall(function)) for function in self._functions]
-        try:
-            yield
-        finally:
-            for run in self._runs:
-                run.call.abandon()
-            for handle in handles:
-                handle.remove()
-            for name, layer in layers.items():
-                del vars(layer)["forward"]
-                if forwards[name] is not None:
-                    vars(layer)["forward"] = forwards[name]
+        with patched({layer: self._forward(name) for name, layer in layers.items()}):
+            try:
+                yield
+            finally:
+                for run in self._runs:
+                    run.call.abandon()
+                for handle in handles:
+                    handle.remove()
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:

@@ -113,6 +113,8 @@ def prepare(
     quant_config: QuantConfig,
     inplace: bool = True,  # noqa: FBT001, FBT002  # the order that callers know
     example_inputs: ExampleInputs = None,
+    *,
+    record_only: bool = False,
 ) -> nn.Module:
     """Prepare `model` for calibration and `convert`.
 
@@ -125,6 +127,8 @@ def prepare(
         quant_config: a configuration, one as a dict, or a scheme for all linear layers but output heads.
         inplace: whether `model` itself is changed; if not, a copy is.
         example_inputs: arguments of one call, for algorithms that trace the model.
+        record_only: whether calls are only recorded: they give None, and compute no more than it takes to know what
+            the blocks of the model get. If layers with static inputs are measured in these calls, it has no effect.
 
     Returns:
         The prepared model.
@@ -140,7 +144,7 @@ def prepare(
 
         assert isinstance(model, fx.GraphModule)
         return prepare_exported(model, as_config(quant_config), inplace=inplace)
-    plan = make_plan(model, quant_config, example_inputs)
+    plan = make_plan(model, quant_config, example_inputs, record_only=record_only)
     if not inplace:
         model = copy.deepcopy(model)
     return attach_plan(model, plan)
@@ -159,6 +163,7 @@ def make_plan(
     example_inputs: ExampleInputs = None,
     *,
     values_path: Path | None = None,
+    record_only: bool = False,
 ) -> Plan:
     """Settle what becomes of `model`, without changing it.
 
@@ -168,6 +173,7 @@ def make_plan(
         example_inputs: likewise.
         values_path: a directory of safetensors with the values that the model lacks; None for that of the
             configuration, if it names one.
+        record_only: as in `prepare`.
 
     Raises:
         CheckpointError: if the configuration reads what was measured from a file that is not there.
@@ -201,11 +207,15 @@ def make_plan(
         amax = AmaxCollector([])
         keys = [key for name in static for key in input_keys(name, model.get_submodule(name))]
         amax.amax = _of_all(read_measurements(measurements), keys, measurements)
+    recorder = None
+    if needs_calls:
+        computes = not record_only or amax is not None or bool(ranges)
+        recorder = CallRecorder(model, find_blocks(model) if needs_blocks else [], computes=computes)
     return Plan(
         schemes=schemes,
         inputs=inputs,
         example_inputs=example_inputs,
-        recorder=CallRecorder(model, find_blocks(model) if needs_blocks else []) if needs_calls else None,
+        recorder=recorder,
         amax=amax,
         ranges=RangeCollector(ranges) if ranges else None,
         measurements=measurements,

@@ -35,6 +35,7 @@ def quantize(  # noqa: PLR0917  # likewise
     backend: str | None = None,
     fallback: str | None = None,
     device: str | torch.device | None = None,
+    record_only: bool = False,
 ) -> nn.Module:
     """Quantize `model`.
 
@@ -51,6 +52,7 @@ def quantize(  # noqa: PLR0917  # likewise
         backend: likewise.
         fallback: likewise.
         device: likewise.
+        record_only: see `prepare`; for a `run_fn` that looks at nothing that the model gives.
 
     Returns:
         The quantized model.
@@ -66,7 +68,7 @@ def quantize(  # noqa: PLR0917  # likewise
       (0): QuantLinear(in_features=64, out_features=8, bias=True, weight=mxfp4 (4.25 bits))
     )
     """
-    prepared = prepare(model, quant_config, inplace=inplace, example_inputs=example_inputs)
+    prepared = prepare(model, quant_config, inplace=inplace, example_inputs=example_inputs, record_only=record_only)
     if run_fn is not None:
         run_fn(prepared, *as_arguments(run_args))
     return convert(

@@ -131,3 +131,116 @@ def test_caches_are_turned_off_and_refused() -> None:
     assert model.cache_seen == [False, False]
     with pytest.raises(UnsupportedError, match="the cache in cache would grow"):
         model(torch.randn(2, 4), cache=Cache())
+
+
+def record_only(model: nn.Module, blocks: list[str], data: list[Tensor]) -> tuple[CallRecorder, CallRecorder]:
+    """Record in full and alone, and check that nothing of it stays."""
+    full, alone = CallRecorder(model, blocks), CallRecorder(model, blocks, computes=False)
+    for recorder in (full, alone):
+        recorder.attach(model)
+        for x in data:
+            assert (model(x) is None) == (recorder is alone)
+        recorder.detach()
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert isinstance(model(data[0]), Tensor)
+    return full, alone
+
+
+def assert_same(one: CallRecorder, other: CallRecorder) -> None:
+    assert len(one.calls) == len(other.calls)
+    assert (one.chains is None) == (other.chains is None)
+    for a, b in zip(one.chains or [], other.chains or [], strict=True):
+        assert torch.equal(a.hidden, b.hidden)
+        for mine, theirs in zip(a.calls, b.calls, strict=True):
+            assert mine.slot == theirs.slot
+            assert mine.call.args == theirs.call.args
+            assert mine.call.kwargs.keys() == theirs.call.kwargs.keys()
+            assert torch.equal(torch.as_tensor(mine.call.kwargs["shift"]), torch.as_tensor(theirs.call.kwargs["shift"]))
+
+
+DATA = [torch.randn(n, 4, generator=torch.Generator().manual_seed(n)) for n in (2, 5, 3)]
+
+
+class Counted(Model):
+    """Counts the calls that come to an end."""
+
+    ended = 0
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        result = super().forward(x)
+        self.ended += 1
+        return result
+
+
+@pytest.mark.parametrize("gives_tuple", [False, True])
+def test_blocks_are_skipped_where_only_calls_are_recorded(gives_tuple: bool) -> None:
+    model = Counted(gives_tuple=gives_tuple)
+    full, alone = record_only(model, BLOCKS, DATA)
+    assert_same(full, alone)
+    # All calls in full, of the others the first, and one after them.
+    assert model.ended == len(DATA) + 1 + 1
+
+
+def test_what_blocks_get_may_depend_on_what_blocks_give() -> None:
+    class Model1(Counted):
+        def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+            hidden, shift = self.first(x), torch.zeros(())
+            for block in self.blocks:
+                hidden = block(hidden, shift=shift)
+                shift = hidden.mean()
+            self.ended += 1
+            return hidden  # type: ignore[no-any-return]
+
+    model = Model1()
+    full, alone = record_only(model, BLOCKS, DATA)
+    assert_same(full, alone)
+    assert model.ended == 2 * len(DATA) + 1
+
+
+def test_a_model_may_need_what_blocks_give() -> None:
+    class Wider(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, hidden: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+            return self.linear(hidden) + shift, shift + 1
+
+    class Model2(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList(Wider() for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            shift = torch.zeros(())
+            for block in self.blocks:
+                x, shift = block(x, shift=shift)
+            return x
+
+    full, alone = record_only(Model2(), BLOCKS, DATA)
+    assert_same(full, alone)
+
+
+def test_a_model_without_a_chain_need_not_compute() -> None:
+    model = Counted()
+    model.detour = True
+    full, alone = record_only(model, BLOCKS, DATA)
+    assert full.chains is None
+    assert_same(full, alone)
+    assert model.ended == len(DATA) + 1 + 1
+
+
+def test_a_call_that_fails_while_blocks_are_skipped() -> None:
+    model = Model()
+    recorder = CallRecorder(model, BLOCKS, computes=False)
+    recorder.attach(model)
+    for x in DATA:
+        model(x)
+        with pytest.raises(RuntimeError):
+            model(torch.randn(2, 3))
+    recorder.detach()
+    assert len(recorder.calls) == len(DATA)
+    assert recorder.chains is not None
+    assert len(recorder.chains) == len(DATA)
+    assert isinstance(model(DATA[0]), Tensor)

@@ -88,6 +88,13 @@ def transformers_model(kind: str) -> nn.Module:
         return transformers.BertModel(config).eval()  # type: ignore[no-any-return]
     if kind == "phi":
         return transformers.PhiForCausalLM(transformers.PhiConfig(**sizes, **common)).eval()  # type: ignore[no-any-return]
+    if kind == "gemma3":
+        # Blocks that look at all, and blocks that look at a window, get other masks and rotations.
+        types = ["sliding_attention", "full_attention", "sliding_attention"]
+        config = transformers.Gemma3TextConfig(
+            num_key_value_heads=1, head_dim=16, sliding_window=4, layer_types=types, **sizes, **common
+        )
+        return transformers.Gemma3ForCausalLM(config).eval()  # type: ignore[no-any-return]
     config = transformers.LlamaConfig(num_key_value_heads=1, **sizes, **common)
     return transformers.LlamaForCausalLM(config).eval()  # type: ignore[no-any-return]
 

@@ -1,9 +1,14 @@
 """Calls are recorded once, and any number of conversions use them."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from incref.calibration.blocks import find_blocks
+from incref.config.base import BaseConfig
+from incref.config.fp8 import FP8Config
 from incref.config.gptq import GPTQConfig
 from incref.config.rtn import RTNConfig
 from incref.modules.linear import QuantLinear
@@ -11,6 +16,7 @@ from incref.workflow.convert import convert
 from incref.workflow.prepare import find_plan, prepare
 from incref.workflow.quantize import quantize
 from incref.workflow.record import record_calls
+from tests.workflow.test_one_pass import TOKENS, transformers_model
 
 DATA = [torch.randn(16, 32, generator=torch.Generator().manual_seed(i)) for i in range(2)]
 
@@ -82,3 +88,45 @@ def test_nothing_recorded_is_no_calibration_data() -> None:
     model = make()
     with pytest.raises(ValueError, match="there is none"):
         convert(model, GPTQConfig(), inplace=False, calls=record_calls(model, lambda _: None))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "bert", "phi", "gemma3"])
+@pytest.mark.parametrize("true_sequential", [False, True])
+def test_calls_that_are_only_recorded_give_the_same(kind: str, true_sequential: bool) -> None:
+    # The first layer is a head, or in front of the blocks.
+    config: BaseConfig = GPTQConfig(group_size=8, true_sequential=true_sequential, quant_lm_head=True)
+    model = transformers_model(kind)
+    computed: list[int] = []
+
+    def count(*_: object) -> None:
+        computed.append(1)
+
+    def run(prepared: nn.Module, *, record_only: bool) -> None:
+        last = prepared.get_submodule(find_blocks(prepared)[-1])
+        handle = last.register_forward_hook(count)
+        with torch.no_grad():
+            for one in TOKENS:
+                assert (prepared(one) is None) == record_only
+        handle.remove()
+
+    want = quantize(copy.deepcopy(model), config, lambda m: run(m, record_only=False))
+    assert len(computed) == len(TOKENS)
+    got = quantize(copy.deepcopy(model), config, lambda m: run(m, record_only=True), record_only=True)
+    assert len(computed) == len(TOKENS) + 1
+    calls = record_calls(model, lambda m: run(m, record_only=True), record_only=True)
+    again = convert(model, config, inplace=False, calls=calls)
+    for other in (got, again):
+        assert all(torch.equal(a, b) for a, b in zip(codes(want), codes(other), strict=True))
+    with torch.no_grad():
+        assert torch.equal(want(TOKENS[0])[0], got(TOKENS[0])[0])
+
+
+def test_what_is_measured_in_calls_needs_all_of_them() -> None:
+    config = GPTQConfig(group_size=8).set_local("0.up", FP8Config(scale_method="maxabs_hw"))
+    prepared = prepare(make(), config, record_only=True)
+    with torch.no_grad():
+        assert isinstance(prepared(DATA[0]), Tensor)
+
+
+def test_a_model_that_needs_no_calls_is_not_stopped() -> None:
+    assert isinstance(prepare(make(), RTNConfig(), record_only=True)(DATA[0]), Tensor)

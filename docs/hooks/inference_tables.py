@@ -54,6 +54,7 @@ def gptq_model() -> str:
 
 def _gptq(file: str, shares: dict[str, str]) -> str:
     found = json.loads((_RESULTS / file).read_text())["libraries"]
+    shares = {name: title for name, title in shares.items() if name in found}
     rows = [
         [
             name,

@@ -131,7 +131,8 @@ def _float32() -> FloatFormat:
 def _words(x: Tensor) -> Tensor:
     """The bits of a tensor, eight bytes at a time where they are whole words: so they are compared faster."""
     bits = bits_of(x)
-    is_whole = bits.is_contiguous() and bits.nbytes % _WORD == 0 and bits.data_ptr() % _WORD == 0
+    start = bits.storage_offset() * bits.itemsize
+    is_whole = bits.is_contiguous() and start % _WORD == 0 and bits.nbytes % _WORD == 0
     return bits.view(-1).view(torch.int64) if is_whole else bits
 
 

@@ -263,12 +263,14 @@ _POSITIONAL: Mapping[str, tuple[str, ...]] = {
 
 # Empty experts at both ends and in between, one row, more than a tile, and rows that are no expert's.
 _FEW = (0, 3, 3, 20, 21, 47, 47)
+# Fewer rows than experts: as many programs as rows are launched, and none is to spare.
+_SPARSE = (0, 0, 1, 1, 1, 3, 3, 3)
 _MANY = (130, 130, 131, 330, 400)
 
 
 def grouped_cases() -> Iterator[DeviceCase]:
     """Cases of grouped products."""
-    for ends, rows in ((_FEW, 50), (_MANY, 400)):
+    for ends, rows in ((_FEW, 50), (_SPARSE, 3), (_MANY, 400)):
         fp8 = GroupedCase(op="fp8_matmul", fmt="float8_e4m3fn", ends=ends, rows=rows)
         for factors in (Factors.CODES, Factors.BFLOAT16):
             for left, right in (

@@ -54,6 +54,19 @@ def test_a_code_where_an_error_is_due_is_found() -> None:
     assert finding_of(case, encode_lenient).first == "patterns from 0x44000000: got codes, want NanError"
 
 
+@pytest.mark.parametrize("shape", [(5, 3), (5, 4), (0, 3)])
+@pytest.mark.parametrize("start", [0, 1, 2])
+def test_parts_of_tensors_are_compared(shape: tuple[int, int], start: int) -> None:
+    whole = torch.arange(40.0)
+    finding = Finding()
+    part = whole[start : start + shape[0] * shape[1]].view(shape)
+    finding.add(part, part.clone(), "")
+    finding.add(part[:, :2], part[:, :2].clone(), "")
+    assert finding.mismatches == 0
+    finding.add(part, part + 1, "")
+    assert finding.mismatches == part.numel()
+
+
 def test_named_formats_come_first_and_no_case_twice() -> None:
     sweeps = list(SECTIONS["sweep"]())
     kinds = [case.fmt.is_experimental for case in sweeps if isinstance(case, SweepCase)]

@@ -45,6 +45,7 @@ def _tile(tile: MatmulTile, **options: object) -> tuple[tuple[str, object], ...]
         replace(WEIGHT, granularity=PER_TOKEN, options=_tile(TURNED)),
         replace(WEIGHT, fmt="uint4", packed=PackLayout.INT32, granularity=per_group(32), options=_tile(TURNED)),
         replace(WEIGHT, fmt="nvfp4", options=_tile(TURNED)),
+        replace(WEIGHT, granularity=PER_TOKEN, ends=(0, 0, 1, 1, 1, 3, 3, 3), rows=3, options=_tile(TURNED)),
         replace(MX, options=_tile(TILE)),
         replace(MX, fmt="nvfp4", options=_tile(TURNED)),
         replace(MX, options=_tile(BLOCKS, factors=Factors.BLOCKS), length=150),

@@ -82,6 +82,20 @@ def test_cached_weight_gives_the_same_and_is_not_saved() -> None:
     assert torch.equal(y, make("nvfp4")(X.to(torch.bfloat16)))
 
 
+@pytest.mark.parametrize("cache_weight", [False, True])
+def test_the_weight_is_kept_for_a_while(cache_weight: bool) -> None:
+    layer = make("int8", cache_weight=cache_weight)
+    with layer.keeping_weight():
+        first = layer(X)
+        kept = layer._cached
+        assert kept is not None
+        assert torch.equal(layer(X), first)
+        assert layer._cached is kept
+    assert layer.cache_weight == cache_weight
+    assert (layer._cached is kept) == cache_weight
+    assert torch.equal(layer(X), first)
+
+
 def test_cache_is_dropped_when_it_is_switched_off_or_the_module_moves() -> None:
     layer = make("int8", cache_weight=True)
     layer(X)

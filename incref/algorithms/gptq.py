@@ -142,8 +142,7 @@ class _Run:
         for start, stop in self._blocks():
             if self._method.group_scales is GroupScales.BLOCK and start % self._method.block_size == 0:
                 self._scale_groups(start, start + self._method.block_size)
-            current, inverse = self._current(start, stop)
-            errors = self._quantize_block(start, current, inverse)
+            errors = self._quantize_block(start, self._current(start, stop), self._inverse(start, stop))
             # Errors are finite if and only if the weights were.
             loss = float(errors.square_().sum(dtype=torch.float64))
             if not math.isfinite(loss):
@@ -176,17 +175,22 @@ class _Run:
             columns[self._factor.is_dead[self._factor.order]] = 0.0
         return columns
 
-    def _current(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """What columns became by the errors of all before `start` [n, N], and how their own will spread [n, n]."""
+    def _current(self, start: int, stop: int) -> Tensor:
+        """What columns became by the errors of all before `start` [n, N]."""
         upper = self._factor.upper
-        eye = torch.eye(stop - start, dtype=upper.dtype, device=upper.device)
-        inverse = torch.linalg.solve_triangular(upper[start:stop, start:stop], eye, upper=True)
+        own = upper[start:stop, start:stop]
         current = self._w[start:stop].clone()
         for low in range(0, start, _PANEL):
             earlier = slice(low, min(low + _PANEL, start))
-            spread = (upper[earlier, start:stop] @ inverse).to(current.dtype)
-            current.addmm_(spread.T, self._w[earlier])
-        return current, inverse.to(current.dtype)
+            spread = torch.linalg.solve_triangular(own.T, upper[earlier, start:stop].T, upper=False)  # [n, earlier]
+            current.addmm_(spread.to(current.dtype), self._w[earlier])
+        return current
+
+    def _inverse(self, start: int, stop: int) -> Tensor:
+        """How the errors of columns spread among them [n, n]."""
+        own = self._factor.upper[start:stop, start:stop]
+        eye = torch.eye(stop - start, dtype=own.dtype, device=own.device)
+        return torch.linalg.solve_triangular(own, eye, upper=True).to(self._w.dtype)
 
     def _quantize_block(self, start: int, current: Tensor, inverse: Tensor) -> Tensor:
         """Quantize the columns of a block from `start` on, and give their errors [n, N]."""
@@ -238,7 +242,7 @@ class _Run:
         group, size = self._groups.starts[j]
         if group not in self._scales:
             # Only a block that it starts does not have all of it.
-            columns = current[:size] if size <= len(current) else self._current(j, j + size)[0]
+            columns = current[:size] if size <= len(current) else self._current(j, j + size)
             self._scales[group] = self._quantizer.scales(columns.T.to(torch.float32).contiguous())
 
     def _scale_groups(self, start: int, stop: int) -> None:
@@ -246,7 +250,7 @@ class _Run:
         starts = [j for j in self._groups.starts if start <= j < stop]
         ends = [j + self._groups.starts[j][1] for j in starts]
         if starts:
-            current, _ = self._current(start, max(ends))
+            current = self._current(start, max(ends))
             for j in starts:
                 self._start_group(j, current[j - start :])
 

@@ -190,7 +190,8 @@ class _Run:
         """How the errors of columns spread among them [n, n]."""
         own = self._factor.upper[start:stop, start:stop]
         eye = torch.eye(stop - start, dtype=own.dtype, device=own.device)
-        return torch.linalg.solve_triangular(own, eye, upper=True).to(self._w.dtype)
+        inverse: Tensor = torch.linalg.solve_triangular(own, eye, upper=True)
+        return inverse.to(self._w.dtype)
 
     def _quantize_block(self, start: int, current: Tensor, inverse: Tensor) -> Tensor:
         """Quantize the columns of a block from `start` on, and give their errors [n, N]."""

@@ -6,6 +6,7 @@ python -m conformance.runs reference --judge oracle --level 2
 python -m conformance.runs triton --level 1 --op encode --op decode
 python -m conformance.runs triton --level 1 --device cuda --workers 8
 python -m conformance.runs triton --level 1 --workers 2 --cold
+python -m conformance.runs triton --level 1 --workers 2 --check
 """
 
 import argparse
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, and keep what was found; 1 if something is wrong."""
     options = _options(arguments)
     (implementation,) = find_implementations(options.implementation)
-    is_good, kept = True, load(_KIND)
+    is_good, kept = True, {} if options.check else load(_KIND)
     options.name = implementation.name
     wanted = []
     for op in implementation.candidates:
@@ -52,8 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         wanted.append(op)
     for op, found in (_cold_results if options.cold else _results)(options, wanted):
-        store(_KIND, _key(options, op), found)
-        sys.stdout.write(f"{op}: {found['verdict']}, {found['seconds']} s\n")
+        if not options.check:
+            store(_KIND, _key(options, op), found)
+        sys.stdout.write(f"{op}: {found['verdict']}, {found['seconds']} s\n{_failures(found)}")
         sys.stdout.flush()
         is_good &= found["is_good"] is True
     return 0 if is_good else 1
@@ -69,6 +71,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0, help="processes that share the cases; 0 for none")
     parser.add_argument("--seconds", type=float, default=None, help="no case is begun later than that in an operation")
     parser.add_argument("--again", action="store_true", help="run also what has a result for these sources")
+    parser.add_argument("--check", action="store_true", help="run all of it, and keep nothing")
     parser.add_argument(
         "--cold", action="store_true", help="run twice, the first time with nothing compiled, and keep both times"
     )
@@ -166,6 +169,12 @@ def _kept(options: argparse.Namespace, outcome: Outcome, busy: float) -> dict[st
         "environment": environment(),
     }
     return found if options.device == "cpu" else found | {"device": _name(options.device)}
+
+
+def _failures(found: Mapping[str, Json]) -> str:
+    failures = found["not_passed"]
+    assert isinstance(failures, list)
+    return "".join(f"  {one}\n" for one in failures)
 
 
 def _described(result: Result) -> str:

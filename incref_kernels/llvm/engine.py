@@ -21,7 +21,7 @@ _OLDEST_LLVM = 20
 
 
 @cache
-def _machine() -> "llvm.TargetMachine":
+def _machine(effort: int = 2) -> "llvm.TargetMachine":
     if llvm.llvm_version_info[0] < _OLDEST_LLVM:
         found = ".".join(map(str, llvm.llvm_version_info))
         raise UnsupportedError(
@@ -32,7 +32,7 @@ def _machine() -> "llvm.TargetMachine":
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_default_triple()
     return target.create_target_machine(
-        opt=2,
+        opt=effort,
         cpu=llvm.get_host_cpu_name(),
         features=llvm.get_host_cpu_features().flatten(),
         reloc="pic",
@@ -63,14 +63,19 @@ def machine_of(triple: str) -> "llvm.TargetMachine":
     return llvm.Target.from_triple(triple).create_target_machine(opt=2, reloc="pic", codemodel="default")
 
 
-def build(text: str, machine: "llvm.TargetMachine | None" = None) -> bytes:
-    """Optimize a module and compile it to an object file, for this machine unless another is given.
+def build(text: str, machine: "llvm.TargetMachine | None" = None, *, optimize: bool = True) -> bytes:
+    """Compile a module to an object file.
+
+    Args:
+        text: of the module.
+        machine: to compile for, this one by default.
+        optimize: whether to look for the fastest code; else what compiles soon. Both compute the same bits.
 
     Raises:
         RuntimeError: if LLVM does not accept the text: what wrote it is at fault.
     """
-    machine = machine or _machine()
-    emitted = machine.emit_object(_optimized(text, machine))
+    machine = machine or (_machine() if optimize else _machine(0))
+    emitted = machine.emit_object(_optimized(text, machine, optimize=optimize))
     assert isinstance(emitted, bytes)
     return emitted
 
@@ -86,16 +91,16 @@ def assembly(text: str) -> str:
     return written
 
 
-def _optimized(text: str, machine: "llvm.TargetMachine") -> "llvm.ModuleRef":
+def _optimized(text: str, machine: "llvm.TargetMachine", *, optimize: bool = True) -> "llvm.ModuleRef":
     try:
         module = llvm.parse_assembly(text)
         module.verify()
     except RuntimeError as error:
         raise RuntimeError(f"LLVM {llvm.llvm_version_info} of llvmlite does not accept the kernel: {error}") from error
     module.triple = machine.triple
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options = llvm.create_pipeline_tuning_options(speed_level=2 if optimize else 1)
     # The elements of one lane lie side by side: they become vectors.
-    options.slp_vectorization = True
+    options.slp_vectorization = options.loop_vectorization = options.loop_unrolling = optimize
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     return module

@@ -147,7 +147,7 @@ def multiply_scaled(
     """
     rows, length = codes[0].shape
     usual = groups.usual_rows(rows) if groups else rows
-    tile = _staged(tile or fit_tile(tile_for(TILES, usual), out.device, x_bytes=1, w_bytes=1), out.device, formats)
+    tile = _staged(tile or _tile(usual, out.device), out.device, formats)
     patterns = out.view(pattern_dtype(out.dtype))
     if tile.is_transposed:
         codes, scales, formats, patterns = codes[::-1], scales[::-1], formats[::-1], patterns.T
@@ -176,6 +176,12 @@ def multiply_scaled(
         EVEN_K=length % tile.block_k == 0,
         **tile.constants(),
     )
+
+
+def _tile(rows: int, device: torch.device) -> MatmulTile:
+    """Choose a tile; units for scaled blocks take no less along K."""
+    tile = tile_for(TILES, rows)
+    return replace(fit_tile(tile, device, x_bytes=1, w_bytes=1), block_k=tile.block_k)
 
 
 def _staged(tile: MatmulTile, device: torch.device, formats: tuple[BlockFormat, BlockFormat]) -> MatmulTile:

@@ -119,19 +119,19 @@ def dequantize_mx(
     length, inner, size = codes.shape[axis], math.prod(codes.shape[axis + 1 :]), source.block_size
     tensors = (codes.contiguous(), scale.contiguous(), tensor_scale, values.view(pattern_dtype(dtype)))
     constants = {"fmt": source, "layout": float_format_of(dtype)}
-    tile = tile or choose(TILE)
+    tile = tile or choose(TILE, codes.device)
     if codes.numel() == 0:
         return values
     if inner == 1:
         # Whole blocks follow each other across rows, as if there were one row.
         row = codes.numel() if length % size == 0 else length
-        count = min(tile.elements // size, next_power_of_2(cdiv(row, size)))
+        count = min(max(tile.elements // size, 1), next_power_of_2(cdiv(row, size)))
         programs = codes.numel() // row * cdiv(row, count * size)
         launch(
             dequantize_along_kernel, programs, *tensors, row, device=codes.device, tile=tile, **constants, BLOCKS=count
         )
     else:
-        columns = min(tile.elements // size, next_power_of_2(inner))
+        columns = min(max(tile.elements // size, 1), next_power_of_2(inner))
         programs = codes.numel() // (length * inner) * cdiv(length, size) * cdiv(inner, columns)
         launch(
             dequantize_across_kernel,

@@ -91,22 +91,25 @@ def launch(
     elif _IS_INTERPRETING:
         kernel[(programs,)](*args, **options)
     else:
-        _native(kernel)[(programs,)](*args, **options)
+        _native(kernel, optimize=programs >= _MANY)[(programs,)](*args, **options)
 
 
 # Kernels that need what gfx942 lacks, and the GPU for which they are lowered where they run on the CPU.
 _LOWERED_FOR: Mapping[str, str] = {"block_scaled_kernel": "gfx950"}
-_natives: "dict[object, Native]" = {}
+# Fewer programs run sooner than LLVM finds their fastest code.
+_MANY = 1024
+_natives: "dict[tuple[object, bool], Native]" = {}
 
 
-def _native(kernel: triton.JITFunction) -> "Native":
+def _native(kernel: triton.JITFunction, *, optimize: bool) -> "Native":
     # By its function: the hash of a kernel is computed from all its sources.
-    if kernel.fn not in _natives:
+    key = kernel.fn, optimize
+    if key not in _natives:
         # It needs llvmlite, which a machine with a GPU may lack.
         from incref_kernels.triton.native.native import native  # noqa: PLC0415
 
-        _natives[kernel.fn] = native(kernel, arch=_LOWERED_FOR.get(kernel.fn.__name__, "gfx942"))
-    return _natives[kernel.fn]
+        _natives[key] = native(kernel, arch=_LOWERED_FOR.get(kernel.fn.__name__, "gfx942"), optimize=optimize)
+    return _natives[key]
 
 
 def lost_flag(device: torch.device, *, may_refuse: bool) -> Tensor | None:

@@ -14,6 +14,8 @@ _FEW_ROWS = 16
 _K_OF_FEW_ROWS = 64
 _K_OF_BLOCKS = 64
 _SUMS = 128 * 64
+_ROWS_ON_CPU = 32
+_K_ON_CPU = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,9 @@ def tile_for(table: Sequence[MatmulTile], rows: int) -> MatmulTile:
 def fit_tile(tile: MatmulTile, device: torch.device, *, x_bytes: float, w_bytes: float) -> MatmulTile:
     """Reduce the stages to what the memory of a multiprocessor holds; on RDNA, fit the tile to its registers.
 
+    For the CPU it gets small: every element of a lane, and every stage, is code of its own, and most kernels take
+    longer to be compiled than to run.
+
     Args:
         tile: as it was tuned.
         device: that it runs on.
@@ -79,6 +84,8 @@ def fit_tile(tile: MatmulTile, device: torch.device, *, x_bytes: float, w_bytes:
         w_bytes: what an element of `w` takes.
     """
     target = target_of(device)
+    if target.kind == "cpu":
+        return _with_little_code(tile)
     room = target.shared
     if room is None:
         return tile
@@ -91,6 +98,16 @@ def fit_tile(tile: MatmulTile, device: torch.device, *, x_bytes: float, w_bytes:
 def fit_blocks(tile: MatmulTile, device: torch.device) -> MatmulTile:
     """Fit a tile of a weight whose scales are those of blocks, which stay in registers beside its codes."""
     return replace(tile, block_k=min(tile.block_k, _K_OF_BLOCKS)) if target_of(device).spills_scales else tile
+
+
+def _with_little_code(tile: MatmulTile) -> MatmulTile:
+    return replace(
+        tile,
+        block_m=min(tile.block_m, _ROWS_ON_CPU),
+        block_n=min(tile.block_n, _ROWS_ON_CPU),
+        block_k=min(tile.block_k, _K_ON_CPU),
+        num_stages=1,
+    )
 
 
 def _with_few_registers(tile: MatmulTile) -> MatmulTile:

@@ -30,6 +30,7 @@ class NativeOptions:
         threads: how many threads run programs.
         seed: shuffles the order of the programs; None for ascending.
         fused: whether `a * b + c` may be rounded once.
+        optimize: whether the fastest code is looked for.
         checks: what is checked while a kernel runs.
         outputs: arguments that hold nothing before a launch.
         directory: where compiled kernels are kept; None keeps none.
@@ -39,6 +40,7 @@ class NativeOptions:
     threads: int
     seed: int | None
     fused: bool
+    optimize: bool
     checks: frozenset[Check]
     outputs: tuple[str, ...]
     directory: Path | None
@@ -95,7 +97,7 @@ class Native:
         given = {**kwargs, "enable_fp_fusion": options.fused}
         if options.directory is None:
             return self._compile(binding, given)
-        chosen = f"{options.arch} {options.fused} {sorted(check.name for check in options.checks)}"
+        chosen = f"{options.arch} {options.fused} {options.optimize} {sorted(check.name for check in options.checks)}"
         versions = (triton_internals.check_version(), engine.host_description())
         name = cache.digest(triton_internals.key_of(self.kernel), key, chosen, *versions)
         found = cache.read(options.directory, name)
@@ -111,7 +113,7 @@ class Native:
             module = parse_module(lowered.text)
             host = retarget(module, arch=options.arch, fused=options.fused, checks=options.checks)
         return cache.Artifact(
-            image=engine.build(host_module(host, waves=lowered.num_warps)),
+            image=engine.build(host_module(host, waves=lowered.num_warps), optimize=options.optimize),
             name=self.kernel.fn.__name__,
             signature=lowered.signature,
             parameters=host.parameters,
@@ -132,6 +134,7 @@ def native(
     threads: int | None = None,
     seed: int | None = None,
     fused: bool = False,
+    optimize: bool = True,
     bounds: bool = False,
     writers: bool = False,
     shared: bool = False,
@@ -148,6 +151,7 @@ def native(
         threads: how many threads run programs; all cores by default.
         seed: shuffles the order of the programs; None for ascending.
         fused: whether `a * b + c` may be rounded once.
+        optimize: whether to look for the fastest code; else what compiles soon. Both compute the same bits.
         bounds: fail at the first load or store outside of every tensor, and say where.
         writers: fail when two programs store to the same element, and say which.
         shared: fail when two lanes race for a byte of shared memory, and say which.
@@ -176,6 +180,7 @@ def native(
         threads=threads or default_threads(),
         seed=seed,
         fused=fused,
+        optimize=optimize,
         checks=frozenset(check for check, wanted in wishes.items() if wanted),
         outputs=tuple(outputs),
         directory=directory or cache_directory("triton-native"),

@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 _INTERPRET = "TRITON_INTERPRET"
-_USUAL = ("conftest.py", "test_available.py", "test_divide.py", "test_faults.py", "test_hardware.py")
+_USUAL = (
+    "conftest.py",
+    "test_available.py",
+    "test_divide.py",
+    "test_faults.py",
+    "test_hardware.py",
+    "test_matmul_tiles.py",
+    "test_tiles.py",
+)
 # The interpreter adds bfloat16 as if it were integers, so products are tested compiled for the CPU.
 _COMPILED = "_matmul.py"
 # What is tested both ways.

@@ -8,8 +8,9 @@ WORKERS ?= 2
 
 # One thread a worker: the tests run side by side.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+RUNS := OMP_NUM_THREADS=1 $(BIN)/python -m conformance.runs triton --check --workers $(WORKERS)
 
-.PHONY: help env test triton subset check format lint types imports doctest docs demo checkpoints bench aot readme clean
+.PHONY: help env test triton kernels check format lint types imports doctest docs demo checkpoints bench aot readme clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,15 +29,19 @@ triton: env ## fetch Triton (900 MB) and run the tests of its kernels: compiled 
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[native]'
 	$(PYTEST) -n $(WORKERS) tests/incref_kernels/triton
 
-# One test a kind of kernel, one file in the interpreter, and a call a kind of product for three GPUs.
-subset: env ## fetch Triton and run a part of `make triton` and of `make aot`, in two minutes
+# The interpreter adds bfloat16 as if it were integers, so of products it gets those of integers.
+INTERPRETED := encode decode compute_scale quantize_affine dequantize_affine quantize_float dequantize_float \
+	quantize_mx dequantize_mx pack unpack int8_matmul gptq_update
+
+# Level 1 of every operation compiled for the CPU, level 0 of most in the interpreter, a call a kind of product for three GPUs.
+kernels: env ## fetch Triton, judge its kernels without a GPU, and run a part of `make aot`
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[native]'
-	$(PYTEST) -n $(WORKERS) tests/incref_kernels/triton/test_int8_matmul.py tests/incref_kernels/triton/test_mx_matmul.py \
-		tests/incref_kernels/triton/test_decode.py
+	$(RUNS) --level 1
+	TRITON_INTERPRET=1 PYTHONWARNINGS=ignore::RuntimeWarning $(RUNS) --level 0 $(addprefix --op ,$(INTERPRETED))
 	$(BIN)/python -m conformance.aot --targets sm_90 sm_100 gfx942 --only 'int8_matmul, 5 rows' 'per token, 5 rows' \
 		'scaled blocks, 5 rows' 'encode float8_e4m3fn from float32' 'quantize_mx mxfp4 float32'
 
-check: lint types imports docs test subset ## everything that has to pass before a change is merged
+check: lint types imports docs test kernels ## everything that has to pass before a change is merged
 
 format: env ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix --exit-zero --quiet .

@@ -1,12 +1,16 @@
 """A run keeps what it found, operation by operation, and goes on where it was."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from conformance import runs
 from conformance.record import Json
+from incref.conformance.implementation import Implementation
+from incref.conformance.result import Outcome, Result, Status
+from incref.conformance.run import run
 
 ARGUMENTS = ["reference", "--judge", "oracle", "--level", "0", "--op", "decode"]
 KEY = "reference/oracle/level 0/decode"
@@ -72,3 +76,32 @@ def test_a_cold_run_needs_processes_that_end(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit):
         runs.main(["cpu", "--cold"])
     assert "--cold needs --workers" in capsys.readouterr().err
+
+
+def test_a_check_runs_all_of_it_and_keeps_nothing(kept: dict[str, Json], capsys: pytest.CaptureFixture[str]) -> None:
+    runs.main(ARGUMENTS)
+    first = kept.pop(KEY)
+    assert isinstance(first, dict)
+    assert runs.main([*ARGUMENTS, "--check"]) == 0
+    assert not kept
+    kept[KEY] = first
+    assert runs.main([*ARGUMENTS, "--check"]) == 0
+    assert kept[KEY] is first
+    assert "from an earlier run" not in capsys.readouterr().out
+
+
+def test_what_is_wrong_is_said_and_fails(
+    kept: dict[str, Json], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runs, "run", _with_a_failure)
+    assert runs.main([*ARGUMENTS, "--check"]) == 1
+    assert not kept
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("decode: failed 1 of ")
+    assert lines[1] == "  fail decode[some case]: another code"
+
+
+def _with_a_failure(implementation: Implementation, **options: object) -> Outcome:
+    outcome = run(implementation, **options)  # type: ignore[arg-type]  # what it was given
+    wrong = Result(key="decode[some case]", op="decode", status=Status.FAIL, reason="another code")
+    return replace(outcome, results=[*outcome.results, wrong])

@@ -26,6 +26,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.model_peer import ask_neural_compressor
 from benchmarks.product_peer import ask_onnxruntime
 from benchmarks.speed_curves import layer_curve, rows_curve, size_curve, thread_curve
 from benchmarks.speed_int8 import int8_rows
@@ -40,6 +41,7 @@ from incref.conformance.implementation import Implementation
 from incref.conformance.result import Status
 from incref.conformance.run import run
 from incref_kernels.cpu import BACKEND
+from incref_kernels.cpu.processor import instructions
 
 __all__ = ["PARTS", "VERSION", "main"]
 
@@ -131,6 +133,10 @@ def _onnxruntime(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"products": ask_onnxruntime(arguments.environments, arguments.rounds), "judged": []}
 
 
+def _models(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {"models": ask_neural_compressor(arguments.environments, arguments.rounds), "judged": []}
+
+
 def _curves(arguments: argparse.Namespace) -> dict[str, Any]:
     widths = [512, 1024] if arguments.quick else [512, 1024, 2048, 4096, 8192]
     sizes = [(512, rows) for rows in (512, 2048, 8192)]
@@ -154,6 +160,7 @@ PARTS: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = MappingPro
         "products": lambda arguments: {"judged": product_rows(arguments.rounds)},
         "int8": lambda arguments: {"judged": int8_rows(arguments.rounds)},
         "onnxruntime": _onnxruntime,
+        "models": _models,
         "forward": lambda arguments: {"judged": [forward_row(arguments.rounds)]},
         "imports": lambda arguments: {"judged": import_rows(arguments.rounds)},
         "curves": _curves,
@@ -212,7 +219,11 @@ def main() -> int:
     result: dict[str, Any] = {
         "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
         "environment": environment(),
-        "setting": {"THP_MEM_ALLOC_ENABLE": os.environ.get("THP_MEM_ALLOC_ENABLE", "0"), "threads": threads},
+        "setting": {
+            "THP_MEM_ALLOC_ENABLE": os.environ.get("THP_MEM_ALLOC_ENABLE", "0"),
+            "threads": threads,
+            "instructions": instructions(),
+        },
         "rounds": arguments.rounds,
         "parts": parts,
     }

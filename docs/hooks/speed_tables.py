@@ -11,6 +11,7 @@ __all__ = [
     "speed_bars",
     "speed_layers",
     "speed_machine",
+    "speed_models",
     "speed_products",
     "speed_results",
     "speed_sizes",
@@ -66,6 +67,16 @@ def speed_products() -> str:
     return table(["product", "by", "as fast as bfloat16", "as fast as float32"], rows)
 
 
+def speed_models() -> str:
+    """Compiled models of 8-bit integers by Neural Compressor and by incref, beside float32."""
+    found = _parts()["models"]["models"]
+    rows = []
+    for model, sides in found["models"].items():
+        for side, name in (("incref", "incref"), ("peer", f"Neural Compressor {found['version']}")):
+            rows.append([model, name, _spread(sides[side]["float32"]), f"{sides[side]['sqnr']}"])
+    return table(["model", "by", "as fast as float32, eager", "signal to noise, dB"], rows)
+
+
 def speed_sizes() -> str:
     """Nanoseconds an element, by the size of the tensor."""
     curve = _parts()["curves"]["size"]
@@ -89,7 +100,9 @@ def speed_machine() -> str:
     made = runs[-1]["environment"]
     peers = _parts().get("peers", {}).get("peers", {})
     versions = [f"{name} {found['version']}" for name, found in peers.items() if "version" in found]
-    where = f"{made['processor']}, {made['cores']} cores; PyTorch {made['torch']}"
+    has = ", ".join(runs[-1]["setting"].get("instructions", []))
+    processor = f"{made['processor']} ({has})" if has else made["processor"]
+    where = f"{processor}, {made['cores']} cores; PyTorch {made['torch']}"
     return f"{'; '.join([where, ', '.join(versions)] if versions else [where])}; {runs[-1]['date']}."
 
 

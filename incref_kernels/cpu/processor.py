@@ -6,7 +6,7 @@ import torch
 
 from incref.numerics.constant import constant_in_graphs
 
-__all__ = ["has_fast_bfloat16", "has_look_up", "multiplies_int8_exactly"]
+__all__ = ["has_fast_bfloat16", "has_look_up", "instructions", "multiplies_int8_exactly"]
 
 # Enough products for a vector of any width, and for what is left over.
 _LENGTH = 200
@@ -18,6 +18,18 @@ def has_fast_bfloat16() -> bool:
     # Public names for what a processor can do are missing from PyTorch.
     supports = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
     return any(bool(ask()) for ask in supports if ask is not None)
+
+
+def instructions() -> list[str]:
+    """What PyTorch knows that speeds up vectors and products here: "AVX512", "VNNI", "AVX512-BF16", "AMX"."""
+    names = {
+        "VNNI": "_is_vnni_supported",
+        "AVX512-BF16": "_is_avx512_bf16_supported",
+        "AMX": "_is_amx_tile_supported",
+    }
+    asked = {name: getattr(torch.cpu, function, None) for name, function in names.items()}
+    found = [name for name, ask in asked.items() if ask is not None and ask()]
+    return [torch.backends.cpu.get_cpu_capability(), *found]
 
 
 @cache

@@ -79,9 +79,9 @@ def _in_tiles(x: Tensor, fill: float) -> Tensor:
 
 def _out_of_tiles(tiles: Tensor, like: Tensor) -> Tensor:
     """Undo `_in_tiles`. Columns are contiguous where those of `like` are, which is faster."""
-    rows, columns = like.shape
+    rows = like.shape[0]
     if like.T.is_contiguous():
-        return tiles.transpose(0, 1).reshape(columns, -1)[:, :rows].contiguous().T
+        return tiles.transpose(0, 1).flatten(1)[:, :rows].contiguous().T
     return tiles.transpose(1, 2).flatten(0, 1)[:rows].contiguous()
 
 

@@ -99,7 +99,7 @@ def _per_scale(
     kernel: triton.JITFunction, tensors: tuple[Tensor | None, ...], scale: Tensor, **constants: object
 ) -> None:
     """Run a kernel that makes each scale by itself."""
-    tile = choose(TILE_SCALES, scale.device)
+    tile = choose(TILE_SCALES, scale)
     launch(
         kernel,
         cdiv(scale.numel(), tile.elements),
@@ -146,7 +146,7 @@ def _step(extent: int, size: int, most: int) -> int:
 
 
 def _reduce_along(x: Tensor, out: Tensor, rows: int, columns: int, extent: int, **constants: object) -> None:
-    tile, lanes = choose(TILE, x.device), next_power_of_2(extent)
+    tile, lanes = choose(TILE, x), next_power_of_2(extent)
     count = min(max(tile.elements // lanes, 1), next_power_of_2(cdiv(columns, extent)))
     programs = rows * cdiv(columns, extent * count)
     constants |= {"EXTENT": extent, "BLOCKS": count, "LANES": lanes}
@@ -156,7 +156,7 @@ def _reduce_along(x: Tensor, out: Tensor, rows: int, columns: int, extent: int, 
 def _reduce_across(
     x: Tensor, out: Tensor, outer: int, length: int, inner: int, extent: int, **constants: object
 ) -> None:
-    tile, lanes = choose(TILE, x.device), next_power_of_2(extent)
+    tile, lanes = choose(TILE, x), next_power_of_2(extent)
     columns = min(max(tile.elements // lanes, 1), next_power_of_2(inner))
     programs = outer * cdiv(length, extent) * cdiv(inner, columns)
     constants |= {"EXTENT": extent, "LANES": lanes, "COLUMNS": columns}

@@ -49,7 +49,7 @@ def decode(codes: Tensor, fmt: str | Format, *, dtype: torch.dtype = torch.float
     if codes.dtype is not code_dtype(source):
         raise TypeError(f"codes of {source.name} must be {code_dtype(source)}, got {codes.dtype}")
     values = torch.empty(codes.shape, dtype=dtype, device=codes.device)
-    tile = tile or choose(TILE, codes.device)
+    tile = tile or choose(TILE, codes)
     launch(
         decode_kernel,
         cdiv(codes.numel(), tile.elements),

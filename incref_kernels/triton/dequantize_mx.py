@@ -119,7 +119,7 @@ def dequantize_mx(
     length, inner, size = codes.shape[axis], math.prod(codes.shape[axis + 1 :]), source.block_size
     tensors = (codes.contiguous(), scale.contiguous(), tensor_scale, values.view(pattern_dtype(dtype)))
     constants = {"fmt": source, "layout": float_format_of(dtype)}
-    tile = tile or choose(TILE, codes.device)
+    tile = tile or choose(TILE, codes)
     if codes.numel() == 0:
         return values
     if inner == 1:

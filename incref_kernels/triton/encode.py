@@ -71,7 +71,7 @@ def encode(
     to = Encoding(fmt=converted(target, x.device), rounding=rounding, overflow=overflow, nan=nan, int_range=int_range)
     codes = torch.empty(x.shape, dtype=code_dtype(target), device=x.device)
     lost = lost_flag(x.device, may_refuse=may_refuse(to))
-    tile = tile or choose(TILE, x.device)
+    tile = tile or choose(TILE, x)
     launch(
         encode_kernel,
         cdiv(x.numel(), tile.elements),

@@ -73,7 +73,7 @@ def quantize_found(
     zero = torch.empty(shape, dtype=torch.int32, device=x.device) if kind is AFFINE else None
     lost = lost_flag(x.device, may_refuse=may_refuse(to))
     rows, columns = (next_power_of_2(each) for each in (blocks.row_extent, blocks.column_extent))
-    tile = tile or choose(TILE, x.device)
+    tile = tile or choose(TILE, x)
     count = min(max(tile.elements // (rows * columns), 1), next_power_of_2(blocks.column_blocks))
     launch(
         quantize_found_kernel,

@@ -129,7 +129,7 @@ def gptq_update(
         return codes, error, updated
     lost = lost_flag(device, may_refuse=may_refuse(to))
     lanes = next_power_of_2(columns)
-    tile = tile or choose(TILE, device)
+    tile = tile or choose(TILE, w)
     height = max(tile.elements // lanes, 1)
     launch(
         gptq_update_kernel,

@@ -97,7 +97,7 @@ def launch(
 # Kernels that need what gfx942 lacks, and the GPU for which they are lowered where they run on the CPU.
 _LOWERED_FOR: Mapping[str, str] = {"block_scaled_kernel": "gfx950"}
 # Fewer programs run sooner than LLVM finds their fastest code.
-_MANY = 1024
+_MANY = 512
 _natives: "dict[tuple[object, bool], Native]" = {}
 
 

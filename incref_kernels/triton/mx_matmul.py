@@ -308,7 +308,7 @@ def _find_beyond(*sides: "_Side") -> Tensor | None:
     if not powers:
         return None
     found = torch.zeros(1, dtype=torch.int32, device=sides[0].codes.device)
-    tile = choose(FIND_TILE, found.device)
+    tile = choose(FIND_TILE, powers[0].scale)
     for side in powers:
         least, most = folded_codes(side.fmt)
         launch(

@@ -210,7 +210,7 @@ def pack(codes: Tensor, fmt: str | Format, *, layout: PackLayout, axis: int = -1
     packed = empty((*codes.shape[:axis], words, *codes.shape[axis + 1 :]), dtype=word_dtype(facts), device=codes.device)
     outer, length, words = _joined(outer, length, words, inner, facts, element.bits)
     lost = lost_flag(codes.device, may_refuse=element.bits < 8)
-    tile = tile or choose(TILE, codes.device)
+    tile = tile or choose(TILE, codes)
     programs = cdiv(words * inner, tile.elements)
     launch(
         pack_kernel,
@@ -250,7 +250,7 @@ def unpack(
     outer, run, words = _joined(outer, length, words, inner, facts, element.bits)
     shape = (*packed.shape[:axis], length, *packed.shape[axis + 1 :])
     codes = empty(shape, dtype=code_dtype(element), device=packed.device)
-    tile = tile or choose(TILE, packed.device)
+    tile = tile or choose(TILE, packed)
     programs = cdiv(run * inner, tile.elements)
     launch(
         unpack_kernel,

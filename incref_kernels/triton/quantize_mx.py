@@ -216,14 +216,14 @@ def quantize_mx(
     }
     tensors = (x, random, tensor_scale, codes, scale, lost)
     if inner == 1:
-        tile = tile or choose(TILE, x.device)
+        tile = tile or choose(TILE, x)
         # Whole blocks follow each other across rows, as if there were one row.
         row = x.numel() if length % target.block_size == 0 else length
         count = _blocks_along(row, target.block_size, tile)
         programs = 0 if row == 0 else x.numel() // row * cdiv(row, count * target.block_size)
         launch(quantize_along_kernel, programs, *tensors, row, device=x.device, tile=tile, **constants, BLOCKS=count)
     else:
-        tile = tile or choose(TILE_ACROSS, x.device)
+        tile = tile or choose(TILE_ACROSS, x)
         columns = min(max(tile.elements // target.block_size, 1), next_power_of_2(max(inner, 1)))
         programs = 0 if x.numel() == 0 else x.numel() // (length * inner) * blocks * cdiv(inner, columns)
         launch(

@@ -34,7 +34,7 @@ def quantize_scaled(
     tile: Tile | None,
 ) -> None:
     """Write `encode(x / scale)` to `codes`; with a zero point that of `to`, shifted and limited to `target`."""
-    blocks, tile = _blocks(granularity, x), tile or choose(TILE, x.device)
+    blocks, tile = _blocks(granularity, x), tile or choose(TILE, x)
     lost = lost_flag(x.device, may_refuse=may_refuse(to))
     random = None if random_bits is None else random_bits.contiguous()
     zero = None if zero_point is None else zero_point.contiguous()
@@ -71,7 +71,7 @@ def dequantize_scaled(
     tile: Tile | None,
 ) -> Tensor:
     """Compute `(decode(codes) - zero_point) * scale`, rounded to float32 or float64, then to `dtype`."""
-    blocks, tile = _blocks(granularity, codes), tile or choose(TILE, codes.device)
+    blocks, tile = _blocks(granularity, codes), tile or choose(TILE, codes)
     values = torch.empty(codes.shape, dtype=dtype, device=codes.device)
     launch(
         dequantize_kernel,

@@ -436,7 +436,7 @@ def multiply(
         **tile.constants(),
     )
     if parts > 1:
-        adding = choose(ADD_TILE, x.device)
+        adding = choose(ADD_TILE, out)
         launch(
             add_parts_kernel,
             cdiv(out.numel(), adding.elements),

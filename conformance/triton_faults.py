@@ -13,17 +13,22 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 import triton
 
 import incref_kernels.triton
+from conformance.device_cases import Where
+from conformance.grouped_cases import GroupedCase, grouped_cases
 from conformance.record import Json
-from conformance.triton_mutations import MUTATIONS, Mutation
+from conformance.triton_mutations import MUTATIONS, Judge, Mutation
 from incref.backends.backend import Backend
 from incref.conformance.implementation import Implementation
 from incref.conformance.result import Status
 from incref.conformance.run import run
+from incref_kernels.triton.targets import Factors
 
 __all__ = ["find", "main", "mutated"]
 
@@ -33,6 +38,17 @@ _KEPT = "native"
 _MOST_LEVEL = 1
 
 
+# No GPU that the cases of groups were run on has such units.
+_BY_BLOCKS = tuple(
+    GroupedCase(op="mx_matmul", fmt=fmt, ends=(0, 3, 3, 20, 47), rows=50, options=(("factors", Factors.BLOCKS),))
+    for fmt in ("mxfp8_e4m3", "mxfp4")
+)
+
+
+def _package(mutation: Mutation) -> str:
+    return f"mutant_{mutation.name}"
+
+
 @contextmanager
 def mutated(mutation: Mutation) -> Iterator[Backend]:
     """Import a copy of the package in which a mutation was made, under a name of its own.
@@ -40,7 +56,7 @@ def mutated(mutation: Mutation) -> Iterator[Backend]:
     Raises:
         ValueError: if its file does not have the old text exactly once.
     """
-    package = f"mutant_{mutation.name}"
+    package = _package(mutation)
     with tempfile.TemporaryDirectory(prefix="incref-mutant-") as folder:
         for path in _SOURCES.rglob("*.py"):
             place = path.relative_to(_SOURCES)
@@ -64,8 +80,10 @@ def mutated(mutation: Mutation) -> Iterator[Backend]:
 
 
 def find(mutation: Mutation) -> dict[str, Json]:
-    """Judge a mutation: the level and the case that found it, or None for both."""
+    """Judge a mutation: the level, or the judge that has none, and the case that found it, or None for both."""
     with mutated(mutation) as backend:
+        if mutation.judge is Judge.EXPERTS:
+            return _find_by_experts(mutation, backend)
         implementation = Implementation.of_backend(backend)
         for level in range(_MOST_LEVEL + 1):
             outcome = run(
@@ -76,6 +94,21 @@ def find(mutation: Mutation) -> dict[str, Json]:
                 return {"op": mutation.op, "level": level, "by": last.key}
             if last.status is Status.ERROR:
                 raise RuntimeError(f"{mutation.name} does not run: {last.reason}")
+    return {"op": mutation.op, "level": None, "by": None}
+
+
+def _find_by_experts(mutation: Mutation, backend: Backend) -> dict[str, Json]:
+    own = importlib.import_module(f"{_package(mutation)}.targets").Factors
+    where = Where(backend=backend, device=torch.device("cpu"), chunk=1)
+    for case in [*grouped_cases(), *_BY_BLOCKS]:
+        assert isinstance(case, GroupedCase)
+        if case.op == mutation.op:
+            # The copy has a type of its own.
+            options = [
+                (name, own(value.value) if isinstance(value, Factors) else value) for name, value in case.options
+            ]
+            if replace(case, options=tuple(options)).check(where).mismatches:
+                return {"op": mutation.op, "level": mutation.judge.value, "by": case.key}
     return {"op": mutation.op, "level": None, "by": None}
 
 

@@ -1,8 +1,18 @@
 """Faults in the sources of the Triton kernels that are shipped: one step each, as text."""
 
 from dataclasses import dataclass
+from enum import Enum
 
-__all__ = ["MUTATIONS", "Mutation"]
+__all__ = ["MUTATIONS", "Judge", "Mutation"]
+
+
+class Judge(Enum):
+    """Who says what a mutation does."""
+
+    LEVELS = "levels"
+    """The suite, level by level."""
+    EXPERTS = "experts"
+    """The cases of products in groups of rows, `conformance.grouped_cases`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +26,7 @@ class Mutation:
         file: in the package.
         old: what the source has, once.
         new: what stands there instead.
+        judge: who should find it.
     """
 
     name: str
@@ -24,6 +35,7 @@ class Mutation:
     file: str
     old: str
     new: str
+    judge: Judge = Judge.LEVELS
 
 
 MUTATIONS = (
@@ -154,6 +166,78 @@ MUTATIONS = (
         file="gptq_update.py",
         old="mask=(lane > j) & (lane < B)",
         new="mask=(lane > j) & (lane < B - 1)",
+    ),
+    Mutation(
+        name="tile_of_the_expert_before",
+        story="The first program of an expert takes a tile beyond the end of the one before.",
+        op="fp8_matmul",
+        file="device/groups.py",
+        old="(after <= program)",
+        new="(after < program)",
+        judge=Judge.EXPERTS,
+    ),
+    Mutation(
+        name="empty_experts_have_tiles",
+        story="An expert without rows takes a tile, so that there are too few for the last ones.",
+        op="weight_only_matmul",
+        file="device/groups.py",
+        old="programs = tl.cdiv(count, SIZE) * across",
+        new="programs = tl.maximum(tl.cdiv(count, SIZE), 1) * across",
+        judge=Judge.EXPERTS,
+    ),
+    Mutation(
+        name="rows_beyond_the_expert",
+        story="A tile stores the rows that follow the last one of its expert, too.",
+        op="fp8_matmul",
+        file="device/groups.py",
+        old="height = tl.sum(tl.where(is_found, count, 0), 0)",
+        new="height = tl.sum(tl.where(is_found, rows - start, 0), 0)",
+        judge=Judge.EXPERTS,
+    ),
+    Mutation(
+        name="scales_of_the_first_expert",
+        story="Every expert has the scales of the first one.",
+        op="fp8_matmul",
+        file="fp8_matmul.py",
+        old="w_scale_ptr += w_at * w_scale_step",
+        new="w_scale_ptr += 0 * w_scale_step",
+        judge=Judge.EXPERTS,
+    ),
+    Mutation(
+        name="zero_points_of_the_first_expert",
+        story="Every expert has the zero points of the first one.",
+        op="weight_only_matmul",
+        file="weight_only_matmul.py",
+        old="zero_ptr += group * scale_step",
+        new="zero_ptr += 0 * scale_step",
+        judge=Judge.EXPERTS,
+    ),
+    Mutation(
+        name="factor_of_the_first_expert",
+        story="Every expert has the scale of the whole tensor that the first one has.",
+        op="mx_matmul",
+        file="mx_matmul.py",
+        old="            w_tensor_scale_ptr += group",
+        new="            w_tensor_scale_ptr += group * 0",
+        judge=Judge.EXPERTS,
+    ),
+    Mutation(
+        name="biases_of_the_first_expert",
+        story="Every expert has the biases of the first one.",
+        op="weight_only_matmul",
+        file="weight_only_matmul.py",
+        old="bias_ptr += group * N",
+        new="bias_ptr += group * 0",
+        judge=Judge.EXPERTS,
+    ),
+    Mutation(
+        name="blocks_of_the_first_expert",
+        story="By units that scale blocks every expert has the scales of the first one's weight.",
+        op="mx_matmul",
+        file="block_scaled.py",
+        old="w_scale_ptr += w_first * tl.cdiv(K, w_fmt.block_size)",
+        new="w_scale_ptr += 0 * tl.cdiv(K, w_fmt.block_size)",
+        judge=Judge.EXPERTS,
     ),
 )
 """Faults, by name."""

@@ -78,7 +78,7 @@ def triton_why_not() -> str:
 def triton_faults() -> str:
     """Faults in the sources of the kernels that are shipped, and the level that finds each."""
     found = json.loads((_RESULTS / "triton_faults.json").read_text())["faults"]
-    header = ["operation", "fault", "what is wrong", "found at level"]
+    header = ["operation", "fault", "what is wrong", "found at level, or by cases of"]
     rows = [
         [code(one.op), code(one.name), one.story, _level(found[one.name]["level"])]
         for one in MUTATIONS
@@ -87,5 +87,5 @@ def triton_faults() -> str:
     return table(header, rows)
 
 
-def _level(level: int | None) -> str:
+def _level(level: int | str | None) -> str:
     return "not found" if level is None else f"{level}"

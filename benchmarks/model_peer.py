@@ -66,6 +66,8 @@ def _main() -> None:
     parser.add_argument("--rounds", type=int, required=True)
     rounds = parser.parse_args().rounds
     logging.disable(logging.WARNING)
+    # What one library sets may make the graph of the other be compiled again, when it is called.
+    torch._inductor.config.freezing = True  # noqa: SLF001  # the switch that PyTorch documents
     found: dict[str, Any] = {}
     libraries = {"incref": Library.own(), "peer": _neural_compressor()}
     with torch.no_grad():

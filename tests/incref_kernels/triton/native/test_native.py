@@ -158,7 +158,7 @@ def add_one_kernel(x, N: tl.constexpr):
 def test_a_second_process_loads_what_the_first_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.zeros(64)
     native(add_one_kernel, directory=tmp_path)[1](x, N=64)
-    monkeypatch.setattr(engine, "build", lambda text: pytest.fail(f"compiled again: {text[:40]}"))
+    monkeypatch.setattr(engine, "build", lambda text, **_: pytest.fail(f"compiled again: {text[:40]}"))
     native(add_one_kernel, directory=tmp_path)[1](x, N=64)
     assert x.tolist() == [2.0] * 64
 
@@ -214,6 +214,6 @@ def test_an_unknown_version_of_triton_says_what_to_install(monkeypatch: pytest.M
 def test_elementwise_kernels_have_no_meetings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     texts: list[str] = []
     build = engine.build
-    monkeypatch.setattr(engine, "build", lambda text: texts.append(text) or build(text))
+    monkeypatch.setattr(engine, "build", lambda text, **options: texts.append(text) or build(text, **options))
     native(add_one_kernel, directory=tmp_path)[1](torch.zeros(64), N=64)
     assert texts[0].count("define internal i32 @region.") == 1

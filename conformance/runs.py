@@ -41,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, and keep what was found; 1 if something is wrong."""
     options = _options(arguments)
     (implementation,) = find_implementations(options.implementation)
+    if unknown := {*(options.op or ())} - {*implementation.candidates}:
+        known_ops = ", ".join(implementation.candidates) or "none"
+        raise SystemExit(f"{implementation.name} has no {', '.join(sorted(unknown))}; its operations: {known_ops}")
+    if not implementation.candidates:
+        raise SystemExit(f"{implementation.name} has no operations, so nothing is judged")
     is_good, kept = True, {} if options.check else load(_KIND)
     options.name = implementation.name
     wanted = []

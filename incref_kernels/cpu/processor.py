@@ -13,23 +13,24 @@ _LENGTH = 200
 
 
 @cache
-def has_fast_bfloat16() -> bool:
-    """Whether products of bfloat16 are done by instructions for them; elsewhere they are slower than float32's."""
-    # Public names for what a processor can do are missing from PyTorch.
-    supports = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-    return any(bool(ask()) for ask in supports if ask is not None)
-
-
-def instructions() -> list[str]:
+def instructions() -> tuple[str, ...]:
     """What PyTorch knows that speeds up vectors and products here: "AVX512", "VNNI", "AVX512-BF16", "AMX"."""
+    # Public names for what a processor can do are missing from PyTorch.
     names = {
         "VNNI": "_is_vnni_supported",
         "AVX512-BF16": "_is_avx512_bf16_supported",
         "AMX": "_is_amx_tile_supported",
     }
     asked = {name: getattr(torch.cpu, function, None) for name, function in names.items()}
-    found = [name for name, ask in asked.items() if ask is not None and ask()]
-    return [torch.backends.cpu.get_cpu_capability(), *found]
+    return (
+        torch.backends.cpu.get_cpu_capability(),
+        *(name for name, ask in asked.items() if ask is not None and ask()),
+    )
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether products of bfloat16 are done by instructions for them; elsewhere they are slower than float32's."""
+    return not {"AMX", "AVX512-BF16"}.isdisjoint(instructions())
 
 
 @cache
@@ -52,8 +53,7 @@ def multiplies_int8_exactly() -> bool:
 
 @cache
 def _multiplies_int8_exactly() -> bool:
-    supports = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_vnni_supported"))
-    if not any(bool(ask()) for ask in supports if ask is not None):
+    if {"AMX", "VNNI"}.isdisjoint(instructions()):
         return False
     x = torch.full((17, _LENGTH), -128, dtype=torch.int8)
     w = torch.full((16, _LENGTH), -128, dtype=torch.int8)

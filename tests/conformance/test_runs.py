@@ -90,6 +90,13 @@ def test_a_check_runs_all_of_it_and_keeps_nothing(kept: dict[str, Json], capsys:
     assert "from an earlier run" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("options", [["--check"], []])
+def test_an_operation_that_is_not_there_is_no_success(kept: dict[str, Json], options: list[str]) -> None:
+    with pytest.raises(SystemExit, match="has no nosuch; its operations: "):
+        runs.main(["reference", "--level", "0", "--op", "decode", "--op", "nosuch", *options])
+    assert not kept
+
+
 def test_what_is_wrong_is_said_and_fails(
     kept: dict[str, Json], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,7 +62,10 @@ class InputObserver(_Observer):
 
 
 class WeightObserver(_Observer):
-    """Finds the scales of a weight, one for each output channel; one for all is so many equal ones."""
+    """Finds the scales of a weight, one for each output channel; one for all is so many equal ones.
+
+    The weight of a convolution is that of a linear layer of patches.
+    """
 
     weight: Tensor | None = None
 
@@ -75,6 +78,6 @@ class WeightObserver(_Observer):
         """Compute scales and zero points, [N]."""
         if self.weight is None:
             raise LayerError(f"the captured graph was prepared and never called; {_ADVICE}")
-        scale = quantize_weight(self.weight, self.scheme).scale.flatten()
+        scale = quantize_weight(self.weight.flatten(1), self.scheme).scale.flatten()
         scale = scale.expand(self.weight.shape[0]).contiguous()
         return scale, torch.zeros(len(scale), dtype=torch.int32)

@@ -2,12 +2,10 @@
 
 import importlib.util
 import warnings
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import fx, nn
-from torch.fx.passes.utils.source_matcher_utils import get_source_partitions
-from torch.nn import functional
 
 from incref.config.base import BaseConfig
 from incref.config.int8_dynamic import DynamicQuantConfig
@@ -18,16 +16,16 @@ from incref.errors import LoweringWarning, UnsupportedError
 from incref.export.capture import copy_graph
 from incref.export.exact import exact
 from incref.export.guard import guard
+from incref.export.layers import layers_of, name_sources
 from incref.export.processor import saturates
 from incref.formats import IntFormat
 from incref.modules.stage import Stage, set_stage, stage_of
 from incref.numerics.granularity import PER_TENSOR, per_channel
 
-__all__ = ["convert_exported", "prepare_exported"]
+if TYPE_CHECKING:
+    from incref.export.annotate import Quantizer
 
-_KINDS = {torch.ops.aten.linear.default: 2, torch.ops.aten.conv2d.default: 4}
-# What torchao knows a layer by.
-_SOURCES = {torch.ops.aten.linear.default: functional.linear, torch.ops.aten.conv2d.default: functional.conv2d}
+__all__ = ["convert_exported", "prepare_exported"]
 
 
 def prepare_exported(model: fx.GraphModule, config: object, *, inplace: bool = True) -> fx.GraphModule:
@@ -52,16 +50,14 @@ def prepare_exported(model: fx.GraphModule, config: object, *, inplace: bool = T
             f"{type(config).__name__}; quantize the model that it was captured from"
         )
     from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e  # noqa: PLC0415  # an optional dependency
-    from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (  # noqa: PLC0415  # likewise
-        X86InductorQuantizer,
-    )
+
+    from incref.export.annotate import Quantizer  # noqa: PLC0415  # it imports torchao
 
     if not inplace:
         model = copy_graph(model)
-    _name_sources(model)
-    quantizer = X86InductorQuantizer()
-    for path, scheme in _schemes(model, config).items():
-        quantizer.set_module_name_qconfig(path, None if scheme is None else _as_torchao(scheme))
+    name_sources(model)
+    quantizer = Quantizer()
+    _tell(quantizer, _schemes(model, config), _scheme_of(config, 2))
     prepared = prepare_pt2e(model, quantizer)
     assert isinstance(prepared, fx.GraphModule)
     set_stage(prepared, Stage.PREPARED)
@@ -100,8 +96,25 @@ def convert_exported(model: fx.GraphModule, *, inplace: bool = True) -> fx.Graph
     return exact(converted)
 
 
+def _tell(quantizer: "Quantizer", schemes: dict[str, LayerScheme | None], usual: LayerScheme | None) -> None:
+    """Say what becomes of every layer; what is around those with the usual scheme may be fused with them."""
+    others = [path for path, scheme in schemes.items() if scheme != usual]
+    # Of a module and one within it, torchao marks the one that it hears of first.
+    for path in sorted(schemes, key=lambda path: path.count("."), reverse=True):
+        scheme = schemes[path]
+        made = None if scheme is None else _as_torchao(scheme)
+        is_alone = any(not other or path.startswith(f"{other}.") for other in others)
+        if scheme is not None and scheme == usual and scheme.is_static and not is_alone:
+            quantizer.set_global(made)
+        else:
+            quantizer.set_module_name_qconfig(path, made)
+
+
 def _schemes(model: fx.GraphModule, config: BaseConfig) -> dict[str, LayerScheme | None]:
-    """What becomes of every layer of the graph, by the name of the module that it comes from."""
+    """What becomes of every layer of the graph, by the name of the module that it comes from.
+
+    Of a convolution it speaks as of the linear layer of its patches.
+    """
     listed = config.white_list
     rules: list[tuple[Rule, BaseConfig]] = list(config.local_rules)
     if isinstance(listed, tuple):
@@ -109,7 +122,7 @@ def _schemes(model: fx.GraphModule, config: BaseConfig) -> dict[str, LayerScheme
     ranked = sorted(rules, key=lambda entry: isinstance(entry[0], NameRule))
     used: set[Rule] = set()
     found: dict[str, LayerScheme | None] = {}
-    for path, class_name, ndim in _layers(model):
+    for path, class_name, ndim in layers_of(model):
         matched = [(rule, one) for rule, one in ranked if _matches(rule, path, class_name)]
         used.update(rule for rule, _ in matched)
         chosen = matched[-1][1] if matched else config if listed == "*" else None
@@ -118,33 +131,6 @@ def _schemes(model: fx.GraphModule, config: BaseConfig) -> dict[str, LayerScheme
         if rule not in used:
             raise ValueError(f"every rule must match a layer, and {rule} matches none of {', '.join(found)}")
     return found
-
-
-def _layers(model: fx.GraphModule) -> Iterator[tuple[str, str, int]]:
-    """Path, class and dimensions of the weight of every linear layer and convolution."""
-    for node in model.graph.nodes:
-        stack = node.meta.get("nn_module_stack")
-        if node.op == "call_function" and node.target in _KINDS and stack:
-            path, kind = list(stack.values())[-1]
-            name = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-            yield _plain(path), name, _KINDS[node.target]
-
-
-def _name_sources(model: fx.GraphModule) -> None:
-    """Say of every layer that it is one: torchao does not look into functions such as attention."""
-    partitions = get_source_partitions(model.graph, [nn.Linear, nn.Conv2d, *_SOURCES.values()])
-    known = {node for found in partitions.values() for partition in found for node in partition.nodes}
-    for node in model.graph.nodes:
-        if node.op == "call_function" and node.target in _SOURCES and node not in known:
-            node.meta["source_fn_stack"] = [(node.name, _SOURCES[node.target])]
-
-
-def _plain(path: str) -> str:
-    """The name of a module, from how the strict capture writes it: L['self'].a[0] is a.0."""
-    path = path.removeprefix("L['self']").lstrip(".")
-    for mark in ("['", "[", "']", "]"):
-        path = path.replace(mark, "." if "[" in mark else "")
-    return path.replace("_modules.", "").lstrip(".")
 
 
 def _matches(rule: Rule, path: str, class_name: str) -> bool:
@@ -158,8 +144,7 @@ def _scheme_of(config: BaseConfig, ndim: int) -> LayerScheme | None:
         return None
     if not isinstance(config, INT8StaticQuantConfig | DynamicQuantConfig):
         raise UnsupportedError(f"a captured graph is quantized to 8-bit integers, not by {type(config).__name__}")
-    layer = nn.Linear(1, 1) if ndim == 2 else nn.Conv2d(1, 1, 1)
-    return config.scheme_for("", layer)
+    return config.scheme_for("", nn.Linear(1, 1))
 
 
 def _as_torchao(scheme: LayerScheme) -> object:
@@ -211,4 +196,4 @@ def _require_lowerable(scheme: LayerScheme) -> None:
     if not scheme.is_static and scheme.activation.symmetric:
         raise UnsupportedError("captured graphs find scales with zero points in every call; set act_sym=False")
     assert isinstance(scheme.weight.fmt, IntFormat)
-    assert scheme.weight.granularity in (PER_TENSOR, per_channel(0), per_channel(0, ndim=4))
+    assert scheme.weight.granularity in (PER_TENSOR, per_channel(0))

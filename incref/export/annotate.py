@@ -42,25 +42,20 @@ class Quantizer(X86InductorQuantizer):  # type: ignore[misc]  # torchao is untyp
             # What is not quantized around it stays so, without a word.
             warnings.filterwarnings("ignore", message="The input of maxpool2d is not quantized")
             super().annotate(model)
-        # Whether a node is kept depends on those that read it.
-        for node in reversed(model.graph.nodes):
-            if node.target in _MOVES and not all(_takes_codes(user, node) for user in node.users):
-                _unmark(node)
         for node in model.graph.nodes:
-            if node.target in _SUMS and not all(_has_codes(term, node) for term in _codes_of(node)):
+            if node.target in _SUMS and not all(_has_codes(term) for term in _codes_of(node)):
+                _unmark(node)
+        # Whether one is kept depends on those that read it.
+        for node in reversed(model.graph.nodes):
+            if node.target in _MOVES and not all(node in _codes_of(user) for user in node.users):
                 _unmark(node)
         return model
 
 
-def _has_codes(term: fx.Node, total: fx.Node) -> bool:
-    """Whether a term of a sum has codes without it, or is what a layer of integers gives."""
-    if term.target in LAYERS and _codes_of(term):
-        return True
-    return any(user is not total and user.target not in _SUMS and _takes_codes(user, term) for user in term.users)
-
-
-def _takes_codes(user: fx.Node, node: fx.Node) -> bool:
-    return node in _codes_of(user)
+def _has_codes(term: fx.Node) -> bool:
+    """Whether a term of a sum is what a layer of integers takes, or gives."""
+    layers = [node for node in (term, *term.users) if node.target in LAYERS]
+    return any(term in _codes_of(layer) or (layer is term and _codes_of(layer)) for layer in layers)
 
 
 def _codes_of(node: fx.Node) -> dict[fx.Node, object]:

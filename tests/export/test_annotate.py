@@ -160,7 +160,9 @@ def test_inputs_that_every_call_scales_are_not_shared() -> None:
     assert with_codes(graph, "conv2d") == [0]
 
 
-@pytest.mark.parametrize(("excluded", "codes"), [("inner.fc", [0, 1, 1]), (r"inner(?!\.)", [1, 0, 1]), ("fc", [1, 1, 0])])
+@pytest.mark.parametrize(
+    ("excluded", "codes"), [("inner.fc", [0, 1, 1]), (r"inner(?!\.)", [1, 0, 1]), ("fc", [1, 1, 0])]
+)
 def test_a_module_and_a_layer_within_it_have_rules_of_their_own(excluded: str, codes: list[int]) -> None:
     config = INT8StaticQuantConfig().set_local(excluded, FLOATS)
     assert with_codes(converted(lambda net, x: net.fc(net.inner(x[..., 0, :])), config), "linear") == codes

@@ -26,6 +26,10 @@ _POINTERS = {
     torch.int16: "*i16",
     torch.int32: "*i32",
     torch.int64: "*i64",
+    torch.float8_e4m3fn: "*fp8e4nv",
+    torch.float8_e5m2: "*fp8e5",
+    torch.float8_e4m3fnuz: "*fp8e4b8",
+    torch.float8_e5m2fnuz: "*fp8e5b16",
 }
 _OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 _ALIGNED = 16

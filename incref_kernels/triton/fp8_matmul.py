@@ -19,7 +19,14 @@ from incref.ops.quantize_float import get_float_format
 from incref_kernels.triton.device.decode import decode_patterns
 from incref_kernels.triton.device.facts import bfloat16
 from incref_kernels.triton.device.groups import group_place
-from incref_kernels.triton.device.matmul import apply_scales, load_factors, store_tile, tile_place
+from incref_kernels.triton.device.matmul import (
+    apply_scales,
+    load_factors,
+    load_scales,
+    multiply_scales,
+    store_tile,
+    tile_place,
+)
 from incref_kernels.triton.groups import groups_of, scale_step, stacked_scale, why_not_groups
 from incref_kernels.triton.hardware import FP8_TYPES
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_format, why_not_tensors
@@ -43,6 +50,12 @@ TILES_OF_STRETCHES = TILES[:-1]
 K_OF_BFLOAT16 = 64
 """The most that a tile has along K for codes as bfloat16: twice the bytes, and registers for the conversion."""
 _WARPS_OF_STRETCHES = 8
+_TYPES = {
+    "float8_e4m3fn": torch.float8_e4m3fn,
+    "float8_e5m2": torch.float8_e5m2,
+    "float8_e4m3fnuz": torch.float8_e4m3fnuz,
+    "float8_e5m2fnuz": torch.float8_e5m2fnuz,
+}
 # How often partial sums of units that keep few bits are added in float32 (DeepSeek-V3, arXiv 2412.19437, 3.3.2).
 _PROMOTED_EVERY = 128
 
@@ -58,11 +71,12 @@ def _factor(
     AXIS: tl.constexpr,
     EVEN_K: tl.constexpr,
 ) -> tl.tensor:
-    """Load codes as values of a Triton type, or as bfloat16 if that is None; 0 beyond K."""
-    codes = load_factors(base, k, stride, K, AXIS, EVEN_K)
+    """Load the values of a Triton type, or codes as bfloat16 if that is None; 0 beyond K."""
     if dot_type is not None:
-        value = codes.to(dot_type, bitcast=True)
+        # What is copied to shared memory is multiplied there as it is.
+        value = load_factors(base, k, stride, K, AXIS, EVEN_K, REST=tl.zeros([], tl.uint8).to(dot_type, bitcast=True))
     else:
+        codes = load_factors(base, k, stride, K, AXIS, EVEN_K)
         half: tl.constexpr = bfloat16()
         value = decode_patterns(codes.to(tl.int32), fmt, half).to(tl.int16).to(tl.bfloat16, bitcast=True)
         if not EVEN_K and not fmt.has_zero:
@@ -154,16 +168,17 @@ def fp8_matmul_kernel(  # noqa: C901  # Triton decides most of it while it compi
         # What is added to -0 stays what it is.
         total = tl.full((BLOCK_M, BLOCK_N), -0.0, tl.float32)
         for first in range(0, K, STRETCH):
+            # Asked for before the products, they come while these are computed.
+            at = first // STRETCH
+            x_scale = load_scales(x_scale_ptr, rows, M, at, x_blocks, X_EXTENT)
+            w_scale = load_scales(w_scale_ptr, columns, N, at, w_blocks, W_EXTENT)
             acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
             for step in tl.static_range(0, STRETCH, BLOCK_K):
                 k = first + step + tl.arange(0, BLOCK_K)
                 x = _factor(x_base, k, x_k, K, x_fmt, x_type, 1, EVEN_K)
                 w = _factor(w_base, k, w_k, K, w_fmt, w_type, 0, EVEN_K)
                 acc = tl.dot(x, w, acc, input_precision="ieee", max_num_imprecise_acc=PROMOTE)
-            at = first // STRETCH
-            total += apply_scales(
-                acc, x_scale_ptr, w_scale_ptr, rows, columns, M, N, at, x_blocks, w_blocks, order, X_EXTENT, W_EXTENT
-            )
+            total += multiply_scales(acc, x_scale, w_scale, order)
     store_tile(total, bias_ptr, out_ptr, rows, columns, M, N, out_row, out_column, layout, BIAS_AXIS)
 
 
@@ -215,8 +230,8 @@ def fp8_matmul(
     launch(
         fp8_matmul_kernel,
         groups.programs(tile, rows, columns) if groups else tile.programs(rows, columns),
-        one.codes,
-        other.codes,
+        one.codes.view(_TYPES[one.fmt.name]) if is_coded else one.codes,
+        other.codes.view(_TYPES[other.fmt.name]) if is_coded else other.codes,
         one.scale.scale,
         other.scale.scale,
         None if bias is None else bias.contiguous(),
@@ -244,7 +259,8 @@ def fp8_matmul(
         X_EXTENT=one.scale.extent,
         W_EXTENT=other.scale.extent,
         STRETCH=stretch,
-        PROMOTE=min(_PROMOTED_EVERY, tile.block_k) if is_coded else None,
+        # The sum of a short stretch is brought to float32 where it is scaled.
+        PROMOTE=min(_PROMOTED_EVERY, tile.block_k) if is_coded and not 0 < stretch <= _PROMOTED_EVERY else None,
         BIAS_AXIS=0 if tile.is_transposed else 1,
         GROUPS=groups.count if groups else 0,
         EVEN_K=length % (stretch or tile.block_k) == 0,

@@ -31,7 +31,7 @@ from incref.ops.quantize_float import get_float_format
 from incref.ops.weight_only_matmul import require_group_index
 from incref_kernels.triton.device.groups import find_group
 from incref_kernels.triton.device.matmul import apply_scales, load_factors, store_tile, tile_place
-from incref_kernels.triton.device.weights import dequantize_tile, load_codes
+from incref_kernels.triton.device.weights import dequantize_tile, load_codes, load_groups
 from incref_kernels.triton.groups import Groups, groups_of, scale_step, why_not_groups
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
 from incref_kernels.triton.matmul import RowScale, row_scale, row_values, swapped
@@ -46,6 +46,8 @@ __all__ = [
     "TILES",
     "Weight",
     "blocks_of_weight",
+    "dequantize_weight_kernel",
+    "is_apart",
     "multiply",
     "plan",
     "weight_only_matmul",
@@ -76,22 +78,26 @@ TILES_OF_FLOATS = (
 )
 """The same for weights that are bfloat16 already."""
 ADD_TILE = Tile(elements=1024)
+DEQUANTIZE_TILE = Tile(elements=4096)
+_COLUMNS_AT_ONCE = 128
+_ROWS_THAT_PAY = 512
+"""For so many rows of `x` it takes less time to write the weight as floats first than to dequantize it for each tile."""
 _MOST_PARTS = 16
 
 
 @triton.jit
-def _weights(
-    base: tl.tensor,
+def dequantize_weight_kernel(
+    w_ptr: tl.tensor,
     scale_ptr: tl.tensor,
     zero_ptr: tl.tensor,
     table_ptr: tl.tensor,
     tensor_scale_ptr: tl.tensor,
     group_ptr: tl.tensor,
-    columns: tl.tensor,
-    start: tl.tensor,
+    out_ptr: tl.tensor,
     N: tl.tensor,
     K: tl.tensor,
-    stride: tl.tensor,
+    w_row: tl.tensor,
+    w_k: tl.tensor,
     blocks: tl.tensor,
     fmt: tl.constexpr,
     scale_fmt: tl.constexpr,
@@ -99,35 +105,23 @@ def _weights(
     GROUP: tl.constexpr,
     PACKED: tl.constexpr,
     EVEN_K: tl.constexpr,
+    BLOCK_M: tl.constexpr,
     BLOCK_K: tl.constexpr,
-) -> tl.tensor:
-    """Load a tile of the weight as floats; 0 beyond K, whatever the scale is there."""
+) -> None:
+    """Write a tile of the weight [N, K] as floats, those that `weight_only_matmul_kernel` multiplies."""
+    program, across = tl.program_id(0), tl.cdiv(K, BLOCK_K)
+    columns = program // across * BLOCK_M + tl.arange(0, BLOCK_M)
+    start = program % across * BLOCK_K
+    base = w_ptr + tl.minimum(columns, N - 1).to(tl.int64)[:, None] * w_row
+    scale = load_groups(scale_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K)
+    zero = None
+    if zero_ptr is not None:
+        zero = load_groups(zero_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K)
+    codes = load_codes(base, start, w_k, K, fmt.bits, PACKED, EVEN_K, BLOCK_K)
+    value = dequantize_tile(codes, scale, zero, table_ptr, tensor_scale_ptr, fmt, scale_fmt)
     k = start + tl.arange(0, BLOCK_K)
-    if fmt is None:
-        value = load_factors(base, k, stride, K, 1, EVEN_K)
-    else:
-        codes = load_codes(base, start, stride, K, fmt.bits, PACKED, EVEN_K, BLOCK_K)
-        value = dequantize_tile(
-            codes,
-            scale_ptr,
-            zero_ptr,
-            table_ptr,
-            tensor_scale_ptr,
-            group_ptr,
-            columns,
-            start,
-            N,
-            K,
-            blocks,
-            fmt,
-            scale_fmt,
-            EXTENT,
-            GROUP,
-            BLOCK_K,
-        )
-        if not EVEN_K:
-            value = tl.where((k < K)[None, :], value, 0.0)
-    return value
+    at = out_ptr + columns.to(tl.int64)[:, None] * K + k[None, :]
+    tl.store(at, value.to(out_ptr.dtype.element_ty), mask=(columns < N)[:, None] & (k < K)[None, :])
 
 
 @triton.jit
@@ -209,29 +203,33 @@ def weight_only_matmul_kernel(
     first = part * (steps // PARTS) + tl.minimum(part, steps % PARTS)
     last = first + steps // PARTS + (part < steps % PARTS).to(tl.int32)
     acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    # What has fewer than four bytes is not copied ahead of time, as Triton does it for the rest: that is done here.
+    is_ahead: tl.constexpr = fmt is not None and scale_ptr.dtype.element_ty.primitive_bitwidth < 32
+    if is_ahead:
+        at = first * BLOCK_K
+        scale = load_groups(scale_ptr, group_ptr, columns, at, N, K, blocks, EXTENT, GROUP, BLOCK_K, MAY_END=True)
     for step in range(first, last):
-        k = step * BLOCK_K + tl.arange(0, BLOCK_K)
-        value = _weights(
-            w_base,
-            scale_ptr,
-            zero_ptr,
-            table_ptr,
-            tensor_scale_ptr,
-            group_ptr,
-            columns,
-            step * BLOCK_K,
-            N,
-            K,
-            w_k,
-            blocks,
-            fmt,
-            scale_fmt,
-            EXTENT,
-            GROUP,
-            PACKED,
-            EVEN_K,
-            BLOCK_K,
-        )
+        start = step * BLOCK_K
+        k = start + tl.arange(0, BLOCK_K)
+        if fmt is None:
+            value = load_factors(w_base, k, w_k, K, 1, EVEN_K)
+        else:
+            if is_ahead:
+                at = start + BLOCK_K
+                following = load_groups(
+                    scale_ptr, group_ptr, columns, at, N, K, blocks, EXTENT, GROUP, BLOCK_K, MAY_END=True
+                )
+            else:
+                scale = load_groups(scale_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K)
+            zero = None
+            if zero_ptr is not None:
+                zero = load_groups(zero_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K)
+            codes = load_codes(w_base, start, w_k, K, fmt.bits, PACKED, EVEN_K, BLOCK_K)
+            value = dequantize_tile(codes, scale, zero, table_ptr, tensor_scale_ptr, fmt, scale_fmt)
+            if is_ahead:
+                scale = following
+            if not EVEN_K:
+                value = tl.where((k < K)[None, :], value, 0.0)
         x = load_factors(x_base, k, x_k, K, 0, EVEN_K).to(common_type)
         acc = tl.dot(value.to(weight_type).to(common_type), x, acc, input_precision="ieee")
     if PARTS == 1:
@@ -276,6 +274,7 @@ def weight_only_matmul(
     packed: PackLayout | None = None,
     tile: MatmulTile | None = None,
     parts: int | None = None,
+    apart: bool | None = None,
     ends: Tensor | None = None,
 ) -> Tensor:
     """Run `incref.ops.weight_only_matmul` in a kernel; `w` is read where it is, with any strides.
@@ -295,6 +294,8 @@ def weight_only_matmul(
         packed: how `w` is packed, along K; None for a code a byte.
         tile: sizes; by default those of `TILES`.
         parts: runs along K that are added apart, then in order; by default as many as occupy the device.
+        apart: whether the weight is written as floats first, N * K of them, and then multiplied; by default on a GPU where
+            many rows meet it. What is multiplied is the same.
         ends: of groups of rows, where this is `incref.ops.grouped.grouped` of the operation; K is then one run.
 
     Returns:
@@ -326,14 +327,25 @@ def weight_only_matmul(
     is_tuned = tile is None
     has_blocks = isinstance(source, BlockFormat)
     usual, parts = (rows, parts) if groups is None else (groups.usual_rows(rows), 1)
-    tile, parts = plan(usual, columns, length, x.device, common, tile=tile, parts=parts, has_blocks=has_blocks)
-    if is_tuned and _is_gathered(weight.scale.block, g_idx, tile):
+    if apart and (groups is not None or common is torch.float32):
+        raise ValueError("apart is for one product of bfloat16 or float16")
+    if apart is None:
+        apart = groups is None and is_apart(rows, x.device, common)
+    tile, parts = plan(
+        usual, columns, length, x.device, common, tile=tile, parts=parts, has_blocks=has_blocks, apart=apart
+    )
+    if is_tuned and not apart and _is_gathered(weight.scale.block, g_idx, tile):
         # Scales of single elements would be kept for every stage.
         tile = replace(tile, num_stages=1)
     out = (torch.empty if groups is None else torch.zeros)(rows, columns, dtype=dtype, device=x.device)
+    codes = w if packed else w.view(torch.uint8)
+    if apart:
+        codes = _dequantized(codes, weight, shape, weight_dtype, tensor_scale, g_idx, packed)
+        weight = Weight(fmt=None, scale=RowScale(scale=None))
+        tensor_scale = g_idx = packed = None
     multiply(
         flat,
-        w if packed else w.view(torch.uint8),
+        codes,
         weight,
         out,
         tensor_scale=tensor_scale,
@@ -346,6 +358,47 @@ def weight_only_matmul(
         groups=groups,
     )
     return out.view(*x.shape[:-1], columns)
+
+
+def _dequantized(
+    w: Tensor,
+    weight: Weight,
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+    tensor_scale: Tensor | None,
+    g_idx: Tensor | None,
+    packed: PackLayout | None,
+) -> Tensor:
+    """Write a weight of `shape` as floats."""
+    out = torch.empty(shape, dtype=dtype, device=w.device)
+    (columns, length), tile = shape, choose(DEQUANTIZE_TILE, out)
+    rows = max(1, tile.elements // _COLUMNS_AT_ONCE)
+    launch(
+        dequantize_weight_kernel,
+        cdiv(columns, rows) * cdiv(length, _COLUMNS_AT_ONCE),
+        w,
+        weight.scale.scale,
+        weight.zero_point,
+        weight.table,
+        tensor_scale,
+        None if g_idx is None else g_idx.contiguous(),
+        out,
+        columns,
+        length,
+        *w.stride(),
+        weight.scale.blocks,
+        device=w.device,
+        tile=tile,
+        fmt=weight.fmt,
+        scale_fmt=weight.scale_fmt,
+        EXTENT=weight.scale.extent,
+        GROUP=weight.scale.block,
+        PACKED=_codes_in_word(weight.fmt, packed),
+        EVEN_K=length % _COLUMNS_AT_ONCE == 0,
+        BLOCK_M=rows,
+        BLOCK_K=_COLUMNS_AT_ONCE,
+    )
+    return out
 
 
 def multiply(
@@ -466,6 +519,7 @@ def plan(
     tile: MatmulTile | None = None,
     parts: int | None = None,
     has_blocks: bool = False,
+    apart: bool = False,
 ) -> tuple[MatmulTile, int]:
     """Choose what is not given: the tile, and the parts that K is summed in; the accumulator depends on them.
 
@@ -478,15 +532,22 @@ def plan(
         tile: if given.
         parts: if given.
         has_blocks: whether the weight has scales of blocks.
+        apart: whether it is written as floats first.
     """
     halves = TILES_OF_HOPPER if target_of(device).is_hopper else TILES
-    table = TILES_OF_FLOAT32 if dtype is torch.float32 else halves
+    table = TILES_OF_FLOAT32 if dtype is torch.float32 else TILES_OF_FLOATS if apart else halves
     if tile is None:
         tile = tile_for(table, rows)
-        tile = fit_tile(fit_blocks(tile, device) if has_blocks else tile, device, x_bytes=dtype.itemsize, w_bytes=1)
+        tile = fit_blocks(tile, device) if has_blocks and not apart else tile
+        tile = fit_tile(tile, device, x_bytes=dtype.itemsize, w_bytes=dtype.itemsize if apart else 1)
     steps = max(1, cdiv(length, tile.block_k))
     wanted = parts or parts_for(device, tile.programs(rows, columns), steps, _MOST_PARTS)
     return tile, min(wanted, steps)
+
+
+def is_apart(rows: int, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a weight is written as floats of `dtype` first, where `rows` meet it."""
+    return dtype is not torch.float32 and rows >= _ROWS_THAT_PAY and target_of(device).kind != "cpu"
 
 
 _TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}

@@ -7,7 +7,7 @@ from incref_kernels.triton.device.facts import W_THEN_X, X_THEN_W, layout_of_wid
 from incref_kernels.triton.device.scaled import scale_values
 from incref_kernels.triton.device.store import round_to
 
-__all__ = ["apply_scales", "load_factors", "load_scales", "store_tile", "tile_place"]
+__all__ = ["apply_scales", "load_factors", "load_scales", "multiply_scales", "store_tile", "tile_place"]
 
 
 @triton.jit
@@ -37,7 +37,7 @@ def load_factors(
     K: tl.tensor,
     AXIS: tl.constexpr,
     EVEN_K: tl.constexpr,
-    REST: tl.constexpr = 0,
+    REST: tl.tensor = 0,
 ) -> tl.tensor:
     """Load the elements at `k` along AXIS of rows that start at `base`; REST beyond K."""
     at = base + tl.expand_dims(k.to(tl.int64) * stride, 1 - AXIS)
@@ -52,22 +52,48 @@ def load_factors(
 def load_scales(
     scale_ptr: tl.tensor, index: tl.tensor, extent: tl.tensor, block: tl.tensor, blocks: tl.tensor, EXTENT: tl.constexpr
 ) -> tl.tensor:
-    """Load the scales of the rows `index` in one block along K as float32.
+    """Load the scales of the rows of a tile in one block along K, or the one that they share, as float32.
+
+    What has one block has it everywhere.
 
     Args:
-        scale_ptr: [rows of scales, blocks].
-        index: rows of the matrix; beyond its end the last one is taken.
+        scale_ptr: [rows of scales, blocks]; None gives None.
+        index: rows of the matrix, side by side from a multiple of how many; beyond its end the last one is taken.
         extent: how many rows the matrix has.
         block: along K.
         blocks: how many there are.
         EXTENT: rows that share a scale; 0 for all.
     """
     layout: tl.constexpr = layout_of_width(32)
-    if EXTENT == 0:
-        place = tl.zeros_like(index).to(tl.int64) + block
+    if scale_ptr is None:
+        found = None
     else:
-        place = (tl.minimum(index, extent - 1) // EXTENT).to(tl.int64) * blocks + block
-    return scale_values(tl.load(scale_ptr + place), layout)
+        if EXTENT == 0:
+            row = tl.zeros([1], tl.int64)
+        elif EXTENT % index.shape[0] == 0:
+            row = tl.zeros([1], tl.int64) + (tl.minimum(tl.min(index, 0), extent - 1) // EXTENT).to(tl.int64) * blocks
+        else:
+            row = (tl.minimum(index, extent - 1) // EXTENT).to(tl.int64) * blocks
+        place = row + tl.minimum(block, blocks - 1)
+        found = scale_values(tl.load(scale_ptr + place), layout)
+    return found
+
+
+@triton.jit
+def multiply_scales(value: tl.tensor, x_scale: tl.tensor, w_scale: tl.tensor, order: tl.constexpr) -> tl.tensor:
+    """Multiply a float32 tile by the scales of its rows and columns, with the roundings of `order`; None is 1."""
+    if x_scale is None:
+        if w_scale is not None:
+            value = value * w_scale[None, :]
+    elif w_scale is None:
+        value = value * x_scale[:, None]
+    elif order == X_THEN_W:
+        value = value * x_scale[:, None] * w_scale[None, :]
+    elif order == W_THEN_X:
+        value = value * w_scale[None, :] * x_scale[:, None]
+    else:
+        value = value * (x_scale[:, None] * w_scale[None, :])
+    return value
 
 
 @triton.jit
@@ -86,26 +112,10 @@ def apply_scales(
     X_EXTENT: tl.constexpr,
     W_EXTENT: tl.constexpr,
 ) -> tl.tensor:
-    """Multiply a float32 tile by the scales of its rows and columns in a block along K, with the roundings of `order`.
-
-    What has one block has it everywhere.
-    """
-    if x_scale_ptr is not None:
-        x_scale = load_scales(x_scale_ptr, rows, M, tl.minimum(block, x_blocks - 1), x_blocks, X_EXTENT)[:, None]
-    if w_scale_ptr is not None:
-        w_scale = load_scales(w_scale_ptr, columns, N, tl.minimum(block, w_blocks - 1), w_blocks, W_EXTENT)[None, :]
-    if x_scale_ptr is None:
-        if w_scale_ptr is not None:
-            value = value * w_scale
-    elif w_scale_ptr is None:
-        value = value * x_scale
-    elif order == X_THEN_W:
-        value = value * x_scale * w_scale
-    elif order == W_THEN_X:
-        value = value * w_scale * x_scale
-    else:
-        value = value * (x_scale * w_scale)
-    return value
+    """Load the scales of a tile's rows and columns in a block along K, and multiply it by them."""
+    x_scale = load_scales(x_scale_ptr, rows, M, block, x_blocks, X_EXTENT)
+    w_scale = load_scales(w_scale_ptr, columns, N, block, w_blocks, W_EXTENT)
+    return multiply_scales(value, x_scale, w_scale, order)
 
 
 @triton.jit

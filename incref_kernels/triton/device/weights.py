@@ -8,7 +8,7 @@ from incref_kernels.triton.device.divide import value_of
 from incref_kernels.triton.device.facts import integer_offset, is_float, layout_of_width, power_of_two
 from incref_kernels.triton.device.scaled import scale_values
 
-__all__ = ["dequantize_tile", "load_codes"]
+__all__ = ["dequantize_tile", "load_codes", "load_groups"]
 
 
 @triton.jit
@@ -75,7 +75,7 @@ def _decode(codes: tl.tensor, table_ptr: tl.tensor, fmt: tl.constexpr) -> tl.ten
 
 
 @triton.jit
-def _tile_of(
+def load_groups(
     ptr: tl.tensor,
     group_ptr: tl.tensor,
     columns: tl.tensor,
@@ -86,80 +86,85 @@ def _tile_of(
     EXTENT: tl.constexpr,
     GROUP: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    MAY_END: tl.constexpr = False,
 ) -> tl.tensor:
-    """Load what groups have, [BLOCK_N or 1, BLOCK_K or 1]."""
+    """Load what groups have, [BLOCK_N or 1, groups or BLOCK_K]; with MAY_END 0 for a tile that starts beyond K.
+
+    Args:
+        ptr: [rows of scales, blocks].
+        group_ptr: the group of each column of the weight; None for consecutive ones.
+        columns: rows of the weight.
+        start: first column of the tile.
+        N: how many rows the weight has.
+        K: how many columns.
+        blocks: how many groups.
+        EXTENT: rows that share a scale; 0 for all.
+        GROUP: columns that do; 0 for all.
+        BLOCK_K: columns of the tile.
+        MAY_END: whether the tile may start beyond K.
+    """
     if EXTENT == 0:
         row = tl.zeros([1, 1], tl.int64)
     else:
         row = (tl.minimum(columns, N - 1) // EXTENT).to(tl.int64)[:, None] * blocks
     k = start + tl.arange(0, BLOCK_K)
+    is_inside = start < K if MAY_END else None
+    rest = 0 if MAY_END else None
     if group_ptr is not None:
-        found = tl.load(ptr + row + tl.load(group_ptr + k, mask=k < K, other=0)[None, :])
+        group = tl.load(group_ptr + k, mask=k < K, other=0)[None, :]
+        found = tl.load(ptr + row + group, mask=is_inside, other=rest)
     elif GROUP == 0:
-        found = tl.load(ptr + row)
+        found = tl.load(ptr + row, mask=is_inside, other=rest)
     elif GROUP % BLOCK_K == 0:
-        found = tl.load(ptr + row + start // GROUP)
+        found = tl.load(ptr + row + start // GROUP, mask=is_inside, other=rest)
     elif BLOCK_K % GROUP == 0:
         block = start // GROUP + tl.arange(0, BLOCK_K // GROUP)
-        few = tl.load(ptr + row + tl.minimum(block, blocks - 1)[None, :])
-        rows: tl.constexpr = few.shape[0]
-        many = tl.broadcast_to(few[:, :, None], (rows, BLOCK_K // GROUP, GROUP))
-        found = tl.reshape(many, (rows, BLOCK_K))
+        found = tl.load(ptr + row + tl.minimum(block, blocks - 1)[None, :], mask=is_inside, other=rest)
     else:
-        found = tl.load(ptr + row + tl.minimum(k // GROUP, blocks - 1)[None, :])
+        found = tl.load(ptr + row + tl.minimum(k // GROUP, blocks - 1)[None, :], mask=is_inside, other=rest)
+    return found
+
+
+@triton.jit
+def _spread(found: tl.tensor, BLOCK_K: tl.constexpr) -> tl.tensor:
+    """Give every column of a tile what its group has, unless one group has them all."""
+    rows: tl.constexpr = found.shape[0]
+    count: tl.constexpr = found.shape[1]
+    if count != 1 and count != BLOCK_K:
+        found = tl.reshape(tl.broadcast_to(found[:, :, None], (rows, count, BLOCK_K // count)), (rows, BLOCK_K))
     return found
 
 
 @triton.jit
 def dequantize_tile(
     codes: tl.tensor,
-    scale_ptr: tl.tensor,
-    zero_ptr: tl.tensor,
+    scale: tl.tensor,
+    zero: tl.tensor,
     table_ptr: tl.tensor,
     tensor_scale_ptr: tl.tensor,
-    group_ptr: tl.tensor,
-    columns: tl.tensor,
-    start: tl.tensor,
-    N: tl.tensor,
-    K: tl.tensor,
-    blocks: tl.tensor,
     fmt: tl.constexpr,
     scale_fmt: tl.constexpr,
-    EXTENT: tl.constexpr,
-    GROUP: tl.constexpr,
-    BLOCK_K: tl.constexpr,
 ) -> tl.tensor:
     """Compute `(decode(codes) - zero) * scale * tensor_scale` in float32, a rounding each.
 
     Args:
         codes: int32 [BLOCK_N, BLOCK_K].
-        scale_ptr: [rows of scales, blocks].
-        zero_ptr: likewise, int32; None for 0.
+        scale: of each, or of each group, [BLOCK_N or 1, groups or BLOCK_K].
+        zero: likewise, int32; None for 0.
         table_ptr: value of every code in float32, of a codebook; else None.
         tensor_scale_ptr: one more factor, float32; None for 1.
-        group_ptr: the group of each column of the weight; None for consecutive ones.
-        columns: rows of the weight.
-        start: its first column.
-        N: how many rows the weight has.
-        K: how many columns.
-        blocks: how many groups.
         fmt: of the codes.
         scale_fmt: of scales that are codes; None for floats and E8M0.
-        EXTENT: rows that share a scale; 0 for all.
-        GROUP: columns that do; 0 for all.
-        BLOCK_K: columns of the tile.
     """
     single: tl.constexpr = layout_of_width(32)
     value = _decode(codes, table_ptr, fmt)
-    if zero_ptr is not None:
-        zero = _tile_of(zero_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K)
-        value = value - zero.to(tl.float32)
-    scale = _tile_of(scale_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K)
+    if zero is not None:
+        value = value - _spread(zero, codes.shape[1]).to(tl.float32)
     if scale_fmt is None:
         factor = scale_values(scale, single)
     else:
         factor = value_of(decode_patterns(scale.to(tl.int32), scale_fmt, single))
-    value = value * factor
+    value = value * _spread(factor, codes.shape[1])
     if tensor_scale_ptr is not None:
         value = value * tl.load(tensor_scale_ptr)
     return value

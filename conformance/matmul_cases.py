@@ -5,7 +5,7 @@ the answer is unique, and elsewhere by the bound of the accumulator that the ker
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -447,6 +447,34 @@ class WeightOnlyCase:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EveryWeightCase:
+    """`weight_only_matmul` of every code, alone in its product: what a kernel that multiplies reads it as."""
+
+    fmt: str
+
+    @property
+    def key(self) -> str:
+        """Its name among the results."""
+        return f"weight_only_matmul/every code/{self.fmt}"
+
+    def check(self, where: Where) -> Finding:
+        """Compare with the reference."""
+        finding, fmt = Finding(), get_format(self.fmt)
+        assert isinstance(fmt, FloatFormat)
+        codes = torch.arange(fmt.num_codes, dtype=torch.int32).to(code_dtype(fmt))
+        is_finite = decode(codes, fmt).isfinite()
+        # What is not finite makes NaN of all that it meets, so each has a row of its own.
+        others = torch.diag(torch.where(is_finite, 0, codes))[~is_finite]
+        w = torch.cat([torch.where(is_finite, codes, 0)[None], others])
+        x, scale = torch.eye(fmt.num_codes, dtype=torch.bfloat16), torch.ones(())
+        want = weight_only_matmul(x, w, scale, self.fmt, dtype=torch.float32)
+        run = partial(weight_only_matmul.on(where.backend), dtype=torch.float32)
+        got = run(x.to(where.device), w.to(where.device), scale.to(where.device), self.fmt)
+        finding.add(got.cpu(), want, "each code times 1")
+        return finding
+
+
+@dataclass(frozen=True, kw_only=True)
 class MxMatmulCase:
     """`mx_matmul`, by probes and by the bound of its accumulator, with scales over many binades."""
 
@@ -562,6 +590,7 @@ def _name(dtype: torch.dtype) -> str:
 # anywhere in memory, those of the others at multiples of 16 bytes.
 _FEW = MatmulShape(rows=5, columns=72, length=200)
 _SOME = MatmulShape(rows=40, columns=136, length=336)
+_BETWEEN = MatmulShape(rows=100, columns=136, length=400)
 _MANY = MatmulShape(rows=130, columns=264, length=272)
 _WHOLE = MatmulShape(rows=128, columns=256, length=256)
 _ONE = MatmulShape(rows=1, columns=128, length=256)
@@ -637,6 +666,17 @@ def weight_only_cases() -> Iterator[DeviceCase]:
     yield WeightOnlyCase(shape=_FEW, fmt="int4", granularity=group, dtype=torch.float16, weight_dtype=torch.bfloat16)
     yield WeightOnlyCase(shape=_FEW, fmt="mxint8")
     yield WeightOnlyCase(shape=_FEW, fmt="mxfp6_e2m3")
+    for shape in (_SOME, _MANY):
+        apart = replace(shape, options=(("apart", True),))
+        yield WeightOnlyCase(shape=apart, fmt="uint4", granularity=group, packed=PackLayout.BYTES, has_bias=True)
+        yield WeightOnlyCase(shape=apart, fmt="uint4", groups=4, packed=PackLayout.INT32, dtype=torch.float16)
+        yield WeightOnlyCase(shape=apart, fmt="int8", granularity=PER_TOKEN)
+        for fmt in ("mxfp4", "nvfp4", "float8_e4m3fn"):
+            yield WeightOnlyCase(shape=apart, fmt=fmt)
+    yield WeightOnlyCase(shape=_BETWEEN, fmt="uint4", granularity=group, packed=PackLayout.BYTES)
+    for name, fmt in FORMATS.items():
+        if isinstance(fmt, FloatFormat) and fmt.bits <= 8:
+            yield EveryWeightCase(fmt=name)
 
 
 def mx_cases() -> Iterator[DeviceCase]:

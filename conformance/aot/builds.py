@@ -39,6 +39,10 @@ _EXPERTS = 8
 _BLOCK = FORMATS["mxfp8_e4m3"].block_size  # type: ignore[union-attr]
 _ROWS = (5, 40, 130)
 """Rows of `x`: few, some and many, each with a tile of its own."""
+_ROWS_BETWEEN = 100
+"""Rows for which Hopper has one more tile for weights alone."""
+_ROWS_OF_FLOATS = 4096
+"""Rows for which a weight is written as floats first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +133,7 @@ def _fp8_products() -> Iterator[Build]:
 
 def _weight_only_products() -> Iterator[Build]:
     group = per_group(128)
-    for rows in _ROWS:
+    for rows in (*_ROWS, _ROWS_BETWEEN, _ROWS_OF_FLOATS):
         yield _weight_only(rows, "int4", PackLayout.BYTES, group, torch.bfloat16)
     for fmt, packed in (
         ("int8", None),

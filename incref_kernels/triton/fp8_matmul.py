@@ -45,8 +45,6 @@ TILES = (
     MatmulTile(block_m=64, block_n=128, block_k=128, num_warps=4, num_stages=4),
     MatmulTile(block_m=128, block_n=128, block_k=128, num_warps=8, num_stages=4),
 )
-# The sums of a stretch are scaled in registers of their own, for which a tile of fewer rows has room.
-TILES_OF_STRETCHES = TILES[:-1]
 K_OF_BFLOAT16 = 64
 """The most that a tile has along K for codes as bfloat16: twice the bytes, and registers for the conversion."""
 _WARPS_OF_STRETCHES = 8
@@ -289,7 +287,7 @@ def _format_of(codes: Tensor, fmt: str | Format) -> FloatFormat:
 
 def _tile(rows: int, stretch: int, device: torch.device, factors: Factors) -> MatmulTile:
     """Choose a tile whose K fits the stretches."""
-    tile = tile_for(TILES_OF_STRETCHES if stretch else TILES, rows)
+    tile = tile_for(TILES, rows)
     if factors is Factors.BFLOAT16:
         tile = replace(tile, block_k=min(tile.block_k, K_OF_BFLOAT16))
     if factors is Factors.BFLOAT16 and stretch:

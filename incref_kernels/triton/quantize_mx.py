@@ -37,7 +37,7 @@ from incref_kernels.triton.tiles import Tile, choose
 __all__ = ["KERNEL", "TILE", "TILE_ACROSS", "quantize_across_kernel", "quantize_along_kernel", "quantize_mx"]
 
 TILE = Tile(elements=2048)
-TILE_ACROSS = Tile(elements=4096)
+TILE_ACROSS = Tile(elements=2048, num_warps=1)
 
 
 @triton.jit

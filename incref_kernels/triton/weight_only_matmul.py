@@ -33,6 +33,7 @@ from incref_kernels.triton.device.groups import find_group
 from incref_kernels.triton.device.matmul import apply_scales, load_factors, store_tile, tile_place
 from incref_kernels.triton.device.weights import dequantize_tile, load_codes, load_groups
 from incref_kernels.triton.groups import Groups, groups_of, scale_step, why_not_groups
+from incref_kernels.triton.hardware import converted
 from incref_kernels.triton.launch import launch, pattern_dtype, why_not_tensors
 from incref_kernels.triton.matmul import RowScale, row_scale, row_values, swapped
 from incref_kernels.triton.matmul_tiles import MatmulTile, fit_blocks, fit_tile, tile_for
@@ -63,9 +64,10 @@ TILES = (
 """Tiles of `w @ x.T`, by the rows of `x`."""
 TILES_OF_HOPPER = (
     *TILES[:-1],
+    MatmulTile(block_m=64, block_n=128, block_k=128, num_warps=4, num_stages=3, is_transposed=True),
     MatmulTile(block_m=64, block_n=256, block_k=64, num_warps=4, num_stages=3, is_transposed=True),
 )
-"""The same where groups of warps multiply from shared memory; elsewhere the last would not fit the registers."""
+"""The same where groups of warps multiply from shared memory; elsewhere two would not fit the registers."""
 TILES_OF_FLOAT32 = (
     MatmulTile(block_m=64, block_n=16, block_k=32, num_warps=4, num_stages=2, is_transposed=True),
     MatmulTile(block_m=64, block_n=64, block_k=32, num_warps=4, num_stages=2, is_transposed=True),
@@ -80,9 +82,46 @@ TILES_OF_FLOATS = (
 ADD_TILE = Tile(elements=1024)
 DEQUANTIZE_TILE = Tile(elements=4096)
 _COLUMNS_AT_ONCE = 128
-_ROWS_THAT_PAY = 512
+_ROWS_THAT_PAY = 4096
 """For so many rows of `x` it takes less time to write the weight as floats first than to dequantize it for each tile."""
 _MOST_PARTS = 16
+
+
+@triton.jit
+def _weights(
+    base: tl.tensor,
+    scale: tl.tensor,
+    zero_ptr: tl.tensor,
+    table_ptr: tl.tensor,
+    tensor_scale_ptr: tl.tensor,
+    group_ptr: tl.tensor,
+    columns: tl.tensor,
+    start: tl.tensor,
+    N: tl.tensor,
+    K: tl.tensor,
+    stride: tl.tensor,
+    blocks: tl.tensor,
+    fmt: tl.constexpr,
+    scale_fmt: tl.constexpr,
+    EXTENT: tl.constexpr,
+    GROUP: tl.constexpr,
+    PACKED: tl.constexpr,
+    EVEN_K: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+) -> tl.tensor:
+    """Load a tile of the weight as floats, by the `scale` of `load_groups`; 0 beyond K, whatever that is there."""
+    k = start + tl.arange(0, BLOCK_K)
+    if fmt is None:
+        value = load_factors(base, k, stride, K, 1, EVEN_K)
+    else:
+        zero = None
+        if zero_ptr is not None:
+            zero = load_groups(zero_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K, MAY_END=False)
+        codes = load_codes(base, start, stride, K, fmt.bits, PACKED, EVEN_K, BLOCK_K)
+        value = dequantize_tile(codes, scale, zero, table_ptr, tensor_scale_ptr, fmt, scale_fmt)
+        if not EVEN_K:
+            value = tl.where((k < K)[None, :], value, 0.0)
+    return value
 
 
 @triton.jit
@@ -113,19 +152,35 @@ def dequantize_weight_kernel(
     columns = program // across * BLOCK_M + tl.arange(0, BLOCK_M)
     start = program % across * BLOCK_K
     base = w_ptr + tl.minimum(columns, N - 1).to(tl.int64)[:, None] * w_row
-    scale = load_groups(scale_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K)
-    zero = None
-    if zero_ptr is not None:
-        zero = load_groups(zero_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K)
-    codes = load_codes(base, start, w_k, K, fmt.bits, PACKED, EVEN_K, BLOCK_K)
-    value = dequantize_tile(codes, scale, zero, table_ptr, tensor_scale_ptr, fmt, scale_fmt)
+    scale = load_groups(scale_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K, MAY_END=False)
+    value = _weights(
+        base,
+        scale,
+        zero_ptr,
+        table_ptr,
+        tensor_scale_ptr,
+        group_ptr,
+        columns,
+        start,
+        N,
+        K,
+        w_k,
+        blocks,
+        fmt,
+        scale_fmt,
+        EXTENT,
+        GROUP,
+        PACKED,
+        EVEN_K,
+        BLOCK_K,
+    )
     k = start + tl.arange(0, BLOCK_K)
     at = out_ptr + columns.to(tl.int64)[:, None] * K + k[None, :]
     tl.store(at, value.to(out_ptr.dtype.element_ty), mask=(columns < N)[:, None] & (k < K)[None, :])
 
 
 @triton.jit
-def weight_only_matmul_kernel(
+def weight_only_matmul_kernel(  # noqa: C901, PLR0912  # Triton decides most of it while it compiles
     x_ptr: tl.tensor,
     w_ptr: tl.tensor,
     scale_ptr: tl.tensor,
@@ -203,35 +258,50 @@ def weight_only_matmul_kernel(
     first = part * (steps // PARTS) + tl.minimum(part, steps % PARTS)
     last = first + steps // PARTS + (part < steps % PARTS).to(tl.int32)
     acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-    # What has fewer than four bytes is not copied ahead of time, as Triton does it for the rest: that is done here.
+    # What has fewer than four bytes Triton does not copy ahead of time, as it does the rest: that is done here.
     is_ahead: tl.constexpr = fmt is not None and scale_ptr.dtype.element_ty.primitive_bitwidth < 32
+    scale = None
     if is_ahead:
         at = first * BLOCK_K
         scale = load_groups(scale_ptr, group_ptr, columns, at, N, K, blocks, EXTENT, GROUP, BLOCK_K, MAY_END=True)
     for step in range(first, last):
         start = step * BLOCK_K
         k = start + tl.arange(0, BLOCK_K)
-        if fmt is None:
-            value = load_factors(w_base, k, w_k, K, 1, EVEN_K)
-        else:
-            if is_ahead:
-                at = start + BLOCK_K
-                following = load_groups(
-                    scale_ptr, group_ptr, columns, at, N, K, blocks, EXTENT, GROUP, BLOCK_K, MAY_END=True
-                )
-            else:
-                scale = load_groups(scale_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K)
-            zero = None
-            if zero_ptr is not None:
-                zero = load_groups(zero_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K)
-            codes = load_codes(w_base, start, w_k, K, fmt.bits, PACKED, EVEN_K, BLOCK_K)
-            value = dequantize_tile(codes, scale, zero, table_ptr, tensor_scale_ptr, fmt, scale_fmt)
-            if is_ahead:
-                scale = following
-            if not EVEN_K:
-                value = tl.where((k < K)[None, :], value, 0.0)
+        following = scale
+        if is_ahead:
+            at = start + BLOCK_K
+            following = load_groups(
+                scale_ptr, group_ptr, columns, at, N, K, blocks, EXTENT, GROUP, BLOCK_K, MAY_END=True
+            )
+        elif fmt is not None:
+            scale = load_groups(
+                scale_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K, MAY_END=False
+            )
+        value = _weights(
+            w_base,
+            scale,
+            zero_ptr,
+            table_ptr,
+            tensor_scale_ptr,
+            group_ptr,
+            columns,
+            start,
+            N,
+            K,
+            w_k,
+            blocks,
+            fmt,
+            scale_fmt,
+            EXTENT,
+            GROUP,
+            PACKED,
+            EVEN_K,
+            BLOCK_K,
+        )
         x = load_factors(x_base, k, x_k, K, 0, EVEN_K).to(common_type)
         acc = tl.dot(value.to(weight_type).to(common_type), x, acc, input_precision="ieee")
+        if is_ahead:
+            scale = following
     if PARTS == 1:
         acc = apply_scales(acc, right_ptr, left_ptr, columns, rows, N, M, 0, 1, 1, order, 0, 0)
         store_tile(acc, bias_ptr, out_ptr, columns, rows, N, M, 1, N, layout, 0)
@@ -294,7 +364,7 @@ def weight_only_matmul(
         packed: how `w` is packed, along K; None for a code a byte.
         tile: sizes; by default those of `TILES`.
         parts: runs along K that are added apart, then in order; by default as many as occupy the device.
-        apart: whether the weight is written as floats first, N * K of them, and then multiplied; by default on a GPU where
+        apart: whether the weight is written as N * K floats first, and then multiplied; by default on a GPU where
             many rows meet it. What is multiplied is the same.
         ends: of groups of rows, where this is `incref.ops.grouped.grouped` of the operation; K is then one run.
 
@@ -599,6 +669,7 @@ def _weight(
         found = RowScale(scale=scale.contiguous(), extent=1)
         zeros = RowScale(scale=None if zero_point is None else zero_point.contiguous(), extent=1)
     table = value_table(fmt, torch.float32, scale.device) if isinstance(fmt, CodebookFormat) else None
+    element = converted(element, scale.device)
     return Weight(fmt=element, scale_fmt=None, scale=found, zero_point=zeros.scale, table=table)
 
 
@@ -644,7 +715,7 @@ def blocks_of_weight(
     found = row_scale("scale", scale, shape, own)
     # Also where one block spans the row.
     return Weight(
-        fmt=fmt.element,
+        fmt=converted(fmt.element, scale.device),
         scale_fmt=None if fmt.scale == E8M0 else fmt.scale,
         scale=found,
         zero_point=None,

@@ -11,13 +11,14 @@ from incref_kernels.triton.device.facts import (
     has_inf,
     has_subnormals,
     is_float,
+    layout_of_width,
     nan_is_negative_zero,
     power_of_two,
     working_layout,
 )
 from incref_kernels.triton.device.patterns import integer_pattern
 
-__all__ = ["decode_patterns", "nan_codes"]
+__all__ = ["decode_patterns", "decode_values", "nan_codes"]
 
 
 @triton.jit
@@ -37,6 +38,24 @@ def decode_patterns(codes: tl.tensor, fmt: tl.constexpr, layout: tl.constexpr) -
     else:
         pattern = _decode_int(codes, fmt, layout)
     return pattern
+
+
+@triton.jit
+def decode_values(codes: tl.tensor, fmt: tl.constexpr) -> tl.tensor:
+    """Decode codes of a float format of at most 8 bits to float32; of NaN it is not said which.
+
+    Args:
+        codes: int32; bits above the width of `fmt` are ignored.
+        fmt: the format.
+    """
+    single: tl.constexpr = layout_of_width(32)
+    if hardware_type(fmt, single) is not None:
+        # By way of binary16, which holds every value.
+        eight: tl.constexpr = hardware_type(fmt, single)
+        value = codes.to(tl.uint8).to(eight, bitcast=True).to(tl.float16).to(tl.float32)
+    else:
+        value = value_of(decode_patterns(codes, fmt, single))
+    return value
 
 
 @triton.jit

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from incref_kernels.triton.device.decode import decode_patterns
+from incref_kernels.triton.device.decode import decode_patterns, decode_values
 from incref_kernels.triton.device.divide import value_of
 from incref_kernels.triton.device.facts import integer_offset, is_float, layout_of_width, power_of_two
 from incref_kernels.triton.device.scaled import scale_values
@@ -62,7 +62,7 @@ def _decode(codes: tl.tensor, table_ptr: tl.tensor, fmt: tl.constexpr) -> tl.ten
     if table_ptr is not None:
         value = tl.load(table_ptr + (codes & (fmt.num_codes - 1)))
     elif is_float(fmt):
-        value = value_of(decode_patterns(codes, fmt, single))
+        value = decode_values(codes, fmt)
     else:
         # An integer below 2**23 is what stands in the fraction of 2**23 + it.
         offset: tl.constexpr = integer_offset(fmt)
@@ -86,7 +86,7 @@ def load_groups(
     EXTENT: tl.constexpr,
     GROUP: tl.constexpr,
     BLOCK_K: tl.constexpr,
-    MAY_END: tl.constexpr = False,
+    MAY_END: tl.constexpr,
 ) -> tl.tensor:
     """Load what groups have, [BLOCK_N or 1, groups or BLOCK_K]; with MAY_END 0 for a tile that starts beyond K.
 
@@ -130,7 +130,7 @@ def _spread(found: tl.tensor, BLOCK_K: tl.constexpr) -> tl.tensor:
     """Give every column of a tile what its group has, unless one group has them all."""
     rows: tl.constexpr = found.shape[0]
     count: tl.constexpr = found.shape[1]
-    if count != 1 and count != BLOCK_K:
+    if count != 1 and count != BLOCK_K:  # noqa: PLR1714  # Triton knows no sets
         found = tl.reshape(tl.broadcast_to(found[:, :, None], (rows, count, BLOCK_K // count)), (rows, BLOCK_K))
     return found
 

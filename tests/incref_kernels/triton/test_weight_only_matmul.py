@@ -6,20 +6,25 @@ import torch
 pytest.importorskip("triton", reason="Triton is not installed (extra `native`)")
 pytest.importorskip("llvmlite", reason="llvmlite is not installed (extra `native`)")
 
+from conformance.aot.targets import TARGETS
 from conformance.device_cases import Where
-from conformance.matmul_cases import MatmulShape, WeightOnlyCase
+from conformance.matmul_cases import EveryWeightCase, MatmulShape, WeightOnlyCase
 from incref.conformance.judge import assert_same_bits
 from incref.errors import UnsupportedError
+from incref.formats import FloatFormat
 from incref.formats.layouts import PackLayout
 from incref.numerics.granularity import PER_TOKEN, per_block, per_group
 from incref.ops import weight_only_matmul
 from incref_kernels.triton import BACKEND
+from incref_kernels.triton.hardware import in_hardware
 from incref_kernels.triton.matmul_tiles import MatmulTile
+from incref_kernels.triton.weight_only_matmul import is_apart
 
 RUN = weight_only_matmul.on(BACKEND)
 WHERE = Where(backend=BACKEND, device=torch.device("cpu"), chunk=1)
 TILE = MatmulTile(block_m=32, block_n=16, block_k=32, num_warps=1, num_stages=1, group_m=2, is_transposed=True)
 SHAPE = MatmulShape(rows=19, columns=37, length=72, options=(("tile", TILE),), edges=(16, 32, 64))
+APART = MatmulShape(rows=19, columns=37, length=72, options=(("tile", TILE), ("apart", True)), edges=(16, 32, 64))
 SPLIT = MatmulShape(rows=19, columns=37, length=72, options=(("tile", TILE), ("parts", 2)), edges=(16, 32, 64))
 
 
@@ -34,6 +39,10 @@ SPLIT = MatmulShape(rows=19, columns=37, length=72, options=(("tile", TILE), ("p
         WeightOnlyCase(shape=SHAPE, fmt="mxfp4", packed=PackLayout.BYTES),
         WeightOnlyCase(shape=SHAPE, fmt="nvfp4", has_bias=True),
         WeightOnlyCase(shape=SPLIT, fmt="float8_e4m3fn"),
+        WeightOnlyCase(shape=APART, fmt="uint4", granularity=per_group(32), has_bias=True, packed=PackLayout.BYTES),
+        WeightOnlyCase(shape=APART, fmt="uint2", groups=4, packed=PackLayout.INT32, dtype=torch.float16),
+        WeightOnlyCase(shape=APART, fmt="nvfp4", has_bias=True),
+        WeightOnlyCase(shape=APART, fmt="mxfp4", packed=PackLayout.BYTES),
     ],
     ids=lambda case: case.key,
 )
@@ -43,12 +52,58 @@ def test_probes_and_bound(case: WeightOnlyCase) -> None:
     assert not finding.mismatches, finding.first
 
 
+@pytest.mark.parametrize("fmt", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float6_e3m2fn", "float4_e2m1fn"])
+def test_every_code_is_read_as_its_value(fmt: str) -> None:
+    finding = EveryWeightCase(fmt=fmt).check(WHERE)
+    assert finding.checked
+    assert not finding.mismatches, finding.first
+
+
+@pytest.mark.parametrize("fmt", ["float8_e4m3fn", "float8_e5m2"])
+def test_every_code_is_read_as_its_value_by_instructions(fmt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def by_instructions(fmt: FloatFormat, _device: torch.device) -> FloatFormat:
+        asked.append(fmt.name)
+        return in_hardware(fmt)
+
+    monkeypatch.setattr("incref_kernels.triton.weight_only_matmul.converted", by_instructions)
+    finding = EveryWeightCase(fmt=fmt).check(WHERE)
+    assert asked
+    assert finding.checked
+    assert not finding.mismatches, finding.first
+
+
+def test_weights_are_written_apart_for_many_rows_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(
+        "incref_kernels.triton.weight_only_matmul.target_of", lambda _device: TARGETS["sm_90"].launched_on
+    )
+    assert is_apart(4096, gpu, torch.bfloat16)
+    assert not is_apart(4095, gpu, torch.bfloat16)
+    assert not is_apart(4096, gpu, torch.float32)
+
+
 def test_codebooks_are_looked_up() -> None:
     codes = torch.arange(16, dtype=torch.uint8).view(1, 16)
     scale = torch.tensor([[3.0]])
     x = torch.eye(16)
     want = weight_only_matmul(x, codes, scale, "nf4", granularity=PER_TOKEN)
     assert_same_bits(RUN(x, codes, scale, "nf4", granularity=PER_TOKEN), want)
+
+
+@pytest.mark.parametrize("fmt", ["mxfp4", "nvfp4"])
+@pytest.mark.parametrize("shape", [(0, 3, 4), (3, 0, 4), (3, 4, 0)], ids=str)
+def test_empty_products_with_scales_that_are_asked_for_ahead(shape: tuple[int, int, int], fmt: str) -> None:
+    rows, columns, length = shape
+    x, codes = torch.zeros(rows, length, dtype=torch.bfloat16), torch.zeros(columns, length, dtype=torch.uint8)
+    scale = torch.zeros(columns, 1 if length else 0, dtype=torch.uint8)
+    options = {"tensor_scale": torch.ones(())} if fmt == "nvfp4" else {}
+    want = weight_only_matmul(x, codes, scale, fmt, **options)  # type: ignore[arg-type]
+    assert_same_bits(RUN(x, codes, scale, fmt, **options), want)  # type: ignore[arg-type]
+    if columns:
+        kernel = BACKEND.kernels["weight_only_matmul"].fn
+        assert_same_bits(kernel(x, codes, scale, fmt, apart=True, **options), want)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4), (3, 0, 4), (3, 4, 0)], ids=str)
@@ -80,6 +135,8 @@ def test_what_it_declines_and_refuses() -> None:
         RUN(x, codes, scale.double(), "uint4")
     with pytest.raises(ValueError, match="8 words of INT32"):
         kernel.fn(x, words[:, :7], scale, "uint4", packed=PackLayout.INT32)
+    with pytest.raises(ValueError, match="apart is for one product of bfloat16 or float16"):
+        kernel.fn(x, codes, scale, "uint4", apart=True)
     with pytest.raises(TypeError, match=r"codes of int4 must be torch\.int8"):
         RUN(x, codes, scale, "int4")
     with pytest.raises(ValueError, match="only integer formats have zero points"):

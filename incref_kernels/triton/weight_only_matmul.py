@@ -67,7 +67,7 @@ TILES_OF_HOPPER = (
     MatmulTile(block_m=64, block_n=128, block_k=128, num_warps=4, num_stages=3, is_transposed=True),
     MatmulTile(block_m=64, block_n=256, block_k=64, num_warps=4, num_stages=3, is_transposed=True),
 )
-"""The same where groups of warps multiply from shared memory; elsewhere two would not fit the registers."""
+"""The same where groups of warps multiply from shared memory; elsewhere two do not fit the registers."""
 TILES_OF_FLOAT32 = (
     MatmulTile(block_m=64, block_n=16, block_k=32, num_warps=4, num_stages=2, is_transposed=True),
     MatmulTile(block_m=64, block_n=64, block_k=32, num_warps=4, num_stages=2, is_transposed=True),
@@ -83,7 +83,7 @@ ADD_TILE = Tile(elements=1024)
 DEQUANTIZE_TILE = Tile(elements=4096)
 _COLUMNS_AT_ONCE = 128
 _ROWS_THAT_PAY = 4096
-"""For so many rows of `x` it takes less time to write the weight as floats first than to dequantize it for each tile."""
+"""For so many rows of `x` it takes less time to write the weight as floats than to dequantize it for each tile."""
 _MOST_PARTS = 16
 
 
@@ -144,15 +144,15 @@ def dequantize_weight_kernel(
     GROUP: tl.constexpr,
     PACKED: tl.constexpr,
     EVEN_K: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_K: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
 ) -> None:
     """Write a tile of the weight [N, K] as floats, those that `weight_only_matmul_kernel` multiplies."""
-    program, across = tl.program_id(0), tl.cdiv(K, BLOCK_K)
-    columns = program // across * BLOCK_M + tl.arange(0, BLOCK_M)
-    start = program % across * BLOCK_K
+    program, across = tl.program_id(0), tl.cdiv(K, WIDTH)
+    columns = program // across * HEIGHT + tl.arange(0, HEIGHT)
+    start = program % across * WIDTH
     base = w_ptr + tl.minimum(columns, N - 1).to(tl.int64)[:, None] * w_row
-    scale = load_groups(scale_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K, MAY_END=False)
+    scale = load_groups(scale_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, WIDTH, MAY_END=False)
     value = _weights(
         base,
         scale,
@@ -172,9 +172,9 @@ def dequantize_weight_kernel(
         GROUP,
         PACKED,
         EVEN_K,
-        BLOCK_K,
+        WIDTH,
     )
-    k = start + tl.arange(0, BLOCK_K)
+    k = start + tl.arange(0, WIDTH)
     at = out_ptr + columns.to(tl.int64)[:, None] * K + k[None, :]
     tl.store(at, value.to(out_ptr.dtype.element_ty), mask=(columns < N)[:, None] & (k < K)[None, :])
 
@@ -260,23 +260,22 @@ def weight_only_matmul_kernel(  # noqa: C901, PLR0912  # Triton decides most of 
     acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     # What has fewer than four bytes Triton does not copy ahead of time, as it does the rest: that is done here.
     is_ahead: tl.constexpr = fmt is not None and scale_ptr.dtype.element_ty.primitive_bitwidth < 32
-    scale = None
     if is_ahead:
         at = first * BLOCK_K
-        scale = load_groups(scale_ptr, group_ptr, columns, at, N, K, blocks, EXTENT, GROUP, BLOCK_K, MAY_END=True)
+        ahead = load_groups(scale_ptr, group_ptr, columns, at, N, K, blocks, EXTENT, GROUP, BLOCK_K, MAY_END=True)
     for step in range(first, last):
         start = step * BLOCK_K
         k = start + tl.arange(0, BLOCK_K)
-        following = scale
         if is_ahead:
+            scale = ahead
             at = start + BLOCK_K
-            following = load_groups(
-                scale_ptr, group_ptr, columns, at, N, K, blocks, EXTENT, GROUP, BLOCK_K, MAY_END=True
-            )
+            ahead = load_groups(scale_ptr, group_ptr, columns, at, N, K, blocks, EXTENT, GROUP, BLOCK_K, MAY_END=True)
         elif fmt is not None:
             scale = load_groups(
                 scale_ptr, group_ptr, columns, start, N, K, blocks, EXTENT, GROUP, BLOCK_K, MAY_END=False
             )
+        else:
+            scale = None
         value = _weights(
             w_base,
             scale,
@@ -300,8 +299,6 @@ def weight_only_matmul_kernel(  # noqa: C901, PLR0912  # Triton decides most of 
         )
         x = load_factors(x_base, k, x_k, K, 0, EVEN_K).to(common_type)
         acc = tl.dot(value.to(weight_type).to(common_type), x, acc, input_precision="ieee")
-        if is_ahead:
-            scale = following
     if PARTS == 1:
         acc = apply_scales(acc, right_ptr, left_ptr, columns, rows, N, M, 0, 1, 1, order, 0, 0)
         store_tile(acc, bias_ptr, out_ptr, columns, rows, N, M, 1, N, layout, 0)
@@ -465,8 +462,8 @@ def _dequantized(
         GROUP=weight.scale.block,
         PACKED=_codes_in_word(weight.fmt, packed),
         EVEN_K=length % _COLUMNS_AT_ONCE == 0,
-        BLOCK_M=rows,
-        BLOCK_K=_COLUMNS_AT_ONCE,
+        HEIGHT=rows,
+        WIDTH=_COLUMNS_AT_ONCE,
     )
     return out
 

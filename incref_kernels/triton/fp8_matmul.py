@@ -43,8 +43,13 @@ _FEW_ROWS = (
 TILES = (
     *_FEW_ROWS,
     MatmulTile(block_m=64, block_n=128, block_k=128, num_warps=4, num_stages=4),
+    MatmulTile(block_m=128, block_n=128, block_k=128, num_warps=4, num_stages=3),
+)
+TILES_OF_STRETCHES = (
+    *TILES[:-1],
     MatmulTile(block_m=128, block_n=128, block_k=128, num_warps=8, num_stages=4),
 )
+"""The same where the sums of a stretch are scaled in registers of their own."""
 K_OF_BFLOAT16 = 64
 """The most that a tile has along K for codes as bfloat16: twice the bytes, and registers for the conversion."""
 _WARPS_OF_STRETCHES = 8
@@ -287,7 +292,7 @@ def _format_of(codes: Tensor, fmt: str | Format) -> FloatFormat:
 
 def _tile(rows: int, stretch: int, device: torch.device, factors: Factors) -> MatmulTile:
     """Choose a tile whose K fits the stretches."""
-    tile = tile_for(TILES, rows)
+    tile = tile_for(TILES_OF_STRETCHES if stretch else TILES, rows)
     if factors is Factors.BFLOAT16:
         tile = replace(tile, block_k=min(tile.block_k, K_OF_BFLOAT16))
     if factors is Factors.BFLOAT16 and stretch:

@@ -129,8 +129,8 @@ def _tiles(*sizes: tuple[int, int, int, int, int], is_transposed: bool = False) 
 
 
 _TILES = {
-    "fp8_matmul": _tiles((64, 128, 128, 4, 4), (128, 128, 128, 4, 3), (128, 128, 128, 8, 3), (256, 128, 128, 8, 3)),
-    "weight_only_matmul": _tiles((64, 256, 64, 4, 4), (64, 256, 32, 4, 4), (64, 256, 128, 8, 3), is_transposed=True),
+    "fp8_matmul": _tiles((64, 128, 128, 4, 4), (128, 128, 128, 4, 3), (128, 128, 128, 8, 4), (256, 128, 128, 8, 3)),
+    "weight_only_matmul": _tiles((128, 256, 64, 8, 3), (256, 128, 64, 8, 3), is_transposed=True),
     "mx_matmul": _tiles((128, 256, 64, 8, 4), (128, 128, 64, 4, 4), (256, 128, 64, 8, 3), is_transposed=True),
 }
 """Tiles to try beside those that kernels choose for many rows."""

@@ -37,19 +37,19 @@ from incref_kernels.triton.targets import Factors, declared_sums_of_codes, facto
 __all__ = ["KERNEL", "K_OF_BFLOAT16", "TILES", "fp8_matmul", "fp8_matmul_kernel"]
 
 _FEW_ROWS = (
-    MatmulTile(block_m=64, block_n=16, block_k=128, num_warps=4, num_stages=6, is_transposed=True),
+    MatmulTile(block_m=64, block_n=16, block_k=128, num_warps=4, num_stages=5, is_transposed=True),
     MatmulTile(block_m=128, block_n=32, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
 )
 TILES = (
     *_FEW_ROWS,
     MatmulTile(block_m=64, block_n=128, block_k=128, num_warps=4, num_stages=4),
-    MatmulTile(block_m=128, block_n=128, block_k=128, num_warps=4, num_stages=3),
-)
-TILES_OF_STRETCHES = (
-    *TILES[:-1],
     MatmulTile(block_m=128, block_n=128, block_k=128, num_warps=8, num_stages=4),
 )
-"""The same where the sums of a stretch are scaled in registers of their own."""
+TILES_OF_HOPPER = (
+    *TILES[:-1],
+    MatmulTile(block_m=128, block_n=128, block_k=128, num_warps=4, num_stages=3),
+)
+"""The same where sums lie in registers until groups of warps have added to them; elsewhere the last would spill some."""
 K_OF_BFLOAT16 = 64
 """The most that a tile has along K for codes as bfloat16: twice the bytes, and registers for the conversion."""
 _WARPS_OF_STRETCHES = 8
@@ -292,7 +292,8 @@ def _format_of(codes: Tensor, fmt: str | Format) -> FloatFormat:
 
 def _tile(rows: int, stretch: int, device: torch.device, factors: Factors) -> MatmulTile:
     """Choose a tile whose K fits the stretches."""
-    tile = tile_for(TILES_OF_STRETCHES if stretch else TILES, rows)
+    is_hopper = target_of(device).is_hopper and factors is Factors.CODES and not stretch
+    tile = tile_for(TILES_OF_HOPPER if is_hopper else TILES, rows)
     if factors is Factors.BFLOAT16:
         tile = replace(tile, block_k=min(tile.block_k, K_OF_BFLOAT16))
     if factors is Factors.BFLOAT16 and stretch:

@@ -100,22 +100,15 @@ def _decode_float(code: tl.tensor, fmt: tl.constexpr, layout: tl.constexpr) -> t
         pattern = tl.where(magnitude == fmt.inf_code, layout.inf_code, pattern)
     if has_code_for_nan(fmt):
         pattern = tl.where(nan_codes(code, fmt), layout.nan_code, pattern)
-    if fmt.is_signed and nan_is_negative_zero(fmt):
-        is_negative = ((code & fmt.sign_code) != 0) & (code != fmt.nan_code)
-        pattern = tl.where(is_negative, pattern | -layout.sign_code, pattern)
-    elif fmt.is_signed:
-        pattern = pattern | _sign_of(code, fmt, layout)
+    if fmt.is_signed:
+        if layout.bits == code.dtype.primitive_bitwidth and not nan_is_negative_zero(fmt):
+            pattern = pattern | ((code << (layout.bits - fmt.bits)) & -layout.sign_code)
+        else:
+            is_negative = (code & fmt.sign_code) != 0
+            if nan_is_negative_zero(fmt):
+                is_negative = is_negative & (code != fmt.nan_code)
+            pattern = tl.where(is_negative, pattern | -layout.sign_code, pattern)
     return pattern
-
-
-@triton.jit
-def _sign_of(code: tl.tensor, fmt: tl.constexpr, layout: tl.constexpr) -> tl.tensor:
-    """Give the sign bit of a code in the place of that of `layout`, and above."""
-    width: tl.constexpr = code.dtype.primitive_bitwidth
-    moved = code << (width - fmt.bits)
-    if layout.bits < width:
-        moved = moved >> (width - 1)
-    return moved & -layout.sign_code
 
 
 @triton.jit

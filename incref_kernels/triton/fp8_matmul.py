@@ -40,16 +40,16 @@ _FEW_ROWS = (
     MatmulTile(block_m=64, block_n=16, block_k=128, num_warps=4, num_stages=5, is_transposed=True),
     MatmulTile(block_m=128, block_n=32, block_k=128, num_warps=4, num_stages=4, is_transposed=True),
 )
-TILES = (
+TILES: tuple[MatmulTile, ...] = (
     *_FEW_ROWS,
     MatmulTile(block_m=64, block_n=128, block_k=128, num_warps=4, num_stages=4),
     MatmulTile(block_m=128, block_n=128, block_k=128, num_warps=8, num_stages=4),
 )
-TILES_OF_HOPPER = (
+TILES_OF_HOPPER: tuple[MatmulTile, ...] = (
     *TILES[:-1],
     MatmulTile(block_m=128, block_n=128, block_k=128, num_warps=4, num_stages=3),
 )
-"""The same where sums lie in registers until groups of warps have added to them; elsewhere the last would spill some."""
+"""The same where sums lie in registers until groups of warps have added to them; elsewhere the last would spill."""
 K_OF_BFLOAT16 = 64
 """The most that a tile has along K for codes as bfloat16: twice the bytes, and registers for the conversion."""
 _WARPS_OF_STRETCHES = 8
@@ -89,7 +89,7 @@ def _factor(
 
 
 @triton.jit
-def fp8_matmul_kernel(  # noqa: C901  # Triton decides most of it while it compiles
+def fp8_matmul_kernel(  # noqa: C901, PLR0912  # Triton decides most of it while it compiles
     x_ptr: tl.tensor,
     w_ptr: tl.tensor,
     x_scale_ptr: tl.tensor,
@@ -124,6 +124,7 @@ def fp8_matmul_kernel(  # noqa: C901  # Triton decides most of it while it compi
     PROMOTE: tl.constexpr,
     BIAS_AXIS: tl.constexpr,
     GROUPS: tl.constexpr,
+    AHEAD: tl.constexpr,
     EVEN_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -131,6 +132,8 @@ def fp8_matmul_kernel(  # noqa: C901  # Triton decides most of it while it compi
     GROUP_M: tl.constexpr,
 ) -> None:
     """Compute a tile of `x @ w.T`, in stretches of STRETCH along K with scales of their own; 0 is all of K.
+
+    With AHEAD these are asked for before the products that they follow, and come while they are computed.
 
     With `ends_ptr`, of the product of one of GROUPS groups: what has no bias along it is divided, and the steps say how
     far a row of it, or a weight, is from the one before.
@@ -171,16 +174,19 @@ def fp8_matmul_kernel(  # noqa: C901  # Triton decides most of it while it compi
         # What is added to -0 stays what it is.
         total = tl.full((BLOCK_M, BLOCK_N), -0.0, tl.float32)
         for first in range(0, K, STRETCH):
-            # Asked for before the products, they come while these are computed.
             at = first // STRETCH
-            x_scale = load_scales(x_scale_ptr, rows, M, at, x_blocks, X_EXTENT)
-            w_scale = load_scales(w_scale_ptr, columns, N, at, w_blocks, W_EXTENT)
+            if AHEAD:
+                x_scale = load_scales(x_scale_ptr, rows, M, at, x_blocks, X_EXTENT)
+                w_scale = load_scales(w_scale_ptr, columns, N, at, w_blocks, W_EXTENT)
             acc = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
             for step in tl.static_range(0, STRETCH, BLOCK_K):
                 k = first + step + tl.arange(0, BLOCK_K)
                 x = _factor(x_base, k, x_k, K, x_fmt, x_type, 1, EVEN_K)
                 w = _factor(w_base, k, w_k, K, w_fmt, w_type, 0, EVEN_K)
                 acc = tl.dot(x, w, acc, input_precision="ieee", max_num_imprecise_acc=PROMOTE)
+            if not AHEAD:
+                x_scale = load_scales(x_scale_ptr, rows, M, at, x_blocks, X_EXTENT)
+                w_scale = load_scales(w_scale_ptr, columns, N, at, w_blocks, W_EXTENT)
             total += multiply_scales(acc, x_scale, w_scale, order)
     store_tile(total, bias_ptr, out_ptr, rows, columns, M, N, out_row, out_column, layout, BIAS_AXIS)
 
@@ -266,6 +272,8 @@ def fp8_matmul(
         PROMOTE=min(_PROMOTED_EVERY, tile.block_k) if is_coded and not 0 < stretch <= _PROMOTED_EVERY else None,
         BIAS_AXIS=0 if tile.is_transposed else 1,
         GROUPS=groups.count if groups else 0,
+        # Where groups of warps multiply, registers are left for them.
+        AHEAD=target_of(x.device).is_hopper,
         EVEN_K=length % (stretch or tile.block_k) == 0,
         **tile.constants(),
     )
@@ -292,8 +300,12 @@ def _format_of(codes: Tensor, fmt: str | Format) -> FloatFormat:
 
 def _tile(rows: int, stretch: int, device: torch.device, factors: Factors) -> MatmulTile:
     """Choose a tile whose K fits the stretches."""
-    is_hopper = target_of(device).is_hopper and factors is Factors.CODES and not stretch
-    tile = tile_for(TILES_OF_HOPPER if is_hopper else TILES, rows)
+    if target_of(device).is_hopper and factors is Factors.CODES:
+        table = TILES if stretch else TILES_OF_HOPPER
+    else:
+        # The sums of a stretch are scaled in registers of their own, for which a tile of fewer rows has room.
+        table = TILES[:-1] if stretch else TILES
+    tile = tile_for(table, rows)
     if factors is Factors.BFLOAT16:
         tile = replace(tile, block_k=min(tile.block_k, K_OF_BFLOAT16))
     if factors is Factors.BFLOAT16 and stretch:

@@ -10,10 +10,13 @@ from incref.conformance.generators.lefts import values_of_probe
 from incref.conformance.generators.product_case import HALVES, plain_scales
 from incref.conformance.plan import Plan
 from incref.formats import FORMATS, BlockFormat, FloatFormat, IntFormat
-from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, per_group
+from incref.numerics.granularity import PER_TENSOR, PER_TOKEN, Granularity, per_block, per_group
 from incref.ops import decode, dequantize_mx, encode
 
 __all__ = ["Draw", "draw_fp8", "draw_mx", "draw_weight_only"]
+
+_TOGETHER = 4
+"""Rows that share a scale in blocks of several."""
 
 Draw = Callable[[Plan, str, str, int], Arguments]
 """Draws the arguments of a plan, a kind, a probe and a length K."""
@@ -26,6 +29,8 @@ def draw_weight_only(plan: Plan, kind: str, probe: str, length: int) -> Argument
     generator = plan.generator(1000 + length + 7 * len(probe) + 13 * len(kind))
     step = 32
     groups = -(-length // step) if grouping != "row" else 1
+    # Rows of a weight that share a scale.
+    together = _TOGETHER if grouping == "block" else 1
     # A ladder needs a weight of ones; others powers of two as scales, of which one product is exact in any accumulator.
     is_ladder = probe == "ladder"
     found: dict[str, object] = {"fmt": name}
@@ -38,9 +43,10 @@ def draw_weight_only(plan: Plan, kind: str, probe: str, length: int) -> Argument
         weight = dequantize_mx(codes, scale, name, dtype=torch.float64)
     else:
         codes = _codes(fmt, (columns, length), generator, is_ladder=is_ladder, bits=plan.bits)
-        scale = 2.0 ** torch.randint(0, 1 if is_ladder else 2, (columns, groups), generator=generator).float()
+        shape = (-(-columns // together), groups)
+        scale = 2.0 ** torch.randint(0, 1 if is_ladder else 2, shape, generator=generator).float()
         if probe in ("random", "identity1", "identity-1"):
-            scale = torch.rand(columns, groups, generator=generator) * 0.1 + 0.01
+            scale = torch.rand(shape, generator=generator) * 0.1 + 0.01
         zero = None
         if more and isinstance(fmt, IntFormat):
             zero = torch.randint(fmt.min_code, fmt.max_code + 1, scale.shape, generator=generator, dtype=torch.int32)
@@ -54,10 +60,11 @@ def draw_weight_only(plan: Plan, kind: str, probe: str, length: int) -> Argument
             g_idx = g_idx[torch.randperm(length, generator=generator)]
             found["g_idx"] = g_idx.to(torch.int32)
         else:
-            found["granularity"] = per_group(step) if grouping == "group32" else PER_TOKEN
+            found["granularity"] = _granularity(grouping, step)
         values = codes.double() if isinstance(fmt, IntFormat) else decode(codes, name, dtype=torch.float64)
-        offset = 0 if zero is None else zero[:, g_idx].double()
-        weight = (values - offset) * scale[:, g_idx].double()
+        row = torch.arange(columns)[:, None] // together
+        offset = 0 if zero is None else zero[row, g_idx].double()
+        weight = (values - offset) * scale[row, g_idx].double()
     dtype = torch.float32 if is_ladder else HALVES[(length + len(kind)) % 3]
     # A one-hot row takes any scale; sums of more need the weight to be exact in its dtype.
     exact = weight.to(dtype).double()
@@ -66,6 +73,12 @@ def draw_weight_only(plan: Plan, kind: str, probe: str, length: int) -> Argument
     if probe.startswith("signs") and plan.bits >= 20:
         found["bias"] = torch.randint(-8, 9, (columns,), generator=generator).float()
     return found
+
+
+def _granularity(grouping: str, step: int) -> Granularity:
+    """What shares a scale; those that have none are given none."""
+    found = {"row": PER_TOKEN, "group32": per_group(step), "block": per_block((_TOGETHER, step))}
+    return found.get(grouping, PER_TENSOR)
 
 
 def _codes(
@@ -98,9 +111,8 @@ def draw_fp8(plan: Plan, kind: str, probe: str, length: int) -> Arguments:
     name, grouping = kind.split("/")
     generator = plan.generator(1100 + length + 7 * len(probe) + 13 * len(kind))
     columns, step = 6, 32
-    granularities = {"tensor": PER_TENSOR, "row": PER_TOKEN, "group32": per_group(step), "none": PER_TENSOR}
-    granularity = granularities[grouping]
-    is_ladder = probe == "ladder"
+    granularity = _granularity(grouping, step)
+    is_ladder, has_groups = probe == "ladder", grouping in ("group32", "block")
     if probe == "random":
         weight = torch.randn(columns, length, generator=generator)
     elif is_ladder:
@@ -116,13 +128,13 @@ def draw_fp8(plan: Plan, kind: str, probe: str, length: int) -> Arguments:
     x = encode(left, name)
     found: dict[str, object] = {"x": x, "w": w, "x_fmt": name, "w_fmt": name, "x_scale": None, "w_scale": None}
     if grouping != "none":
-        is_general = grouping != "group32" or probe == "random"
+        is_general = not has_groups or probe == "random"
         for side, rows in (("x", x.shape[0]), ("w", columns)):
             shape = granularity.scale_shape((rows, length))
             powers = 2.0 ** torch.randint(0, 2, shape, generator=generator).float()
             found[f"{side}_scale"] = plain_scales(shape, generator) if is_general else powers
             found[f"{side}_granularity"] = granularity
-    if probe == "random" and grouping == "group32":
+    if probe == "random" and has_groups:
         found["x_scale"], found["w_scale"] = None, None
         found["x_granularity"] = found["w_granularity"] = PER_TENSOR
     found["dtype"] = torch.float32 if grouping == "none" else HALVES[length % 3]

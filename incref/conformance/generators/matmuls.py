@@ -25,6 +25,7 @@ _WEIGHTS = (
     "float8_e4m3fn/row",
     "mxfp4/block",
     "nf4/group32",
+    "int8/block",
 )
 
 
@@ -34,6 +35,7 @@ _FP8 = (
     "float8_e4m3fn/none",
     "float8_e4m3fn/group32",
     "float8_e4m3fnuz/row",
+    "float8_e4m3fn/block",
 )
 
 

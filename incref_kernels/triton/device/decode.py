@@ -101,7 +101,8 @@ def _decode_float(code: tl.tensor, fmt: tl.constexpr, layout: tl.constexpr) -> t
     if has_code_for_nan(fmt):
         pattern = tl.where(nan_codes(code, fmt), layout.nan_code, pattern)
     if fmt.is_signed:
-        if layout.bits == code.dtype.primitive_bitwidth and not nan_is_negative_zero(fmt):
+        if layout.bits == code.dtype.primitive_bitwidth and not has_code_for_nan(fmt):
+            # Beside a choice of NaN this takes more registers.
             pattern = pattern | ((code << (layout.bits - fmt.bits)) & -layout.sign_code)
         else:
             is_negative = (code & fmt.sign_code) != 0

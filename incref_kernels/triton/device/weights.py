@@ -8,7 +8,7 @@ from incref_kernels.triton.device.divide import value_of
 from incref_kernels.triton.device.facts import integer_offset, is_float, layout_of_width, power_of_two
 from incref_kernels.triton.device.scaled import scale_values
 
-__all__ = ["dequantize_tile", "load_codes", "load_groups"]
+__all__ = ["decode_codes", "factors", "load_codes", "load_groups", "spread"]
 
 
 @triton.jit
@@ -56,7 +56,7 @@ def load_codes(
 
 
 @triton.jit
-def _decode(codes: tl.tensor, table_ptr: tl.tensor, fmt: tl.constexpr) -> tl.tensor:
+def decode_codes(codes: tl.tensor, table_ptr: tl.tensor, fmt: tl.constexpr) -> tl.tensor:
     """Decode codes to float32."""
     single: tl.constexpr = layout_of_width(32)
     if table_ptr is not None:
@@ -126,7 +126,7 @@ def load_groups(
 
 
 @triton.jit
-def _spread(found: tl.tensor, BLOCK_K: tl.constexpr) -> tl.tensor:
+def spread(found: tl.tensor, BLOCK_K: tl.constexpr) -> tl.tensor:
     """Give every column of a tile what its group has, unless one group has them all."""
     rows: tl.constexpr = found.shape[0]
     count: tl.constexpr = found.shape[1]
@@ -136,35 +136,11 @@ def _spread(found: tl.tensor, BLOCK_K: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def dequantize_tile(
-    codes: tl.tensor,
-    scale: tl.tensor,
-    zero: tl.tensor,
-    table_ptr: tl.tensor,
-    tensor_scale_ptr: tl.tensor,
-    fmt: tl.constexpr,
-    scale_fmt: tl.constexpr,
-) -> tl.tensor:
-    """Compute `(decode(codes) - zero) * scale * tensor_scale` in float32, a rounding each.
-
-    Args:
-        codes: int32 [BLOCK_N, BLOCK_K].
-        scale: of each, or of each group, [BLOCK_N or 1, groups or BLOCK_K].
-        zero: likewise, int32; None for 0.
-        table_ptr: value of every code in float32, of a codebook; else None.
-        tensor_scale_ptr: one more factor, float32; None for 1.
-        fmt: of the codes.
-        scale_fmt: of scales that are codes; None for floats and E8M0.
-    """
+def factors(scale: tl.tensor, scale_fmt: tl.constexpr) -> tl.tensor:
+    """Give scales as float32; `scale_fmt` is that of codes, None for floats and E8M0."""
     single: tl.constexpr = layout_of_width(32)
-    value = _decode(codes, table_ptr, fmt)
-    if zero is not None:
-        value = value - _spread(zero, codes.shape[1]).to(tl.float32)
     if scale_fmt is None:
         factor = scale_values(scale, single)
     else:
         factor = value_of(decode_patterns(scale.to(tl.int32), scale_fmt, single))
-    value = value * _spread(factor, codes.shape[1])
-    if tensor_scale_ptr is not None:
-        value = value * tl.load(tensor_scale_ptr)
-    return value
+    return factor

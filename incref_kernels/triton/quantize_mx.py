@@ -32,12 +32,15 @@ from incref_kernels.triton.device.patterns import load_patterns
 from incref_kernels.triton.hardware import converted
 from incref_kernels.triton.launch import launch, lost_flag, raise_if_lost, why_not_tensors
 from incref_kernels.triton.sizes import cdiv, next_power_of_2
+from incref_kernels.triton.targets import target_of
 from incref_kernels.triton.tiles import Tile, choose
 
 __all__ = ["KERNEL", "TILE", "TILE_ACROSS", "quantize_across_kernel", "quantize_along_kernel", "quantize_mx"]
 
 TILE = Tile(elements=2048)
-TILE_ACROSS = Tile(elements=2048, num_warps=1)
+TILE_ACROSS = Tile(elements=4096)
+TILE_ACROSS_OF_HOPPER = Tile(elements=2048, num_warps=1)
+"""The same where threads have registers for twice as many elements."""
 
 
 @triton.jit
@@ -223,7 +226,7 @@ def quantize_mx(
         programs = 0 if row == 0 else x.numel() // row * cdiv(row, count * target.block_size)
         launch(quantize_along_kernel, programs, *tensors, row, device=x.device, tile=tile, **constants, BLOCKS=count)
     else:
-        tile = tile or choose(TILE_ACROSS, x)
+        tile = tile or choose(TILE_ACROSS_OF_HOPPER if target_of(x.device).is_hopper else TILE_ACROSS, x)
         columns = min(max(tile.elements // target.block_size, 1), next_power_of_2(max(inner, 1)))
         programs = 0 if x.numel() == 0 else x.numel() // (length * inner) * blocks * cdiv(inner, columns)
         launch(

@@ -1,5 +1,6 @@
 """Finds the backends that installed packages offer under the entry point group `incref.backends`."""
 
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import entry_points
 
@@ -40,14 +41,20 @@ def available_backends() -> dict[str, str | None]:
 
 def backends_for(device_type: str) -> list[Backend]:
     """The backends that can run here and are fast on devices of that type, such as "cuda", in the order of names."""
-    able = [find_backend(name) for name in _names() if _why_unavailable(name) is None]
-    return [backend for backend in able if device_type in backend.devices]
+    return list(_backends_for(device_type))
 
 
 def find_kernel(op: str, device_type: str) -> Kernel | None:
     """The kernel for an operation of the first backend that can run here, is fast on such devices and has one."""
-    found = (backend.kernels.get(op) for backend in backends_for(device_type))
+    # Backends that are not needed are not imported.
+    found = (backend.kernels.get(op) for backend in _backends_for(device_type))
     return next((kernel for kernel in found if kernel is not None), None)
+
+
+def _backends_for(device_type: str) -> Iterator[Backend]:
+    for name in _names():
+        if _why_unavailable(name) is None and device_type in find_backend(name).devices:
+            yield find_backend(name)
 
 
 @cache

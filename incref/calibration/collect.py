@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from threading import Lock, local
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,8 @@ class HessianCollector:
     """Sums up the Hessian of every layer until it is detached.
 
     A tensor that several layers are fed, such as the projections of attention, is multiplied once for all of them:
-    there is a sum for every set of layers that got something together.
+    there is a sum for every set of layers that got something together. Layers may be called in several threads at the
+    same time, each of which has to flush what it was fed.
     """
 
     def __init__(
@@ -57,7 +59,8 @@ class HessianCollector:
             groups: for layers with several Hessians, how many; their transforms give [..., groups, K].
         """
         self._transforms, self._groups = transforms or {}, groups or {}
-        self._pending: list[_Pending] = []
+        self._here = local()
+        self._lock = Lock()
         self._sums: dict[tuple[str, ...], Hessian] = {}
         self._handles = [layer.register_forward_pre_hook(self._hook(name)) for name, layer in layers.items()]
 
@@ -89,15 +92,21 @@ class HessianCollector:
         return merged
 
     def flush(self) -> None:
-        """Count what is pending; to be called when a run is over."""
-        while self._pending:
-            self._count(self._pending.pop(0))
+        """Count what is pending in this thread; to be called when a run is over."""
+        while pending := self._pending:
+            self._count(pending.pop(0))
 
     def detach(self) -> None:
-        """Stop to collect."""
+        """Stop to collect, with what is pending in this thread counted."""
         self.flush()
         while self._handles:
             self._handles.pop().remove()
+
+    @property
+    def _pending(self) -> list[_Pending]:
+        """What was fed to layers in this thread, and is not counted yet."""
+        found: list[_Pending] = self._here.__dict__.setdefault("pending", [])
+        return found
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -130,6 +139,7 @@ class HessianCollector:
         # Only now is it known which sum it belongs to: a sum of its own would take more memory than its values.
         x, names = pending.copied, tuple(pending.names)
         rows = x if pending.transform is None else pending.transform(x)
-        if names not in self._sums:
-            self._sums[names] = Hessian(rows.shape[-1], x.device, pending.groups)
+        with self._lock:
+            if names not in self._sums:
+                self._sums[names] = Hessian(rows.shape[-1], x.device, pending.groups)
         self._sums[names].add(rows)

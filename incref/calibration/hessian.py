@@ -1,8 +1,8 @@
 """The Hessian of the squared error of a linear layer's output."""
 
-import copy
 import math
 from collections.abc import Iterator
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class Hessian:
 
     The rows of every call are cut into runs of at most 2048. What one run gives is rounded to integers, and those are
     added without any rounding. So the sum has the same bits in whatever order calls come, and however many processes
-    share them.
+    share them. Several threads may add at the same time.
 
     Attributes:
         groups: how many matrices of their own; 1 but for convolutions with groups.
@@ -46,6 +46,8 @@ class Hessian:
         self.is_finite = True
         self.shape = (groups, in_features, in_features)
         self.device = device
+        self._lock = Lock()
+        self._blocks = [(one, other, Lock()) for one, other in _blocks(in_features)]
 
     def add(self, x: Tensor) -> None:
         """Add what one call was fed: x, any float dtype [..., K], or [..., groups, K].
@@ -60,8 +62,9 @@ class Hessian:
         rows = x.detach().reshape(-1, *self.shape[:2]).transpose(0, 1)  # [groups, tokens, K]
         if rows.shape[1] == 0:
             return
-        self.tokens += rows.shape[1]
-        self.runs += -(-rows.shape[1] // _RUN)
+        with self._lock:
+            self.tokens += rows.shape[1]
+            self.runs += -(-rows.shape[1] // _RUN)
         self.require_few_runs()
         for run in rows.split(_RUN, dim=1):
             self._add_run(run.to(torch.float32))
@@ -81,7 +84,9 @@ class Hessian:
     @property
     def total(self) -> Tensor:
         """The sum, float64 [K, K], or [groups, K, K] if there are several; NaN if something was not finite."""
-        return copy.deepcopy(self).take_total()
+        other = Hessian(self.shape[1], self.device, self.groups)
+        other.merge(self)
+        return other.take_total()
 
     def take_total(self) -> Tensor:
         """Give `total`, in the memory of the sums: there are none after that."""
@@ -126,15 +131,18 @@ class Hessian:
             self._add_products(rows, _STEP * math.ceil((math.frexp(largest)[1] + 1 - _BITS) / _STEP))
 
     def _add_products(self, rows: Tensor, unit: int) -> None:
-        if unit not in self.sums:
-            self.sums[unit] = torch.zeros(self.shape, dtype=torch.int64, device=self.device)
+        with self._lock:
+            if unit not in self.sums:
+                self.sums[unit] = torch.zeros(self.shape, dtype=torch.int64, device=self.device)
+            total = self.sums[unit]
         # What is less than 2**(unit + 46) is rounded to integers by adding this, and these are then the last bits.
         large = torch.tensor(1.5 * 2.0 ** (unit + _FRACTION_BITS), dtype=torch.float64)
         pattern = int(large.view(torch.int64))
-        for one, other in _blocks(self.shape[1]):
+        for one, other, lock in self._blocks:
             product = rows[..., one].mT @ rows[..., other]
-            for values, sums in _pieces(product, self.sums[unit][:, one, other]):
-                sums.add_(values.to(torch.float64).add_(float(large)).view(torch.int64).sub_(pattern))
+            with lock:
+                for values, sums in _pieces(product, total[:, one, other]):
+                    sums.add_(values.to(torch.float64).add_(float(large)).view(torch.int64).sub_(pattern))
 
 
 def _blocks(size: int) -> Iterator[tuple[slice, slice]]:

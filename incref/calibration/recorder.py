@@ -84,6 +84,7 @@ class CallRecorder:
         blocks: names of the blocks.
         calls: of the model.
         chains: for each of those the calls of its blocks; None where blocks are no chain.
+        draws: whether any of them drew random numbers of the processor's generator.
     """
 
     def __init__(self, model: nn.Module, blocks: list[str], *, computes: bool = True) -> None:
@@ -96,6 +97,8 @@ class CallRecorder:
         self._patches = ExitStack()
         self.calls: list[Call] = []
         self.chains: list[Chain] | None = [] if blocks else None
+        self.draws = False
+        self._random_state = torch.get_rng_state()
         self._call = Call(args=(), kwargs={})
         self._open: _Chaining | None = None
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
@@ -104,6 +107,7 @@ class CallRecorder:
     def take_over(self, other: "CallRecorder") -> None:
         """Take the calls that `other` recorded, of a model of the same structure."""
         self.blocks, self.calls, self.chains = other.blocks, other.calls, other.chains
+        self.draws = other.draws
 
     def attach(self, model: nn.Module) -> None:
         """Hook into `model`, of the structure that this was made for."""
@@ -174,11 +178,13 @@ class CallRecorder:
         _refuse_caches(kwargs)
         self._call = Call(args=_detached_tuple(args), kwargs=_detached_dict(kwargs))
         self._open = _Chaining() if self.chains is not None else None
+        self._random_state = torch.get_rng_state()
         return args, kwargs
 
     def _after_model(self, module: nn.Module, args: object, output: object) -> None:
         del module, args, output
         opened, self._open = self._open, None
+        self.draws |= not torch.equal(self._random_state, torch.get_rng_state())
         # Only now: a call that failed would fail again.
         self.calls.append(self._call)
         if self.chains is None or opened is None:

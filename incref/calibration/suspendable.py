@@ -2,13 +2,14 @@
 
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Generic, TypeVar
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
 import torch
 
-__all__ = ["SuspendableCall"]
+__all__ = ["SuspendableCall", "go_on_in_rows"]
 
 T = TypeVar("T")
 
@@ -22,25 +23,35 @@ class _AbandonedError(BaseException):
 class SuspendableCall(Generic[T]):
     """A call that anything beneath it can suspend.
 
-    It has a thread of its own, for its frames; that runs only while `go_on` waits for it, so nothing happens at the
-    same time. What PyTorch keeps by thread (grad and inference mode, autocast, the default device, the device and its
-    stream) is in that thread what it was where this was made, and so are context variables.
+    It has a thread of its own, for its frames, which runs only from `resume` on until the call is suspended or over.
+    What PyTorch keeps by thread (grad and inference mode, autocast, the default device, the device and its stream) is
+    in that thread what it was where this was made, and so are context variables.
 
     Attributes:
         is_over: whether the call has ended, by whatever means.
         result: what it returned.
+        error: what it raised.
     """
 
-    def __init__(self, function: Callable[[], T]) -> None:
-        """Prepare to call `function`."""
+    def __init__(self, function: Callable[[], T], *, threads: int | None = None) -> None:
+        """Prepare to call `function`.
+
+        Args:
+            function: the call.
+            threads: how many threads of PyTorch it has; None for as many as there are where this is made.
+        """
         self.is_over = False
+        self._threads = threads or torch.get_num_threads()
         self.result: T | None = None
         self._function: Callable[[], T] | None = function
         self._context, self._state = contextvars.copy_context(), _ThreadState()
         self._thread: threading.Thread | None = None
-        self._has_turn, self._is_abandoned = False, False
-        self._changed = threading.Condition()
-        self._error: BaseException | None = None
+        self._is_abandoned = False
+        # Plain locks, as what wakes another thread sooner.
+        self._turn = threading.Lock()
+        self._turn.acquire()
+        self._then: Callable[[], None] | None = None
+        self.error: BaseException | None = None
 
     def go_on(self) -> bool:
         """Start the call, or let it go on, and wait until it is suspended or over; give whether it is over.
@@ -49,28 +60,35 @@ class SuspendableCall(Generic[T]):
             RuntimeError: if there can be no more threads.
             BaseException: what the call raises.
         """
-        if self._thread is None:
-            thread = threading.Thread(target=self._context.run, args=(self._work,), daemon=True)
-            self._has_turn = True
-            try:
-                thread.start()
-            except RuntimeError:
-                self.is_over = True
-                raise
-            self._thread = thread
-        else:
-            self._give(to_call=True)
-        self._wait(for_call=False)
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        go_on_in_rows([[self]])
         return self.is_over
 
+    def resume(self, then: Callable[[], None]) -> None:
+        """Start the call, or let it go on, and return at once.
+
+        Args:
+            then: called in the thread of the call when it is suspended or over.
+
+        Raises:
+            RuntimeError: if there can be no more threads.
+        """
+        self._then = then
+        if self._thread is not None:
+            self._turn.release()
+            return
+        thread = threading.Thread(target=self._context.run, args=(self._work,), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self.is_over = True
+            raise
+        self._thread = thread
+
     def suspend(self) -> None:
-        """Let the caller of `go_on` go on; to be called beneath the call that is to be suspended."""
+        """Let others go on; to be called beneath the call that is to be suspended."""
         if not self._is_abandoned:
-            self._give(to_call=False)
-            self._wait(for_call=True)
+            self._pause()
+            self._turn.acquire()
         if self._is_abandoned:
             raise _AbandonedError
 
@@ -78,34 +96,99 @@ class SuspendableCall(Generic[T]):
         """End the call where it is suspended, by an exception there, and wait until it is over."""
         self._is_abandoned = True
         if self._thread is not None:
-            # If it has the turn, something interrupted `go_on`.
-            self._give(to_call=True)
+            # If it runs, something interrupted who waits for it.
+            if self._turn.locked():
+                self._turn.release()
             self._thread.join()
-        self.is_over, self._function, self._error, self.result = True, None, None, None
+        self.is_over, self._function, self.error, self.result = True, None, None, None
+
+    def join(self) -> None:
+        """Wait until the thread of a call that is over has ended, too."""
+        if self._thread is not None:
+            self._thread.join()
 
     def _work(self) -> None:
         function, self._function = self._function, None
         try:
             assert function is not None
+            # To ask makes a new thread take the number of all; later that would undo what is set here.
+            torch.get_num_threads()
+            torch.set_num_threads(self._threads)
             with self._state.entered():
                 self.result = function()
         except _AbandonedError:
             pass
-        except BaseException as error:  # noqa: BLE001  # it is raised where `go_on` waits
-            self._error = error
+        except BaseException as error:  # noqa: BLE001  # it is raised where others wait
+            self.error = error
         finally:
             del function
             self.is_over = True
-            self._give(to_call=False)
+            self._pause()
 
-    def _give(self, *, to_call: bool) -> None:
-        with self._changed:
-            self._has_turn = to_call
-            self._changed.notify_all()
+    def _pause(self) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then()
 
-    def _wait(self, *, for_call: bool) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._has_turn is for_call or (for_call and self._is_abandoned))
+
+def go_on_in_rows(rows: Sequence[Sequence[SuspendableCall[Any]]]) -> None:
+    """Let the calls of every row go on one after another, and all rows at the same time, until none is running.
+
+    Raises:
+        RuntimeError: if there can be no more threads.
+        BaseException: what a call raises; no other one goes on after that.
+    """
+    threads, going = torch.get_num_threads(), _Going()
+    try:
+        for row in rows:
+            going.let_next(iter(row))
+        found = [going.over.get() for _ in rows]
+    finally:
+        going.has_ended.set()
+        # A thread that sets its number of threads sets that of threads to come, too.
+        torch.set_num_threads(threads)
+    for call in (call for row in rows for call in row):
+        if call.is_over:
+            call.join()
+    for error in found:
+        if error is not None:
+            raise error
+
+
+class _Going:
+    """Calls of some rows, while they go on.
+
+    Attributes:
+        over: gets what the last call of each row raised, or None.
+        has_ended: whether no more calls are to go on.
+    """
+
+    def __init__(self) -> None:
+        """Start with no row."""
+        self.over: SimpleQueue[BaseException | None] = SimpleQueue()
+        self.has_ended = threading.Event()
+
+    def let_next(self, row: Iterator[SuspendableCall[Any]]) -> None:
+        """Let the next call of a row go on. The one before it does that itself, so that its thread wakes only one."""
+        call = None if self.has_ended.is_set() else next(row, None)
+        if call is None:
+            self.over.put(None)
+            return
+        try:
+            call.resume(lambda: self._after(call, row))
+        except RuntimeError as error:
+            self._end(error)
+
+    def _after(self, call: SuspendableCall[Any], row: Iterator[SuspendableCall[Any]]) -> None:
+        error, call.error = call.error, None
+        if error is None:
+            self.let_next(row)
+        else:
+            self._end(error)
+
+    def _end(self, error: BaseException) -> None:
+        self.has_ended.set()
+        self.over.put(error)
 
 
 class _ThreadState:

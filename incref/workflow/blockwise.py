@@ -15,12 +15,14 @@ from incref.qtensor.qtensor import QTensor
 from incref.workflow.hessian_step import quantize_step
 from incref.workflow.layer_hessian import groups_of, input_transform
 from incref.workflow.layers import LayerReplacer, needs_hessian
-from incref.workflow.one_pass import BlockRun, replace_in_one_pass
+from incref.workflow.one_pass import replace_in_one_pass
 from incref.workflow.processes import Processes
+from incref.workflow.runs import Runs
 
 __all__ = ["replace_blockwise"]
 
-_Run = Callable[[], object]
+_CALLS_PER_THREAD = 2
+"""So many calls of a block a thread must have, of all processes, for calls to be made side by side."""
 
 
 @torch.no_grad()
@@ -39,55 +41,68 @@ def replace_blockwise(
     modes = {name: module.training for name, module in model.named_modules()}
     model.eval()
     if recorder.chains and is_chain:
-        _replace_chain(model, recorder.blocks, recorder.chains, replacer, processes)
+        _replace_chain(model, recorder, recorder.chains, replacer, processes)
     rest = [name for name, scheme in replacer.left.items() if needs_hessian(scheme)]
-    _replace_together(rest, [_call_of(model, call) for call in recorder.calls], replacer, processes)
+    runs = Runs(module=model, functions=[_call_of(call) for call in recorder.calls])
+    _replace_together(rest, runs, replacer, processes)
     for name, module in model.named_modules():
         module.training = modes.get(name, module.training)
 
 
-def _call_of(model: nn.Module, call: Call) -> _Run:
-    return lambda: model(*call.args, **call.kwargs)
+def _call_of(call: Call) -> Callable[[nn.Module], object]:
+    return lambda model: model(*call.args, **call.kwargs)
 
 
 def _replace_chain(
-    model: nn.Module,
-    blocks: Sequence[str],
-    chains: Sequence[Chain],
-    replacer: LayerReplacer,
-    processes: Processes,
+    model: nn.Module, recorder: CallRecorder, chains: Sequence[Chain], replacer: LayerReplacer, processes: Processes
 ) -> None:
     hidden = [chain.hidden for chain in chains]
+    at_once, threads = _side_by_side(recorder, hidden, replacer, processes)
     in_one_pass = True
-    for index, name in enumerate(blocks):
+    for index, name in enumerate(recorder.blocks):
         block = model.get_submodule(name)
         calls = [chain.calls[index] for chain in chains]
         layers = [layer for layer in replacer.left if layer.startswith(f"{name}.")]
         with replacer.lend(name):
-            runs = [_replay_of(block, state, call) for state, call in zip(hidden, calls, strict=True)]
+            runs = Runs(
+                module=block,
+                functions=[_replay_of(hidden, number, call) for number, call in enumerate(calls)],
+                layers=[layer.removeprefix(f"{name}.") for layer in layers],
+                kinds=[state.shape for state in hidden],
+                at_once=at_once,
+                threads=threads,
+            )
             outputs: list[Tensor] | None = None
             if in_one_pass and any(_is_sequential(layer, replacer) for layer in layers):
-                outputs = replace_in_one_pass(layers, runs, _most_telling(hidden), replacer, processes)
+                outputs = replace_in_one_pass(layers, runs, replacer, processes)
                 # What one block does its like will do.
                 in_one_pass = outputs is not None
             if outputs is None:
                 _replace_together(layers, runs, replacer, processes)
-            del runs
             disable_fast_paths(block)
             if outputs is not None:
                 hidden = outputs
-            elif index < len(blocks) - 1:
+            elif index < len(recorder.blocks) - 1:
                 with _keeping_weights(block):
-                    for number, call in enumerate(calls):
-                        hidden[number] = replay(block, hidden[number], call)
+                    runs.all(hidden.__setitem__)
+            del runs
 
 
-def _most_telling(hidden: Sequence[Tensor]) -> int:
-    """Which call depends most on what others left in the modules of a block, if any does.
+def _side_by_side(
+    recorder: CallRecorder, hidden: Sequence[Tensor], replacer: LayerReplacer, processes: Processes
+) -> tuple[int, int | None]:
+    """How many calls of a block are made at once, and with how many threads each; None for those of the caller.
 
-    That is not the last one, and not one like it.
+    Threads are the same for all processes, as bits may depend on their number.
     """
-    return next((number for number, one in enumerate(hidden) if one.shape != hidden[-1].shape), 0)
+    devices = {state.device.type for state in hidden} | {replacer.device(name).type for name in replacer.left}
+    facts = processes.gather((len(hidden), recorder.draws, devices == {"cpu"}))
+    threads = torch.get_num_threads()
+    has_enough = sum(count for count, _, _ in facts) >= _CALLS_PER_THREAD * threads
+    # What draws random numbers must do so in the order of calls.
+    if threads == 1 or not has_enough or not all(is_on_cpu and not draws for _, draws, is_on_cpu in facts):
+        return 1, None
+    return threads, 1
 
 
 @contextmanager
@@ -99,13 +114,11 @@ def _keeping_weights(block: nn.Module) -> Iterator[None]:
         yield
 
 
-def _replay_of(block: nn.Module, hidden: Tensor, call: BlockCall) -> BlockRun:
-    return lambda: replay(block, hidden, call)
+def _replay_of(hidden: Sequence[Tensor], number: int, call: BlockCall) -> Callable[[nn.Module], Tensor]:
+    return lambda block: replay(block, hidden[number], call)
 
 
-def _replace_together(
-    names: Sequence[str], runs: Sequence[_Run], replacer: LayerReplacer, processes: Processes
-) -> None:
+def _replace_together(names: Sequence[str], runs: Runs[object], replacer: LayerReplacer, processes: Processes) -> None:
     """Calibrate and replace layers by some runs; in several steps where their method is truly sequential."""
     # What the first process knows: the journal may be on its disk alone.
     known = processes.gather({name: replacer.find(name) is not None for name in names})[0]
@@ -130,14 +143,14 @@ def _replace_together(
             replacer.replace(name)
 
 
-def _order(names: Sequence[str], runs: Sequence[_Run], replacer: LayerReplacer) -> list[list[str]]:
+def _order(names: Sequence[str], runs: Runs[object], replacer: LayerReplacer) -> list[list[str]]:
     """What is fed together, in the order of the calls, of as many runs as it takes to see all layers."""
     order: list[list[str]] = []
     left = list(names)
-    for run in runs:
+    for number in range(len(runs.functions)):
         if not left:
             break
-        found = _collect(left, [run], replacer).fed_together
+        found = _collect(left, runs.only(number), replacer).fed_together
         order += found
         left = [name for name in left if not any(name in step for step in found)]
     return order
@@ -156,16 +169,14 @@ def _is_sequential(name: str, replacer: LayerReplacer) -> bool:
     return isinstance(method, GPTQ) and method.true_sequential
 
 
-def _collect(names: Sequence[str], runs: Sequence[_Run], replacer: LayerReplacer) -> HessianCollector:
+def _collect(names: Sequence[str], runs: Runs[object], replacer: LayerReplacer) -> HessianCollector:
     layers = {name: replacer.layer(name) for name in names}
     found = {name: input_transform(layer, replacer.left[name]) for name, layer in layers.items()}
     transforms = {name: transform for name, transform in found.items() if transform is not None}
     groups = {name: groups_of(layer) for name, layer in layers.items()}
     collector = HessianCollector(layers, transforms, groups)
     try:
-        for run in runs:
-            run()
-            collector.flush()
+        runs.all(lambda *_: collector.flush())
     finally:
         collector.detach()
     return collector

@@ -27,6 +27,7 @@ from incref.modules.input import round_elementwise
 from incref.modules.layer import QuantLayer
 from incref.modules.replace import find_holders, replace_layer
 from incref.modules.table import quantized_layer
+from incref.numerics.checks import is_finite
 from incref.qtensor.qtensor import QTensor
 from incref.qtensor.spec import QuantSpec
 
@@ -275,7 +276,7 @@ def require_finite(name: str, layer: nn.Module) -> None:
         raise LayerError(
             f"{name}: the weight is on the meta device and has no values; load the model first, or set model_path"
         )
-    if not bool(torch.isfinite(weight).all()):
+    if not is_finite(weight.detach()):
         raise LayerError(f"{name}: a weight must be finite, and this one of shape {tuple(weight.shape)} has NaN or Inf")
 
 

@@ -1,27 +1,29 @@
 """Calibrates and quantizes the layers of a block, one after the other, in a single pass of its calls.
 
-All calls of the block are suspended where they reach a layer that is to be quantized. When all of them wait, the
-Hessian of what they bring to one layer is summed up, the layer is quantized, and they go on with the quantized one. So
-nothing is computed twice, every layer is calibrated by what the quantized ones before it give, and what the calls
-return is what the next block gets.
+All calls of the block are suspended where they reach a layer that is to be quantized, once what they bring there is
+counted in its Hessian. When all of them wait, one layer is quantized, and they go on with the quantized one. So nothing
+is computed twice, every layer is calibrated by what the quantized ones before it give, and what the calls return is
+what the next block gets.
 
 That needs a block whose calls reach a layer once, keep nothing in the modules of the block that other calls change,
 and read no weight but by calling its layer. None of this is assumed: where it turns out otherwise nothing has been
 replaced yet, and the block has to be done step by step.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock, local
 
 import torch
 from torch import Tensor, nn
 
 from incref.calibration.collect import Transform
+from incref.calibration.hessian import Hessian
 from incref.calibration.patched import patched
 from incref.calibration.seen import SeenTensor
-from incref.calibration.suspendable import SuspendableCall
+from incref.calibration.suspendable import SuspendableCall, go_on_in_rows
 from incref.config.rules import Layer
 from incref.modules.layer import QuantLayer
 from incref.qtensor.qtensor import QTensor
@@ -29,11 +31,9 @@ from incref.workflow.by_hessian import SharedHessian, need_one_factor, quantize_
 from incref.workflow.layer_hessian import input_transform, nothing_summed
 from incref.workflow.layers import LayerReplacer, needs_hessian
 from incref.workflow.processes import Processes
+from incref.workflow.runs import Runs
 
-__all__ = ["BlockRun", "replace_in_one_pass"]
-
-BlockRun = Callable[[], Tensor]
-"""Calls a block, and gives the hidden state that it returns."""
+__all__ = ["replace_in_one_pass"]
 
 # Threads of calls, and of PyTorch beneath each of them, which keeps its own.
 _MOST_THREADS = 4096
@@ -48,17 +48,21 @@ class _Run:
     """A call of the block.
 
     Attributes:
+        number: which one.
         call: what can be suspended.
         at: the layer that it waits at; None for none.
         seen: what it brought to the layer that it reached last.
         is_same: whether that is what it brought to the one before, too.
+        is_counted: whether the Hessian of the layer has it.
         step: the number of the last step that it waited for.
     """
 
+    number: int
     call: SuspendableCall[Tensor]
     at: str | None = None
     seen: SeenTensor | None = None
     is_same: bool = False
+    is_counted: bool = False
     step: int = -1
 
 
@@ -82,21 +86,21 @@ class _Step:
 
 
 def replace_in_one_pass(
-    names: Sequence[str], runs: Sequence[BlockRun], check: int, replacer: LayerReplacer, processes: Processes
+    names: Sequence[str], runs: Runs[Tensor], replacer: LayerReplacer, processes: Processes
 ) -> list[Tensor] | None:
     """Calibrate and replace the layers of a block.
 
     Args:
         names: of the layers, in the order of the model.
-        runs: of the block.
-        check: which of the runs is repeated at the end, to see whether it gives the same bits when it isn't suspended.
+        runs: of the block, each of which gives the hidden state that it returns. One is repeated at the end, to see
+            whether it gives the same bits when it isn't suspended.
         replacer: of the layers.
         processes: which share the runs.
 
     Returns:
         What the runs return; None if the block can't be done so in one of the processes: nothing is replaced then.
     """
-    found = _Block(names, runs, replacer, processes).quantize(check)
+    found = _Block(names, runs, replacer, processes).quantize()
     if found is None:
         return None
     qweights, outputs = found
@@ -110,21 +114,22 @@ def replace_in_one_pass(
 class _Block:
     """One pass of a block."""
 
-    def __init__(
-        self, names: Sequence[str], runs: Sequence[BlockRun], replacer: LayerReplacer, processes: Processes
-    ) -> None:
-        self._functions, self._replacer, self._processes = runs, replacer, processes
+    def __init__(self, names: Sequence[str], runs: Runs[Tensor], replacer: LayerReplacer, processes: Processes) -> None:
+        self._given, self._replacer, self._processes = runs, replacer, processes
         # What the first process knows: the journal may be on its disk alone.
         known = processes.gather({name: replacer.find(name) is not None for name in names})[0]
         self._known = [name for name in names if known[name]]
         self._others = [name for name in names if not known[name] and not needs_hessian(replacer.left[name])]
         self._waited_for = [name for name in names if name not in {*self._known, *self._others}]
         self._runs: list[_Run] = []
-        self._current: _Run | None = None
+        self._at_once = 1
+        self._here = local()
+        self._lock = Lock()
+        self._hessians: dict[str, Hessian] = {}
         self._new: dict[str, nn.Module] = {}
         self._last: _Step | None = None
 
-    def quantize(self, check: int) -> tuple[dict[str, QTensor], list[Tensor]] | None:
+    def quantize(self) -> tuple[dict[str, QTensor], list[Tensor]] | None:
         """Find the weights, and what the runs return with them."""
         if not all(self._processes.gather(bool(self._waited_for) and self._may_have_threads())):
             return None
@@ -140,23 +145,23 @@ class _Block:
         self._last = None
         made |= self._new
         with self._replacer.trying(made):
-            if not all(self._processes.gather(self._is_right(check, outputs))):
+            if not all(self._processes.gather(self._is_right(outputs))):
                 return None
         return {name: new.qweight for name, new in made.items() if isinstance(new, QuantLayer)}, outputs
 
     def _may_have_threads(self) -> bool:
         devices = {self._replacer.device(name).type for name in self._waited_for}
-        each = torch.get_num_threads() if "cpu" in devices else 1
-        return len(self._functions) * each <= _MOST_THREADS
+        each = self._given.threads or (torch.get_num_threads() if "cpu" in devices else 1)
+        return len(self._given.functions) * each <= _MOST_THREADS
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
         """Make the runs, and let them wait at the layers, until the block ends."""
         layers = {name: self._replacer.layer(name) for name in self._waited_for}
         handles = [layer.register_forward_pre_hook(self._hook(name)) for name, layer in layers.items()]
-        self._runs = [_Run(call=SuspendableCall(function)) for function in self._functions]
         with patched({layer: self._forward(name) for name, layer in layers.items()}):
             try:
+                self._prepare_runs()
                 yield
             finally:
                 for run in self._runs:
@@ -164,17 +169,43 @@ class _Block:
                 for handle in handles:
                     handle.remove()
 
+    def _prepare_runs(self) -> None:
+        given = self._given
+        modules = given.modules()
+        self._at_once = len(modules)
+        for number in range(len(given.functions)):
+            call = SuspendableCall(partial(self._call, number, modules[number % self._at_once]), threads=given.threads)
+            self._runs.append(_Run(number=number, call=call))
+
+    def _call(self, number: int, module: nn.Module) -> Tensor:
+        self._here.run = self._runs[number]
+        return self._given.functions[number](module)
+
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        transform = input_transform(self._replacer.layer(name), self._replacer.left[name])
+
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             del module
-            run, x = self._current, args[0].detach()
+            run, x = getattr(self._here, "run", None), args[0].detach()
             if name in self._new or run is None:
                 raise _IrregularError
             run.is_same = run.seen is not None and run.seen.is_still(x)
             run.at, run.seen = name, SeenTensor.now(x)
+            # What is the same for all calls is not counted again.
+            run.is_counted = not (run.is_same and run.step == len(self._new))
+            if run.is_counted:
+                self._count(name, x, transform)
             run.call.suspend()
 
         return hook
+
+    def _count(self, name: str, x: Tensor, transform: Transform | None) -> None:
+        with self._lock:
+            if name not in self._hessians:
+                # Not all calls brought what they did before, so that its factor is not needed again.
+                self._last = None
+                self._hessians[name] = nothing_summed(name, self._replacer)
+        self._hessians[name].add(x if transform is None else transform(x))
 
     def _forward(self, name: str) -> Callable[[Tensor], object]:
         def forward(x: Tensor) -> object:
@@ -206,17 +237,17 @@ class _Block:
 
     def _go_on(self) -> bool:
         """Let all runs go on as far as they can; give whether none of them failed."""
-        for run in self._runs:
-            if run.call.is_over or (run.at is not None and run.at not in self._new):
-                continue
-            self._current, run.at = run, None
-            try:
-                is_over = run.call.go_on()
-            except Exception:  # noqa: BLE001  # step by step it fails again, or it failed for being suspended
-                return False
-            finally:
-                self._current = None
-            if is_over:
+        rows: list[list[SuspendableCall[Tensor]]] = [[] for _ in range(self._at_once)]
+        going = [run for run in self._runs if not run.call.is_over and (run.at is None or run.at in self._new)]
+        for run in going:
+            run.at = None
+            rows[run.number % self._at_once].append(run.call)
+        try:
+            go_on_in_rows(rows)
+        except Exception:  # noqa: BLE001  # step by step it fails again, or it failed for being suspended
+            return False
+        for run in going:
+            if run.call.is_over:
                 run.seen = None
         return True
 
@@ -232,11 +263,11 @@ class _Block:
             shared = self._last.shared
         else:
             self._last = None
-            hessian = nothing_summed(name, replacer)
             for run in fed:
-                assert run.seen is not None
-                x = run.seen.x
-                hessian.add(x if transform is None else transform(x))
+                if not run.is_counted:
+                    assert run.seen is not None
+                    self._count(name, run.seen.x, transform)
+            hessian = self._hessians.pop(name, None) or nothing_summed(name, replacer)
             processes.add_up(hessian, 0)
             if processes.rank == 0:
                 total = hessian.take_total() if hessian.tokens else None
@@ -259,16 +290,34 @@ class _Block:
             and need_one_factor([(layer, left[name]), (last.layer, left[last.name])])
         )
 
-    def _is_right(self, check: int, outputs: Sequence[Tensor]) -> bool:
+    def _is_right(self, outputs: Sequence[Tensor]) -> bool:
         """Whether a run gives the same when nothing suspends it, if it ever gives the same."""
         if not outputs:
             return True
-        again = self._functions[check]()
-        if torch.equal(again, outputs[check]):
+        number = _most_telling(self._given.kinds, self._at_once)
+        again = self._repeat(number)
+        if torch.equal(again, outputs[number]):
             return True
-        return not torch.equal(again, self._functions[check]())
+        return not torch.equal(again, self._repeat(number))
+
+    def _repeat(self, number: int) -> Tensor:
+        outputs: list[Tensor] = []
+        self._given.only(number).all(lambda _, output: outputs.append(output))
+        return outputs[0]
 
 
 def _result(call: SuspendableCall[Tensor]) -> Tensor:
     assert call.result is not None
     return call.result
+
+
+def _most_telling(kinds: Sequence[Hashable], at_once: int) -> int:
+    """Which call depends most on what others left in the modules of a block, if any does.
+
+    That is not the last one in a module, and not one like it.
+    """
+    for number, kind in enumerate(kinds):
+        last = range(number, len(kinds), at_once)[-1]
+        if kind != kinds[last]:
+            return number
+    return 0

@@ -1,5 +1,8 @@
+import threading
+
 import pytest
 import torch
+from torch import Tensor
 
 from incref.calibration.hessian import MOST_RUNS, Hessian
 
@@ -93,3 +96,32 @@ def test_what_is_not_finite_makes_all_of_it_nan() -> None:
     hessian.add(torch.ones(1, 2))
     hessian.add(torch.tensor([[torch.inf, 1.0]]))
     assert bool(hessian.total.isnan().all())
+
+
+@torch.no_grad()
+def test_several_threads_add_at_the_same_time() -> None:
+    calls = [torch.randn(50, 300, generator=torch.Generator().manual_seed(n)) * 100.0**n for n in range(8)]
+    want, got = (Hessian(300, torch.device("cpu")) for _ in range(2))
+
+    def add(x: Tensor) -> None:
+        # The same bits of products, whatever the threads of PyTorch were.
+        torch.get_num_threads()
+        torch.set_num_threads(1)
+        for rows in x.split(10):
+            got.add(rows)
+
+    threads = torch.get_num_threads()
+    workers = [threading.Thread(target=add, args=(x,)) for x in calls]
+    torch.set_num_threads(1)
+    try:
+        for x in calls:
+            for rows in x.split(10):
+                want.add(rows)
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        torch.set_num_threads(threads)
+    assert (got.tokens, got.runs) == (400, 40)
+    assert torch.equal(got.total, want.total)

@@ -244,3 +244,21 @@ def test_a_call_that_fails_while_blocks_are_skipped() -> None:
     assert recorder.chains is not None
     assert len(recorder.chains) == len(DATA)
     assert isinstance(model(DATA[0]), Tensor)
+
+
+@pytest.mark.parametrize("draws", [False, True])
+def test_whether_random_numbers_are_drawn(draws: bool) -> None:
+    model = Model()
+    other = CallRecorder(model, BLOCKS)
+    recorder = CallRecorder(model, BLOCKS)
+    recorder.attach(model)
+    model(torch.zeros(2, 4))
+    # Nobody minds what happens between calls.
+    torch.rand(1)
+    if draws:
+        model.first.register_forward_hook(lambda module, args, output: output + torch.rand(1))  # noqa: ARG005  # the hook's arguments
+    model(torch.zeros(2, 4))
+    recorder.detach()
+    assert recorder.draws is draws
+    other.take_over(recorder)
+    assert other.draws is draws

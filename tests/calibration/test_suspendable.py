@@ -1,12 +1,15 @@
 import contextvars
+import queue
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
 
-from incref.calibration.suspendable import SuspendableCall
+from incref.calibration import suspendable
+from incref.calibration.suspendable import SuspendableCall, go_on_in_rows
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +42,67 @@ def test_calls_take_turns() -> None:
     assert all(call.is_over for call in calls)
     for call in calls:
         call.abandon()
+
+
+def test_rows_of_calls_go_on_at_the_same_time() -> None:
+    both = threading.Barrier(2)
+    seen: list[str] = []
+    calls: dict[str, SuspendableCall[None]] = {}
+
+    def function(name: str) -> None:
+        # Nobody passes unless a call of the other row is there, too.
+        both.wait(timeout=30)
+        seen.append(name)
+        calls[name].suspend()
+        both.wait(timeout=30)
+        seen.append(name.upper())
+
+    for name in "abcd":
+        calls[name] = SuspendableCall(partial(function, name), threads=1)
+    rows = [[calls["a"], calls["b"]], [calls["c"], calls["d"]]]
+    for want in ("abcd", "ABCD"):
+        go_on_in_rows(rows)
+        assert sorted(seen) == list(want)
+        for row in ("ab", "cd"):
+            found = [name for name in seen if name.lower() in row]
+            assert found == sorted(found)
+        seen.clear()
+    assert all(call.is_over for call in calls.values())
+
+
+def test_after_an_error_no_call_of_a_row_goes_on() -> None:
+    seen: list[str] = []
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    failing, next_one = SuspendableCall(fail), SuspendableCall(lambda: seen.append("went on"))
+    with pytest.raises(ZeroDivisionError):
+        go_on_in_rows([[failing, next_one]])
+    assert failing.is_over
+    assert not next_one.is_over
+    assert not seen
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_call_has_threads_of_its_own(threads: int) -> None:
+    before = torch.get_num_threads()
+    found: list[int] = []
+
+    def function() -> None:
+        call.suspend()
+        # What runs in parallel looks the number up.
+        torch.ones(1 << 20).add_(1)
+        found.append(torch.get_num_threads())
+
+    call = SuspendableCall(function, threads=threads)
+    call.go_on()
+    call.go_on()
+    assert found == [threads]
+    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert found[1:] == [before] == [torch.get_num_threads()]
 
 
 def test_what_a_call_raises_is_raised_where_it_goes_on() -> None:
@@ -84,12 +148,12 @@ def test_a_call_that_runs_while_its_caller_is_interrupted_ends_too(monkeypatch: 
 
     call = SuspendableCall(function)
 
-    def interrupt(*, for_call: bool) -> None:
-        assert not for_call
-        raise KeyboardInterrupt
+    class Interrupted(queue.SimpleQueue[object]):
+        def get(self, *_: object, **__: object) -> object:
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(call, "_wait", interrupt)
+        patched.setattr(suspendable, "SimpleQueue", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             call.go_on()
     call.abandon()

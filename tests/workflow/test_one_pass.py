@@ -2,6 +2,7 @@
 
 import copy
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -70,9 +71,13 @@ class Calls:
         return went_well
 
 
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    return Calls(monkeypatch)
+@pytest.fixture(params=[1, 2], ids=["one after another", "two at once"])
+def calls(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Calls]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    monkeypatch.setattr(blockwise, "_CALLS_PER_THREAD", 1)
+    yield Calls(monkeypatch)
+    torch.set_num_threads(before)
 
 
 def transformers_model(kind: str) -> nn.Module:
@@ -286,6 +291,38 @@ def test_a_block_that_never_gives_the_same_is_not_asked_to(calls: Calls) -> None
     assert calls.went_well == [True] * 3
 
 
+@pytest.mark.filterwarnings("ignore:.*was never called:incref.errors.CalibrationWarning")
+def test_random_numbers_are_drawn_in_the_order_of_calls(calls: Calls) -> None:
+    found = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        found.append(calls.quantize(chain(Random), CONFIG, ROWS, may=True))
+    assert found[0] == found[1]
+
+
+class KeepsForAMoment(Plain):
+    """Two calls at once would take each other's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        self.kept = y.mean(0)
+        time.sleep(0.02)
+        return x + self.c(y * self.kept) + self.b(y)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("true_sequential", [False, True])
+def test_calls_at_once_do_not_disturb_each_other(
+    true_sequential: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    config = GPTQConfig(group_size=8, true_sequential=true_sequential)
+    for at_once in (1, 3):
+        monkeypatch.setattr(blockwise, "_side_by_side", lambda *_, at_once=at_once: (at_once, 1))
+        found.append(Calls(monkeypatch).quantize(chain(KeepsForAMoment), config, ROWS, may=True))
+    assert found[0] == found[1]
+
+
 def test_a_method_that_is_not_sequential_takes_no_single_pass(calls: Calls) -> None:
     calls.quantize(chain(Plain), GPTQConfig(group_size=8), ROWS, may=True)
     assert not calls.went_well
@@ -314,7 +351,8 @@ def test_data_that_is_not_finite_names_the_layer(calls: Calls) -> None:
 
 
 def test_no_more_threads_than_there_may_be(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_pass, "_MOST_THREADS", len(ROWS) * torch.get_num_threads() - 1)
+    # Each has but one of PyTorch.
+    monkeypatch.setattr(one_pass, "_MOST_THREADS", len(ROWS) - 1)
     assert calls.both(chain(Plain), CONFIG, ROWS) == [False]
 
 

@@ -15,7 +15,7 @@ from incref.qtensor.qtensor import QTensor
 from incref.workflow.hessian_step import quantize_step
 from incref.workflow.layer_hessian import groups_of, input_transform
 from incref.workflow.layers import LayerReplacer, needs_hessian
-from incref.workflow.one_pass import replace_in_one_pass
+from incref.workflow.one_pass import OnePass, replace_in_one_pass
 from incref.workflow.processes import Processes
 from incref.workflow.runs import Runs
 
@@ -58,7 +58,7 @@ def _replace_chain(
 ) -> None:
     hidden = [chain.hidden for chain in chains]
     at_once, threads = _side_by_side(recorder, hidden, replacer, processes)
-    in_one_pass = True
+    in_one_pass, together = True, list[list[str]]()
     for index, name in enumerate(recorder.blocks):
         block = model.get_submodule(name)
         calls = [chain.calls[index] for chain in chains]
@@ -72,16 +72,16 @@ def _replace_chain(
                 at_once=at_once,
                 threads=threads,
             )
-            outputs: list[Tensor] | None = None
+            found: OnePass | None = None
             if in_one_pass and any(_is_sequential(layer, replacer) for layer in layers):
-                outputs = replace_in_one_pass(layers, runs, replacer, processes)
+                found = replace_in_one_pass(layers, runs, together, replacer, processes)
                 # What one block does its like will do.
-                in_one_pass = outputs is not None
-            if outputs is None:
+                in_one_pass = found is not None
+            if found is None:
                 _replace_together(layers, runs, replacer, processes)
             disable_fast_paths(block)
-            if outputs is not None:
-                hidden = outputs
+            if found is not None:
+                hidden, together = found.outputs, found.together
             elif index < len(recorder.blocks) - 1:
                 with _keeping_weights(block):
                     runs.all(hidden.__setitem__)

@@ -5,6 +5,9 @@ counted in its Hessian. When all of them wait, one layer is quantized, and they 
 is computed twice, every layer is calibrated by what the quantized ones before it give, and what the calls return is
 what the next block gets.
 
+Layers that all calls fed the same tensor in the block before, as those of attention, are quantized together, and calls
+go past all but the first of them.
+
 That needs a block whose calls reach a layer once, keep nothing in the modules of the block that other calls change,
 and read no weight but by calling its layer. None of this is assumed: where it turns out otherwise nothing has been
 replaced yet, and the block has to be done step by step.
@@ -12,7 +15,7 @@ replaced yet, and the block has to be done step by step.
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock, local
 
@@ -33,14 +36,27 @@ from incref.workflow.layers import LayerReplacer, needs_hessian
 from incref.workflow.processes import Processes
 from incref.workflow.runs import Runs
 
-__all__ = ["replace_in_one_pass"]
+__all__ = ["OnePass", "replace_in_one_pass"]
 
 # Threads of calls, and of PyTorch beneath each of them, which keeps its own.
 _MOST_THREADS = 4096
 
 
 class _IrregularError(Exception):
-    """A call reached a layer that is quantized already."""
+    """A call reached a layer that is quantized already, by what others brought; or it did not reach one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnePass:
+    """What came of a block.
+
+    Attributes:
+        outputs: what the runs return.
+        together: names in the block of layers that got the same tensor in all runs, in the order of the calls.
+    """
+
+    outputs: list[Tensor]
+    together: list[list[str]]
 
 
 @dataclass(kw_only=True)
@@ -55,6 +71,7 @@ class _Run:
         is_same: whether that is what it brought to the one before, too.
         is_counted: whether the Hessian of the layer has it.
         step: the number of the last step that it waited for.
+        due: layers that were quantized together with the one that it waited at, and that it has not reached yet.
     """
 
     number: int
@@ -64,6 +81,7 @@ class _Run:
     is_same: bool = False
     is_counted: bool = False
     step: int = -1
+    due: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,21 +104,30 @@ class _Step:
 
 
 def replace_in_one_pass(
-    names: Sequence[str], runs: Runs[Tensor], replacer: LayerReplacer, processes: Processes
-) -> list[Tensor] | None:
+    names: Sequence[str],
+    runs: Runs[Tensor],
+    together: Sequence[Sequence[str]],
+    replacer: LayerReplacer,
+    processes: Processes,
+) -> OnePass | None:
     """Calibrate and replace the layers of a block.
 
     Args:
         names: of the layers, in the order of the model.
         runs: of the block, each of which gives the hidden state that it returns. One is repeated at the end, to see
             whether it gives the same bits when it isn't suspended.
+        together: names in the block of layers that may well get the same tensor: those that did in one like it.
         replacer: of the layers.
         processes: which share the runs.
 
     Returns:
-        What the runs return; None if the block can't be done so in one of the processes: nothing is replaced then.
+        None if the block can't be done so in one of the processes: nothing is replaced then.
     """
-    found = _Block(names, runs, replacer, processes).quantize()
+    block = _Block(names, runs, together, replacer, processes)
+    found = block.quantize()
+    if found is None and together:
+        block = _Block(names, runs, [], replacer, processes)
+        found = block.quantize()
     if found is None:
         return None
     qweights, outputs = found
@@ -108,14 +135,28 @@ def replace_in_one_pass(
         qweights[name] = replacer.keep(name, qweights[name])
     for name in names:
         replacer.replace(name, qweights.pop(name, None))
-    return outputs
+    return OnePass(outputs=outputs, together=block.together)
 
 
 class _Block:
-    """One pass of a block."""
+    """One pass of a block.
 
-    def __init__(self, names: Sequence[str], runs: Runs[Tensor], replacer: LayerReplacer, processes: Processes) -> None:
+    Attributes:
+        together: names in the block of layers that were quantized by the same Hessian.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        runs: Runs[Tensor],
+        together: Sequence[Sequence[str]],
+        replacer: LayerReplacer,
+        processes: Processes,
+    ) -> None:
         self._given, self._replacer, self._processes = runs, replacer, processes
+        self._own_names = dict(zip(names, runs.layers, strict=True))
+        self._expected = together
+        self.together: list[list[str]] = []
         # What the first process knows: the journal may be on its disk alone.
         known = processes.gather({name: replacer.find(name) is not None for name in names})[0]
         self._known = [name for name in names if known[name]]
@@ -187,7 +228,12 @@ class _Block:
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             del module
             run, x = getattr(self._here, "run", None), args[0].detach()
-            if name in self._new or run is None:
+            if run is None:
+                raise _IrregularError
+            if name in run.due and run.seen is not None and run.seen.is_still(x):
+                run.due.remove(name)
+                return
+            if name in self._new or run.due:
                 raise _IrregularError
             run.is_same = run.seen is not None and run.seen.is_still(x)
             run.at, run.seen = name, SeenTensor.now(x)
@@ -226,13 +272,16 @@ class _Block:
                 name = next((name for name in self._waited_for if name in reached), None)
                 if name is None:
                     break
-                self._quantize(name)
-                new = self._new[name]
-                if isinstance(new, QuantLayer):
-                    keeping.enter_context(new.keeping_weight())
+                for done in self._quantize(name):
+                    new = self._new[done]
+                    if isinstance(new, QuantLayer):
+                        keeping.enter_context(new.keeping_weight())
+        together = len(self.together)
         for name in self._waited_for:
             if name not in self._new:
                 self._quantize(name)
+        # What nothing reaches in this block has nothing in common.
+        del self.together[together:]
         return True
 
     def _go_on(self) -> bool:
@@ -249,10 +298,10 @@ class _Block:
         for run in going:
             if run.call.is_over:
                 run.seen = None
-        return True
+        return not any(run.call.is_over and run.due for run in going)
 
-    def _quantize(self, name: str) -> None:
-        """Quantize the layer called `name` by what runs brought that wait at it."""
+    def _quantize(self, name: str) -> list[str]:
+        """Quantize the layer called `name`, and all that should get the same, by what runs brought that wait at it."""
         replacer, processes = self._replacer, self._processes
         layer, scheme = replacer.layer(name), replacer.left[name]
         transform = input_transform(layer, scheme)
@@ -273,11 +322,31 @@ class _Block:
                 total = hessian.take_total() if hessian.tokens else None
                 shared = SharedHessian(hessian=total, is_for_one=True)
             del hessian
-        qweight = None if shared is None else replacer.quantize(name, partial(quantize_by_hessian, shared=shared))
-        self._new[name] = replacer.make(name, processes.share(qweight, 0, replacer.device(name)))
+            self.together.append([])
+        lot = [name, *self._expected_with(name, transform)]
+        for one in lot:
+            qweight = None if shared is None else replacer.quantize(one, partial(quantize_by_hessian, shared=shared))
+            self._new[one] = replacer.make(one, processes.share(qweight, 0, replacer.device(one)))
+            self.together[-1].append(self._own_names[one])
         self._last = _Step(name=name, layer=layer, transform=transform, fed=len(fed), shared=shared)
         for run in fed:
-            run.step = len(self._new)
+            run.step, run.due = len(self._new), set(lot[1:])
+        return lot
+
+    def _expected_with(self, name: str, transform: Transform | None) -> list[str]:
+        """What should get the tensor that `name` gets, and needs the same Hessian and factor."""
+        replacer, own = self._replacer, self._own_names[name]
+        lot = next((lot for lot in self._expected if own in lot), [])
+        found: list[str] = []
+        for one in self._waited_for:
+            if self._own_names[one] not in lot or one in self._new or one == name:
+                continue
+            layer, scheme = replacer.layer(one), replacer.left[one]
+            if input_transform(layer, scheme) == transform and need_one_factor(
+                [(layer, scheme), (replacer.layer(name), replacer.left[name])]
+            ):
+                found.append(one)
+        return found
 
     def _is_as_before(self, name: str, layer: Layer, transform: Transform | None, fed: Sequence[_Run]) -> bool:
         """Whether every run that waits brought what it did to the layer before, with the same Hessian and factor."""

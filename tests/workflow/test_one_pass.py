@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from incref.calibration.suspendable import SuspendableCall
 from incref.config.base import BaseConfig
 from incref.config.gptq import GPTQConfig
 from incref.config.mixed_precision import MixedPrecisionConfig
 from incref.config.rtn import RTNConfig
 from incref.errors import CalibrationWarning, LayerError
 from incref.workflow import blockwise, one_pass
+from incref.workflow.one_pass import OnePass
 from incref.workflow.quantize import quantize
 
 K = 16
@@ -36,13 +38,16 @@ class Calls:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.went_well: list[bool] = []
+        self.together: list[list[list[str]]] = []
         self.may = True
         original = one_pass.replace_in_one_pass
 
-        def replace(*args: object) -> list[Tensor] | None:
-            outputs = original(*args) if self.may else None  # type: ignore[arg-type]  # those of the original
-            self.went_well.append(outputs is not None)
-            return outputs
+        def replace(*args: object) -> OnePass | None:
+            found = original(*args) if self.may else None  # type: ignore[arg-type]  # those of the original
+            self.went_well.append(found is not None)
+            if found is not None:
+                self.together.append(found.together)
+            return found
 
         monkeypatch.setattr(blockwise, "replace_in_one_pass", replace)
 
@@ -278,6 +283,62 @@ def test_regular_blocks(block: type[nn.Module], calls: Calls) -> None:
 @pytest.mark.parametrize("block", [Twice, TwiceIfLong, OtherOrder, Keeps, KeepsByLength, Reads, Stumbles])
 def test_what_a_block_does_that_can_not_be_suspended(block: type[nn.Module], calls: Calls) -> None:
     assert calls.both(chain(block), CONFIG, ROWS) == [False]
+
+
+def test_layers_that_get_the_same_are_quantized_together(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    original = SuspendableCall.suspend
+
+    def suspend(call: SuspendableCall[object]) -> None:
+        waits.append(1)
+        original(call)
+
+    monkeypatch.setattr(SuspendableCall, "suspend", suspend)
+    assert calls.both(transformers_model("llama"), CONFIG, TOKENS) == [True] * 3
+    attention, output, first, last = ["q_proj", "k_proj", "v_proj"], ["o_proj"], ["gate_proj", "up_proj"], ["down_proj"]
+    parts = [("self_attn", attention), ("self_attn", output), ("mlp", first), ("mlp", last)]
+    assert calls.together == [[[f"{part}.{name}" for name in names] for part, names in parts]] * 3
+    # At all layers of the first block, and at one of each lot after it.
+    assert len(waits) == len(TOKENS) * (7 + 4 + 4)
+
+
+class ByNumber(Plain):
+    """The first two blocks give two layers the same."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = ByNumber.made % 3
+        ByNumber.made += 1
+
+    def shift(self, x: Tensor) -> Tensor:
+        return x if self.number < 2 else x + 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.c(self.a(x) + self.b(self.shift(x)))  # type: ignore[no-any-return]
+
+
+class WritesByNumber(ByNumber):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        if self.number == 2:
+            x.add_(1)
+        return x + self.c(y + self.b(x))  # type: ignore[no-any-return]
+
+
+class LeavesOutByNumber(ByNumber):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        if self.number < 2 or len(x) > 20:
+            y = y + self.b(x)
+        return x + self.c(y)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("block", [ByNumber, WritesByNumber, LeavesOutByNumber])
+def test_a_block_may_give_layers_the_same_and_the_next_one_not(block: type[nn.Module], calls: Calls) -> None:
+    assert calls.both(chain(block), CONFIG, ROWS) == [True] * 3
+    assert calls.together == [[["a", "b"], ["c"]]] * 2 + [[["a"], ["b"], ["c"]]]
 
 
 class Random(Plain):

@@ -2,7 +2,8 @@
 
 python -m benchmarks.model_peer --rounds N
 
-The same lines quantize them, with another import; both are calibrated with the same data.
+The same lines quantize them, with another import, by the configuration that each has by default; both are calibrated
+with the same data.
 """
 
 import argparse

@@ -99,7 +99,7 @@ def compiled_model(model: nn.Module, x: Tensor, library: Library | None = None) 
         exported = library.export(model, example_inputs=(x,))
     finally:
         torch.backends.mha.set_fastpath_enabled(value=is_fused)
-    prepared = library.prepare(exported, library.config(act_algo="minmax"))
+    prepared = library.prepare(exported, library.config())
     generator = torch.Generator().manual_seed(0)
     for _ in range(_BATCHES):
         prepared(torch.randn(x.shape, generator=generator))

@@ -37,7 +37,7 @@ def main() -> None:
     x = batches[0]
 
     exported = export(model, example_inputs=(x,))
-    prepared = prepare(exported, StaticQuantConfig(act_algo="minmax"))
+    prepared = prepare(exported, StaticQuantConfig())
     for batch in batches:
         prepared(batch)
     quantized = convert(prepared)

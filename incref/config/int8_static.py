@@ -27,7 +27,7 @@ class INT8StaticQuantConfig(Int8Fields):
         act_dtype: "uint8" or "int8": which codes inputs have.
         act_sym: whether inputs are symmetric about zero.
         act_granularity: "per_tensor".
-        act_algo: which range of the calibration data inputs cover: "minmax", "percentile", "kl" or "mse"; see
+        act_algo: which range of the calibration data inputs cover: "mse", "minmax", "percentile" or "kl"; see
             `RangeMethod`.
         excluded_precisions: accepted and without effect: a layer has the precision that its `w_dtype` says.
         white_list: the layers that the configuration speaks of.
@@ -42,6 +42,7 @@ class INT8StaticQuantConfig(Int8Fields):
 
     name: ClassVar[str] = "static_quant"
 
+    act_algo: str = "mse"
     excluded_precisions: list[str] = field(default_factory=list)
     white_list: WhiteList = EVERYTHING
     model_info: None = None
@@ -90,5 +91,5 @@ def StaticQuantConfig(**fields: object) -> INT8StaticQuantConfig | FP8Config:  #
 
 
 def get_default_static_config() -> INT8StaticQuantConfig:
-    """Make the default configuration: symmetric weights per channel, inputs with zero points."""
+    """Make the default configuration: symmetric weights per channel, inputs with zero points, of least squared error."""
     return INT8StaticQuantConfig()

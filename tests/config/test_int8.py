@@ -34,7 +34,7 @@ def test_default_static() -> None:
     assert scheme is not None
     assert scheme.activation is not None
     assert scheme.is_static
-    assert scheme.input_range == RangeRule()
+    assert scheme.input_range == RangeRule(method=RangeMethod.MSE)
     assert scheme.weight.fmt.name == "int8"
     assert scheme.weight.granularity == per_channel()
     assert scheme.weight.symmetric_scale is SymmetricScale.SPAN

@@ -91,5 +91,5 @@ def StaticQuantConfig(**fields: object) -> INT8StaticQuantConfig | FP8Config:  #
 
 
 def get_default_static_config() -> INT8StaticQuantConfig:
-    """Make the default configuration: symmetric weights per channel, inputs with zero points, of least squared error."""
+    """Make the default configuration: symmetric weights per channel, inputs with zero points."""
     return INT8StaticQuantConfig()

@@ -51,6 +51,13 @@ class Quantizer(X86InductorQuantizer):  # type: ignore[misc]  # torchao is untyp
                 _unmark(node)
         return model
 
+    def _get_input_idx_for_binary_node(self, layer: fx.Node, total: fx.Node) -> tuple[int | None, int | None]:
+        """Say which argument of a sum is the layer and which the other; torchao takes numbers for a mistake."""
+        if not all(isinstance(arg, fx.Node) for arg in total.args):
+            return None, None
+        found: tuple[int | None, int | None] = super()._get_input_idx_for_binary_node(layer, total)
+        return found
+
 
 def _has_codes(term: fx.Node) -> bool:
     """Whether a term of a sum is what a layer of integers takes, or gives."""

@@ -131,6 +131,12 @@ def test_what_is_not_summed_with_a_convolution_stays_a_float() -> None:
     assert with_codes(graph, "add") == [0]
 
 
+def test_numbers_are_added_as_they_are() -> None:
+    graph = converted(lambda net, x: net.fc(F.relu(net.first(x) + 1)) + 0.5)
+    assert with_codes(graph, "add") == [0, 0]
+    assert (with_codes(graph, "conv2d"), with_codes(graph, "linear")) == ([1], [1])
+
+
 @pytest.mark.parametrize(
     ("use", "operation", "codes"),
     [

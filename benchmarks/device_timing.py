@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-__all__ = ["seconds_on_device", "seconds_on_host"]
+__all__ = ["seconds_on_device", "seconds_on_host", "timed_peer"]
 
 _CALLS = 32
 
@@ -39,6 +39,14 @@ def seconds_on_device(calls: Sequence[Callable[[], object]], device: torch.devic
         module.synchronize()
         found.append(start.elapsed_time(stop) / 1e3 / len(calls))
     return statistics.median(found)
+
+
+def timed_peer(library: str, run: Callable[[], object], device: torch.device, rounds: int) -> dict[str, float | str]:
+    """Give the microseconds of another library's call, or why there are none: what it can't do is a result too."""
+    try:
+        return {f"{library}_microseconds": round(seconds_on_device([run], device, rounds) * 1e6, 1)}
+    except Exception as error:  # noqa: BLE001
+        return {f"{library}_error": f"{type(error).__name__}: {error}"[:300]}
 
 
 def _graph(calls: Sequence[Callable[[], object]]) -> Callable[[], object]:

@@ -3,9 +3,9 @@
 python -m benchmarks.triton [--mebibytes 256] [--json FILE] [--tiles]
 
 A kernel that moves b bytes in the time in which a copy moves c has the share b / c; beside it stands what a call costs
-the host. Nothing is printed of a kernel that
-is not right: each is first compared with the oracle or the reference. Without a GPU the kernels are checked on the CPU,
-and compiled for the target that is named: printed are the bytes that an element takes and the instructions that a
+the host, and the time of torchao and of Triton's own kernels where they are installed. Nothing is printed of a kernel
+that is not right: each is first compared with the oracle or the reference. Without a GPU the kernels are checked on the
+CPU, and compiled for the target that is named: printed are the bytes that an element takes and the instructions that a
 thread spends on it, which bound the time from below.
 """
 
@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.device_timing import seconds_on_device, seconds_on_host
+from benchmarks.device_timing import seconds_on_device, seconds_on_host, timed_peer
+from benchmarks.triton_peers import peer_versions, peers_of_quantization
 from conformance.aot.builds import Build
 from conformance.aot.compile import compile_launch, launches_of
 from conformance.aot.targets import TARGETS, AotTarget
@@ -181,6 +182,8 @@ def _measure(
             result |= _rate("compiled", seconds_on_device([run], device, options.rounds), moved, copy_rate)
         except Exception as error:  # noqa: BLE001  # what the compiler can't do is a result too
             result["compiled_error"] = f"{type(error).__name__}: {error}"[:300]
+    for library, run in peers_of_quantization(row.name, row.args, row.options):
+        result |= timed_peer(library, run, device, options.rounds)
     return result
 
 
@@ -269,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{row.name}: {json.dumps(found)}", flush=True)
         if options.json:
             result = {
-                "environment": environment_of_device(),
+                "environment": environment_of_device() | peer_versions(),
                 "target": options.target if device.type == "cpu" else None,
                 "copy_gigabytes_per_second": copy_rate / 1e9,
                 "rows": rows,

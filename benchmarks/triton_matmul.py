@@ -22,7 +22,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.device_timing import seconds_on_device
+from benchmarks.device_timing import seconds_on_device, timed_peer
+from benchmarks.triton_peers import peer_versions, peers_of_product
 from conformance.device_cases import DeviceCase, Where
 from conformance.matmul_cases import Fp8MatmulCase, Int8MatmulCase, MatmulShape, MxMatmulCase, WeightOnlyCase
 from conformance.record import Json
@@ -280,9 +281,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "share_of_peak": round(rate / peaks[row.peak], 3),
                 "weight_gigabytes_per_second": round(size / seconds / 1e9, 1),
             }
+            if tile is None:
+                args, _ = row.make(row.rows, row.size, device)
+                for library, run in peers_of_product(row.name, args):
+                    results[title] |= timed_peer(library, run, device, options.rounds)
             print(f"{title}: {json.dumps(results[title])}", flush=True)
     if options.json:
-        found = {"environment": environment_of_device(), "peaks": dict(peaks), "rows": results}
+        found = {"environment": environment_of_device() | peer_versions(), "peaks": dict(peaks), "rows": results}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     print(f"{time.time() - begun:.0f} s")

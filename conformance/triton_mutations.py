@@ -148,7 +148,7 @@ MUTATIONS = (
         story="All rows of a tile have the scale of its first one, also where several blocks of rows meet in it.",
         op="fp8_matmul",
         file="device/matmul.py",
-        old="elif EXTENT % index.shape[0] == 0:",
+        old="elif is_multiple(EXTENT, index.shape[0]):",
         new="elif EXTENT > 1:",
     ),
     Mutation(

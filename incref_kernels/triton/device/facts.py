@@ -67,6 +67,7 @@ __all__ = [
     "integer_offset",
     "integer_type",
     "is_float",
+    "is_multiple",
     "is_unsigned",
     "is_upper_part",
     "layout_of_width",
@@ -286,6 +287,12 @@ def decodes_by_product(fmt: ElementFormat, layout: FloatFormat) -> bool:
     if layout.mantissa_bits > 23 or layout.bias != 127:
         return False
     return isinstance(fmt, IntFormat) or (isinstance(fmt, FloatFormat) and fmt.has_zero and 0 <= fmt.bias <= 127)
+
+
+@triton.constexpr_function
+def is_multiple(extent: int, size: int) -> bool:
+    """Whether `size` divides `extent`."""
+    return extent % size == 0
 
 
 @triton.constexpr_function

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from incref_kernels.triton.device.facts import W_THEN_X, X_THEN_W, layout_of_width
+from incref_kernels.triton.device.facts import W_THEN_X, X_THEN_W, is_multiple, layout_of_width
 from incref_kernels.triton.device.scaled import scale_values
 from incref_kernels.triton.device.store import round_to
 
@@ -70,7 +70,7 @@ def load_scales(
     else:
         if EXTENT == 0:
             row = tl.zeros([1], tl.int64)
-        elif EXTENT % index.shape[0] == 0:
+        elif is_multiple(EXTENT, index.shape[0]):
             row = tl.zeros([1], tl.int64) + (tl.minimum(tl.min(index, 0), extent - 1) // EXTENT).to(tl.int64) * blocks
         else:
             row = (tl.minimum(index, extent - 1) // EXTENT).to(tl.int64) * blocks
